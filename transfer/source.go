@@ -1,0 +1,81 @@
+package transfer
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/progress"
+)
+
+// Info is what is known of an object before it is read. The zero value is an
+// object of which nothing is known: it is read as one stream.
+type Info struct {
+	Size   int64  // bytes; -1 or 0 when unknown
+	Ranges bool   // ranged requests were answered as asked; needs a Size
+	ETag   string // strong validator with its quotes, or empty
+}
+
+// Source gives access to one object. Its methods may be called from several
+// goroutines. A context given to Open governs the body too: when it ends, a
+// blocked Read of the body returns.
+type Source interface {
+	// Probe asks whether ranged requests are honoured, and for the size and
+	// validator that such an answer carries.
+	Probe(ctx context.Context) (Info, error)
+
+	// Open asks for n bytes from byte off, or for everything from off when
+	// n < 0. With off > 0 or n >= 0 that is a ranged request, and the error is
+	// [ErrNoRange] when the server answers it with anything but what was asked.
+	// The body gives io.ErrUnexpectedEOF when it ends early.
+	Open(ctx context.Context, off, n int64) (io.ReadCloser, error)
+}
+
+// Defaults and bounds of [Options].
+const (
+	DefaultWorkers      = 4
+	MaxWorkers          = 64
+	DefaultChunkSize    = 4 << 20 // bytes
+	DefaultStallTimeout = 60 * time.Second
+)
+
+// Options are the choices of a reader. The zero value works.
+type Options struct {
+	// Workers is how many ranged requests are under way at a time: 0 means
+	// [DefaultWorkers], at most [MaxWorkers]. One stream always uses one.
+	Workers int
+
+	// ChunkSize is the largest ranged request in bytes, 0 means
+	// [DefaultChunkSize]. Requests begin at a quarter of it and move between an
+	// eighth and the whole as latency asks for. A ranged reader holds at most
+	// (2*Workers+1)*ChunkSize bytes.
+	ChunkSize int64
+
+	// Offset is the byte to start at. Other than 0 needs ranges.
+	Offset int64
+
+	// StallTimeout is how long a request may go without a byte before it is
+	// given up with [ErrStalled]: 0 means [DefaultStallTimeout].
+	StallTimeout time.Duration
+
+	Limiter *Limiter       // bandwidth, shared with others; nil is no limit
+	Budget  *Budget        // shared by all attempts at one object; nil is one of its own
+	File    *progress.File // counts received bytes and retries; nil counts nothing
+}
+
+func (o Options) withDefaults() Options {
+	if o.Workers <= 0 {
+		o.Workers = DefaultWorkers
+	}
+	o.Workers = min(o.Workers, MaxWorkers)
+	if o.ChunkSize <= 0 {
+		o.ChunkSize = DefaultChunkSize
+	}
+	if o.StallTimeout <= 0 {
+		o.StallTimeout = DefaultStallTimeout
+	}
+	if o.Budget == nil {
+		o.Budget = NewBudget(BudgetOptions{})
+	}
+	return o
+}
