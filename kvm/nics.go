@@ -1,0 +1,68 @@
+package kvm
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"strings"
+
+	"libvirt.org/go/libvirtxml"
+)
+
+// nics returns the domain's network cards. They do not take part in the boot order.
+func nics(g Guest, o Options) (cards []libvirtxml.DomainInterface, notes []Note) {
+	for i, n := range g.NICs {
+		note := func(format string, args ...any) {
+			notes = append(notes, Note{Device: fmt.Sprintf("nic %d", i), Text: fmt.Sprintf(format, args...)})
+		}
+		card := libvirtxml.DomainInterface{
+			Source: &libvirtxml.DomainInterfaceSource{
+				Network: &libvirtxml.DomainInterfaceSourceNetwork{Network: o.network(n.Network)},
+			},
+			Model: &libvirtxml.DomainInterfaceModel{Type: nicModel(n.Model, o.Virtio)},
+		}
+		if _, mapped := o.NetworkMap[n.Network]; !mapped && n.Network != "" {
+			note("was on network %q, for which no libvirt network was named; it is on %q now",
+				cleanLine(n.Network, 80), o.network(n.Network))
+		}
+		if !o.Virtio && !strings.EqualFold(card.Model.Type, n.Model) {
+			note("QEMU has no %q card; it is an %s now", cleanLine(n.Model, 40), card.Model.Type)
+		}
+		switch mac, ok := unicastMAC(n.MAC); {
+		case ok:
+			card.MAC = &libvirtxml.DomainInterfaceMAC{Address: mac}
+		case n.MAC != "":
+			note("%q is not a unicast MAC address; libvirt gives it a new one", cleanLine(n.MAC, 40))
+		}
+		cards = append(cards, card)
+	}
+	return cards, notes
+}
+
+// network is the libvirt network for a port group.
+func (o Options) network(portGroup string) string {
+	return cmp.Or(o.NetworkMap[portGroup], o.DefaultNetwork, "default")
+}
+
+// nicModel is QEMU's card for a vSphere one. QEMU has the very same four that vSphere
+// offers; e1000 stands in for the rest because nearly every system has its driver.
+func nicModel(model string, virtio bool) string {
+	if virtio {
+		return "virtio"
+	}
+	switch m := strings.ToLower(model); m {
+	case "vmxnet3", "e1000", "e1000e", "pcnet":
+		return m
+	}
+	return "e1000"
+}
+
+// unicastMAC returns a MAC address in libvirt's spelling, and whether it is one that
+// a card can have.
+func unicastMAC(s string) (string, bool) {
+	mac, err := net.ParseMAC(s)
+	if err != nil || len(mac) != 6 || mac[0]&1 != 0 || mac.String() == "00:00:00:00:00:00" {
+		return "", false
+	}
+	return mac.String(), true
+}
