@@ -1,0 +1,170 @@
+package jobs_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/progress"
+)
+
+func TestCancelInEachPhaseReturnsOnceTheRunHasEnded(t *testing.T) {
+	t.Parallel()
+	for _, phase := range []progress.Phase{
+		progress.Pending, progress.Connecting, progress.Discovering, progress.Preparing,
+		progress.Exporting, progress.Verifying, progress.Describing,
+	} {
+		t.Run(string(phase), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, store jobs.Store) {
+				var cleaned atomic.Bool
+				var cause error
+				d := start(t, store, func(ctx context.Context, _ models.JobDefinition, tr *progress.Tracker) (models.Result, error) {
+					tr.SetPhase(phase)
+					<-ctx.Done()
+					cause = context.Cause(ctx)
+					time.Sleep(time.Second) // the lease is aborted, the snapshot removed
+					cleaned.Store(true)
+					return models.Result{}, ctx.Err()
+				}, jobs.Options{})
+				submit(t, d.Manager, def("a"))
+				wantStatus(t, d.Manager, "a", models.StatusRunning)
+				began := time.Now()
+				if err := d.Cancel(t.Context(), []string{"a"}, models.Cancelled{KeepParts: true})["a"]; err != nil {
+					t.Fatal(err)
+				}
+				if !cleaned.Load() {
+					t.Error("Cancel returned before the run had cleaned up")
+				}
+				if took := time.Since(began); took != time.Second {
+					t.Errorf("Cancel took %v, the run only a second", took)
+				}
+				if cause != (models.Cancelled{KeepParts: true}) {
+					t.Errorf("cause = %#v", cause)
+				}
+				if j := wantStatus(t, d.Manager, "a", models.StatusCancelled); j.Error != "" || j.Attempts != 0 {
+					t.Errorf("cancelled job: %+v", j)
+				}
+			})
+		})
+	}
+}
+
+func TestCancelAnswersForEachJob(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		d := start(t, store, func(ctx context.Context, def models.JobDefinition, tr *progress.Tracker) (models.Result, error) {
+			if def.ID == "done" {
+				return models.Result{}, nil
+			}
+			return untilStopped(ctx, def, tr)
+		}, jobs.Options{MaxJobs: 1})
+		submit(t, d.Manager, def("done"))
+		wantStatus(t, d.Manager, "done", models.StatusCompleted)
+		submit(t, d.Manager, def("running"), def("pending"))
+		wantStatus(t, d.Manager, "running", models.StatusRunning)
+		got := d.Cancel(t.Context(), []string{"running", "pending", "done", "unknown", "running"}, models.Cancelled{})
+		for id, want := range map[string]error{"running": nil, "pending": nil, "done": jobs.ErrFinished, "unknown": jobs.ErrNotFound} {
+			if err, ok := got[id]; !ok || !errors.Is(err, want) {
+				t.Errorf("Cancel of %s = %v, want %v", id, err, want)
+			}
+		}
+		if len(got) != 4 {
+			t.Errorf("answers = %v", got)
+		}
+		wantStatus(t, d.Manager, "pending", models.StatusCancelled)
+		if err := d.Cancel(t.Context(), []string{"running"}, models.Cancelled{})["running"]; err != nil {
+			t.Errorf("Cancel of a cancelled job = %v", err)
+		}
+	})
+}
+
+func TestACancelThatTakesTooLongStands(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		d := start(t, store, func(ctx context.Context, _ models.JobDefinition, _ *progress.Tracker) (models.Result, error) {
+			<-ctx.Done()
+			time.Sleep(time.Minute)
+			return models.Result{}, errors.New("the snapshot could not be removed")
+		}, jobs.Options{})
+		submit(t, d.Manager, def("a"))
+		wantStatus(t, d.Manager, "a", models.StatusRunning)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		if err := d.Cancel(ctx, []string{"a"}, models.Cancelled{})["a"]; !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Cancel = %v, want DeadlineExceeded", err)
+		}
+		if j := wantStatus(t, d.Manager, "a", models.StatusRunning); !j.Cancelling {
+			t.Error("the job does not say that it is being cancelled")
+		}
+		time.Sleep(time.Minute)
+		if j := wantStatus(t, d.Manager, "a", models.StatusCancelled); j.Error != "the snapshot could not be removed" {
+			t.Errorf("error = %q", j.Error)
+		}
+	})
+}
+
+func TestARunThatEndsInSpiteOfACancelIsCompleted(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		d := start(t, store, func(ctx context.Context, _ models.JobDefinition, _ *progress.Tracker) (models.Result, error) {
+			<-ctx.Done()
+			return models.Result{Success: true}, nil
+		}, jobs.Options{})
+		submit(t, d.Manager, def("a"))
+		wantStatus(t, d.Manager, "a", models.StatusRunning)
+		if err := d.Cancel(t.Context(), []string{"a"}, models.Cancelled{})["a"]; !errors.Is(err, jobs.ErrFinished) {
+			t.Errorf("Cancel = %v, want ErrFinished", err)
+		}
+		wantStatus(t, d.Manager, "a", models.StatusCompleted)
+	})
+}
+
+func TestAJobThatWaitsForItsNextAttemptIsCleanedUpEvenByAFullDaemon(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		var causes []error
+		d := start(t, store, func(ctx context.Context, def models.JobDefinition, tr *progress.Tracker) (models.Result, error) {
+			switch {
+			case def.ID != "a":
+				return untilStopped(ctx, def, tr)
+			case ctx.Err() != nil:
+				causes = append(causes, context.Cause(ctx))
+				return models.Result{}, ctx.Err()
+			}
+			return models.Result{}, errors.New("broken")
+		}, jobs.Options{MaxJobs: 1, RetryMin: time.Hour})
+		a := def("a")
+		a.Options.Retries = 1
+		submit(t, d.Manager, a)
+		wantStatus(t, d.Manager, "a", models.StatusPending)
+		submit(t, d.Manager, def("long"))
+		wantStatus(t, d.Manager, "long", models.StatusRunning)
+		if err := d.Cancel(t.Context(), []string{"a"}, models.Cancelled{})["a"]; err != nil {
+			t.Fatal(err)
+		}
+		if len(causes) != 1 || causes[0] != (models.Cancelled{}) {
+			t.Errorf("the run was called to clean up with causes %v", causes)
+		}
+		wantStatus(t, d.Manager, "a", models.StatusCancelled)
+		wantStatus(t, d.Manager, "long", models.StatusRunning)
+	})
+}
+
+func TestACancelByAnotherDaemonArrivesWithTheHeartbeat(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		one := start(t, store, untilStopped, jobs.Options{})
+		submit(t, one.Manager, def("a"))
+		wantStatus(t, one.Manager, "a", models.StatusRunning)
+		other := start(t, store, untilStopped, jobs.Options{})
+		began := time.Now()
+		if err := other.Cancel(t.Context(), []string{"a"}, models.Cancelled{})["a"]; err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 6*time.Second {
+			t.Errorf("the cancel took %v, a heartbeat and a poll are 6s", took)
+		}
+		synctest.Wait()
+		wantStatus(t, other.Manager, "a", models.StatusCancelled)
+	})
+}

@@ -1,0 +1,144 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+)
+
+// Query returns jobs as q asks. Progress of the jobs that this manager runs is
+// as fresh as watchers see it; of others it is what the last heartbeat stored.
+func (m *Manager) Query(ctx context.Context, q Query) (Page, error) {
+	page, err := m.store.List(ctx, q)
+	if err != nil {
+		return Page{}, err
+	}
+	for i := range page.Jobs {
+		m.refresh(&page.Jobs[i])
+	}
+	return page, nil
+}
+
+// Get returns one job, or [ErrNotFound].
+func (m *Manager) Get(ctx context.Context, id string) (models.Job, error) {
+	page, err := m.store.List(ctx, Query{IDs: []string{id}})
+	if err != nil {
+		return models.Job{}, err
+	}
+	if len(page.Jobs) == 0 {
+		return models.Job{}, ErrNotFound
+	}
+	m.refresh(&page.Jobs[0])
+	return page.Jobs[0], nil
+}
+
+// refresh replaces a running job's stored progress by the live one.
+func (m *Manager) refresh(j *models.Job) {
+	if j.Status != models.StatusRunning {
+		return
+	}
+	if p := m.hub.live(j.Definition.ID); p != nil {
+		j.Progress = p
+	}
+}
+
+// Stats counts the jobs by status.
+func (m *Manager) Stats(ctx context.Context) (Counts, error) { return m.store.Counts(ctx) }
+
+// Cancel cancels jobs and waits until each has really ended: its goroutine is
+// over and what it held at vSphere is released. It returns for each id nil
+// when the job is cancelled now, [ErrFinished] when it ended otherwise,
+// [ErrNotFound], or ctx's error when that ended first; the request to cancel
+// then stands.
+func (m *Manager) Cancel(ctx context.Context, ids []string, c models.Cancelled) map[string]error {
+	outcome := make(map[string]error, len(ids))
+	var waiting []string
+	for _, id := range ids {
+		if _, seen := outcome[id]; seen {
+			continue
+		}
+		status, err := m.store.Cancel(ctx, id, c)
+		outcome[id] = err
+		if err != nil {
+			continue
+		}
+		m.stop(id, c)
+		m.hub.changed(id)
+		if !status.Final() {
+			waiting = append(waiting, id)
+		}
+	}
+	m.nudge()
+	var (
+		mu sync.Mutex
+		wg sync.WaitGroup
+	)
+	for _, id := range waiting {
+		wg.Go(func() {
+			err := m.awaitCancelled(ctx, id)
+			mu.Lock()
+			defer mu.Unlock()
+			outcome[id] = err
+		})
+	}
+	wg.Wait()
+	return outcome
+}
+
+// stop ends the job's run, when it runs here.
+func (m *Manager) stop(id string, c models.Cancelled) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r, ok := m.runs[id]; ok {
+		r.cancel(c)
+	}
+}
+
+// awaitCancelled waits until a job has ended.
+func (m *Manager) awaitCancelled(ctx context.Context, id string) error {
+	wake, unsubscribe := m.hub.subscribe(id)
+	defer unsubscribe()
+	poll := time.NewTicker(m.o.Poll)
+	defer poll.Stop()
+	for {
+		job, err := m.Get(ctx, id)
+		switch {
+		case err != nil:
+			return err
+		case job.Status == models.StatusCancelled:
+			return nil
+		case job.Status.Final():
+			return ErrFinished
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the cancel was asked for, but the job has not ended yet: %w", ctx.Err())
+		case <-wake:
+		case <-poll.C:
+		}
+	}
+}
+
+// Retry makes a failed or cancelled job pending again, or returns
+// [ErrNotFound], [ErrNotFinished] or [ErrCompleted].
+func (m *Manager) Retry(ctx context.Context, id string) error {
+	if err := m.store.Retry(ctx, id); err != nil {
+		return err
+	}
+	m.hub.changed(id)
+	m.nudge()
+	return nil
+}
+
+// Delete forgets a job that has ended and its events, or returns [ErrNotFound]
+// or [ErrNotFinished]. What the job wrote to disk stays.
+func (m *Manager) Delete(ctx context.Context, id string) error {
+	if err := m.store.Delete(ctx, id); err != nil {
+		return err
+	}
+	m.hub.changed(id)
+	return nil
+}

@@ -1,0 +1,124 @@
+package jobs
+
+import (
+	"sync"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+)
+
+// hub tells watchers that there is something new about a job. It passes on no
+// events and so has nothing to buffer: a watcher that was woken reads the
+// store's log from where it stands, and the latest progress from here. A slow
+// one misses passing progress and nothing else, and nobody waits for it.
+type hub struct {
+	mu     sync.Mutex
+	topics map[string]*topic // by job ID; only jobs that run here or are watched
+}
+
+// topic is what the hub knows of one job.
+type topic struct {
+	view
+	subs map[chan struct{}]struct{}
+}
+
+// view is what a watcher sees of a topic.
+type view struct {
+	version  int64            // grows with every change of the stored job
+	tick     int64            // grows with every report of progress meant for watchers
+	progress *models.Progress // of a run in this process, never changed in place
+}
+
+// at returns the topic of a job, which it makes if need be. The caller holds
+// h.mu.
+func (h *hub) at(id string) *topic {
+	t, ok := h.topics[id]
+	if !ok {
+		t = &topic{subs: make(map[chan struct{}]struct{})}
+		h.topics[id] = t
+	}
+	return t
+}
+
+// tidy forgets a topic that nobody needs. The caller holds h.mu.
+func (h *hub) tidy(id string, t *topic) {
+	if len(t.subs) == 0 && t.progress == nil {
+		delete(h.topics, id)
+	}
+}
+
+func (t *topic) notify() {
+	for c := range t.subs {
+		select {
+		case c <- struct{}{}:
+		default: // it has been told already and did not look yet
+		}
+	}
+}
+
+// changed says that a job or its log changed in the store.
+func (h *hub) changed(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.at(id)
+	t.version++
+	t.notify()
+	h.tidy(id, t)
+}
+
+// report says how far a run is. Watchers are told only with tick, which bounds
+// the rate at which they hear of it.
+func (h *hub) report(id string, p models.Progress, tick bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.at(id)
+	t.progress = &p
+	if tick {
+		t.tick++
+		t.notify()
+	}
+}
+
+// ended says that a job no longer runs here.
+func (h *hub) ended(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.at(id)
+	t.progress = nil
+	t.version++
+	t.notify()
+	h.tidy(id, t)
+}
+
+// live returns the progress of a job that runs here, or nil. It must not be
+// changed.
+func (h *hub) live(id string) *models.Progress {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t, ok := h.topics[id]; ok {
+		return t.progress
+	}
+	return nil
+}
+
+// look returns what there is to see of a subscribed job.
+func (h *hub) look(id string) view {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.at(id).view
+}
+
+// subscribe returns a channel that holds a token whenever there may be
+// something new about a job.
+func (h *hub) subscribe(id string) (wake <-chan struct{}, unsubscribe func()) {
+	c := make(chan struct{}, 1)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.at(id).subs[c] = struct{}{}
+	return c, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		t := h.at(id)
+		delete(t.subs, c)
+		h.tidy(id, t)
+	}
+}

@@ -1,0 +1,65 @@
+package jobs
+
+import (
+	"cmp"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Options steer a [Manager]. The zero value works.
+type Options struct {
+	MaxJobs       int            // jobs at once, 0 means 4
+	MaxPerVCenter int            // jobs at once per vCenter, 0 means MaxJobs
+	PerVCenter    map[string]int // other limits for some, by [models.JobDefinition.VCenterKey]
+
+	Sealer Sealer       // encrypts passwords; nil refuses jobs that carry one
+	Logger *slog.Logger // nil discards
+	Owner  string       // names this daemon in leases; must be unique to the process; empty makes one up
+
+	Lease        time.Duration // how long a claim holds without a heartbeat, 0 means 30 s
+	Heartbeat    time.Duration // between writes of a running job's progress, 0 means 5 s
+	Sample       time.Duration // between reports of progress to watchers, 0 means 1 s
+	Poll         time.Duration // between looks for jobs that fell due or that others submitted, 0 means 1 s
+	DrainTimeout time.Duration // how long a shutdown waits for runs to end, 0 means 30 s
+
+	RetryMin time.Duration // wait after a first failed attempt, 0 means 10 s; doubles with each
+	RetryMax time.Duration // longest wait, 0 means 10 min
+}
+
+func (o Options) withDefaults() Options {
+	o.MaxJobs = cmp.Or(o.MaxJobs, 4)
+	o.MaxPerVCenter = cmp.Or(o.MaxPerVCenter, o.MaxJobs)
+	o.Lease = cmp.Or(o.Lease, 30*time.Second)
+	o.Heartbeat = cmp.Or(o.Heartbeat, 5*time.Second)
+	o.Sample = cmp.Or(o.Sample, time.Second)
+	o.Poll = cmp.Or(o.Poll, time.Second)
+	o.DrainTimeout = cmp.Or(o.DrainTimeout, 30*time.Second)
+	o.RetryMin = cmp.Or(o.RetryMin, 10*time.Second)
+	o.RetryMax = cmp.Or(o.RetryMax, 10*time.Minute)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Owner == "" {
+		o.Owner = uuid.NewString()
+	}
+	return o
+}
+
+// limit is how many jobs of a vCenter may run at once.
+func (o Options) limit(vcenter string) int {
+	if n, ok := o.PerVCenter[vcenter]; ok && n > 0 {
+		return n
+	}
+	return o.MaxPerVCenter
+}
+
+// retryDelay is how long a job waits after it has failed that many times.
+func (o Options) retryDelay(failures int) time.Duration {
+	d := o.RetryMin
+	for i := 1; i < failures && d < o.RetryMax; i++ {
+		d *= 2
+	}
+	return min(d, o.RetryMax)
+}

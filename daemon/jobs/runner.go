@@ -1,0 +1,57 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/progress"
+)
+
+// Runner exports one VM. It counts into t and returns when everything it
+// started has ended.
+//
+// When ctx ends, context.Cause tells why and thereby what to leave behind: see
+// [models.Cancelled], [models.ErrShutdown] and [models.ErrLeaseLost]. ctx may be
+// over at the call already: a cancelled job's remains are to be cleaned up,
+// which needs a context detached from ctx. A run that was cancelled and cleaned
+// up returns an error that is ctx's or its cause; any other error is kept with
+// the cancelled job as what could not be cleaned up. A run that returns nil has
+// completed, cancelled or not.
+//
+// An error of the method set interface{ Permanent() bool } that returns true
+// (found with errors.As) is not worth another attempt. The error's text is
+// shown to users and kept, so it must hold no secret.
+type Runner interface {
+	Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error)
+}
+
+// errPanic is what a user sees of a run that panicked.
+var errPanic = errors.New("internal error: the daemon's log tells more")
+
+// permanentError is an error for which another attempt is of no use.
+type permanentError struct{ error }
+
+func (permanentError) Permanent() bool { return true }
+
+func (e permanentError) Unwrap() error { return e.error }
+
+func permanent(err error) bool {
+	var p interface{ Permanent() bool }
+	return errors.As(err, &p) && p.Permanent()
+}
+
+// runSafely calls the runner and turns a panic into an error. The stack goes
+// to the log only.
+func runSafely(ctx context.Context, r Runner, def models.JobDefinition, t *progress.Tracker, log *slog.Logger) (res models.Result, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			log.Error("the run panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			res, err = models.Result{}, permanentError{errPanic}
+		}
+	}()
+	return r.Run(ctx, def, t)
+}

@@ -1,0 +1,242 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+)
+
+// Errors by which stores and the [Manager] tell what went wrong.
+var (
+	// ErrNotFound: there is no such job.
+	ErrNotFound = errors.New("no such job")
+	// ErrNoJob: nothing can be claimed now.
+	ErrNoJob = errors.New("no job to run")
+	// ErrFenced: the lease is no longer the job's; another owner or a later
+	// epoch of the same one holds it, or the job has ended. Nothing was
+	// written.
+	ErrFenced = errors.New("the lease on the job is lost")
+	// ErrFinished: the job has ended, so it cannot be cancelled.
+	ErrFinished = errors.New("the job has already ended")
+	// ErrNotFinished: the job has not ended, so it cannot be deleted or tried
+	// again.
+	ErrNotFinished = errors.New("the job has not ended")
+	// ErrCompleted: the job was completed, so there is nothing to try again.
+	ErrCompleted = errors.New("the job is completed")
+	// ErrCursor: a cursor is not one that an earlier page gave.
+	ErrCursor = errors.New("invalid cursor")
+	// ErrExists is what an *[ExistsError] is.
+	ErrExists = errors.New("the job id is already taken")
+)
+
+// ExistsError tells which of the jobs to be created have ids that are taken.
+// errors.Is(err, [ErrExists]) holds.
+type ExistsError struct{ IDs []string }
+
+// Error names the ids.
+func (e *ExistsError) Error() string {
+	return fmt.Sprintf("%v: %s", ErrExists, strings.Join(e.IDs, ", "))
+}
+
+// Unwrap returns [ErrExists].
+func (e *ExistsError) Unwrap() error { return ErrExists }
+
+// Store keeps jobs, the leases on them, and their event logs.
+//
+// Each method that writes is one transaction; all may be called from any goroutine. Every
+// change of a job's status appends an event of type [models.EventState] to its
+// log in the same transaction. Times come from the clock that all daemons on
+// the store share. Stores never see a password in the clear and return a
+// sealed one from Claim only.
+//
+// Every implementation passes the suite of package storetest.
+type Store interface {
+	Queue
+	Control
+	Reader
+}
+
+// Queue is the part of a [Store] that runs jobs.
+type Queue interface {
+	// Create adds jobs as pending: all of them or, with an *[ExistsError],
+	// none.
+	Create(ctx context.Context, jobs []NewJob) error
+
+	// Claim leases the next job to an owner and makes it running, or returns
+	// [ErrNoJob]. A job can be claimed when it is pending and its next attempt
+	// is due, or when it is running and its lease has run out, unless the
+	// owner holds that lease itself: it asks, so it is alive. Higher
+	// priorities go first; among equals the vCenter that was served longest
+	// ago; then the job that was created first.
+	Claim(ctx context.Context, r ClaimRequest) (Claim, error)
+
+	// Heartbeat records what a running job has to tell and extends its lease,
+	// or returns [ErrFenced].
+	Heartbeat(ctx context.Context, l Lease, b Beat) (Signals, error)
+
+	// Finish ends a run, with a final status or back to pending, or returns
+	// [ErrFenced]. A job for which a cancel was asked does not go back to
+	// waiting: it is due at once, so that it can be claimed and cleaned up.
+	Finish(ctx context.Context, l Lease, o Outcome) error
+}
+
+// Control is the part of a [Store] by which people steer jobs. Each method
+// returns [ErrNotFound] when there is no such job.
+type Control interface {
+	// Cancel asks for a job to be cancelled and returns its status after
+	// that: cancelled when it never ran, and otherwise pending or running,
+	// with the request kept until a run with that job's lease has cleaned up.
+	// It returns cancelled for a job that is, and [ErrFinished] for one that
+	// ended otherwise.
+	Cancel(ctx context.Context, id string, c models.Cancelled) (models.Status, error)
+
+	// Retry makes a failed or cancelled job pending again with all its
+	// attempts, or returns [ErrNotFinished] or [ErrCompleted].
+	Retry(ctx context.Context, id string) error
+
+	// Delete forgets a job that has ended, or returns [ErrNotFinished].
+	Delete(ctx context.Context, id string) error
+}
+
+// Reader is the part of a [Store] that only looks.
+type Reader interface {
+	// List returns jobs as q asks. An unknown cursor is [ErrCursor].
+	List(ctx context.Context, q Query) (Page, error)
+
+	// Counts returns how many jobs there are, at a cost that does not depend
+	// on it.
+	Counts(ctx context.Context) (Counts, error)
+
+	// Events returns at most limit kept events of a job whose IDs are greater
+	// than after, in order; limit 0 is all of them. Only the newest
+	// [MaxEvents] of a job are kept. It returns [ErrNotFound] when there is no
+	// such job.
+	Events(ctx context.Context, id string, after int64, limit int) ([]models.Event, error)
+}
+
+// MaxEvents is how many events of a job a store keeps; older ones are dropped.
+const MaxEvents = 1000
+
+// NewJob is a job to be created. Definition.ID is set and Definition.Password
+// is empty.
+type NewJob struct {
+	Definition models.JobDefinition
+	Secret     []byte // sealed password, nil for none
+}
+
+// ClaimRequest says for whom a job is claimed, and which one.
+type ClaimRequest struct {
+	Owner string        // unique to one run of one daemon
+	Lease time.Duration // how long the claim holds without a heartbeat
+
+	// Cancelling asks for a job that is to be cancelled and that nobody runs,
+	// so that what it left can be cleaned up. Otherwise such jobs are passed
+	// over.
+	Cancelling bool
+
+	// Full names the vCenters (see [models.JobDefinition.VCenterKey]) of
+	// which no job is to be claimed.
+	Full []string
+}
+
+// Lease identifies one claim of one job. Epoch grows with every claim of the
+// job, so writes by an owner that was given up are told from the present
+// one's.
+type Lease struct {
+	JobID string
+	Owner string
+	Epoch int64
+}
+
+// Claim is a job as the owner of its lease gets it.
+type Claim struct {
+	Lease    Lease
+	Job      models.Job
+	Secret   []byte            // as given to Create
+	Cancel   *models.Cancelled // set when asked for
+	Failures int               // failed attempts so far
+}
+
+// Beat is what a heartbeat reports.
+type Beat struct {
+	Lease    time.Duration    // new time to live of the lease, from now
+	Progress *models.Progress // nil leaves what is stored
+	Events   []models.Event   // to be appended; their IDs are given by the store
+}
+
+// Signals is what a heartbeat brings back.
+type Signals struct {
+	Cancel *models.Cancelled // set when a cancel was asked for
+}
+
+// Outcome is how a run ended.
+type Outcome struct {
+	// Status is final, or pending to hand the job back.
+	Status   models.Status
+	Result   *models.Result
+	Error    string // why it failed, empty otherwise
+	Progress *models.Progress
+	Events   []models.Event // appended before the change of status
+
+	// Failed counts the run as a failed attempt of the job.
+	Failed bool
+	// Delay is how long a job handed back waits for its next attempt.
+	Delay time.Duration
+}
+
+// Query asks for jobs.
+type Query struct {
+	// IDs, when not nil, asks for these jobs, in this order, and nothing else
+	// is looked at. Unknown ones are left out.
+	IDs []string
+	// Statuses, when not empty, asks for jobs in one of them.
+	Statuses []models.Status
+	// Limit bounds the jobs in a page; 0 is no bound.
+	Limit int
+	// Cursor is [Page.Next] of the page before, empty for the first.
+	Cursor string
+}
+
+// Page is a part of the jobs that a [Query] asks for, newest first.
+type Page struct {
+	Jobs  []models.Job
+	Total int    // jobs in all pages
+	Next  string // cursor of the next page, empty after the last
+}
+
+// Counts is how many jobs have each status.
+type Counts struct {
+	Pending, Running, Completed, Failed, Cancelled int
+}
+
+// Total is the number of jobs.
+func (c Counts) Total() int {
+	return c.Pending + c.Running + c.Completed + c.Failed + c.Cancelled
+}
+
+// Of returns the count of status s, 0 for an unknown one.
+func (c Counts) Of(s models.Status) int {
+	switch s {
+	case models.StatusPending:
+		return c.Pending
+	case models.StatusRunning:
+		return c.Running
+	case models.StatusCompleted:
+		return c.Completed
+	case models.StatusFailed:
+		return c.Failed
+	case models.StatusCancelled:
+		return c.Cancelled
+	}
+	return 0
+}
+
+// Sealer encrypts passwords at rest.
+type Sealer interface {
+	Seal(plain []byte) ([]byte, error)
+	Open(sealed []byte) ([]byte, error)
+}

@@ -1,0 +1,127 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+)
+
+// ErrNoKey refuses a job that carries a password, since the daemon cannot
+// encrypt it at rest.
+var ErrNoKey = errors.New("password: the daemon has no key to encrypt it with; refer to one of the daemon's configured vCenters with vcenter instead, or give the daemon a key file")
+
+// Submission is what became of the jobs of one call of [Manager.Submit].
+type Submission struct {
+	IDs      []string    // of the accepted jobs, in their order
+	Rejected []Rejection // why others were not, in their order
+}
+
+// Rejection is why a job was not accepted. Its text quotes no value of the
+// job.
+type Rejection struct {
+	Index int // of the job in the call, from 0
+	Err   error
+}
+
+// Error says which job and why.
+func (r Rejection) Error() string { return fmt.Sprintf("jobs[%d]: %v", r.Index, r.Err) }
+
+// Unwrap returns why.
+func (r Rejection) Unwrap() error { return r.Err }
+
+// Submit stores jobs as pending and returns as soon as they are safe. With
+// atomic, all are accepted or none; otherwise each for itself. Definitions are
+// completed by [models.JobDefinition.WithDefaults] and checked; a job without
+// an ID gets one. The error is the store's; what is wrong with the jobs is in
+// the Submission.
+func (m *Manager) Submit(ctx context.Context, defs []models.JobDefinition, atomic bool) (Submission, error) {
+	var s Submission
+	accepted := make(map[string]int) // index by ID
+	var batch []NewJob
+	now := time.Now().UTC()
+	for i, def := range defs {
+		job, err := m.prepare(def, now)
+		if _, twice := accepted[job.Definition.ID]; err == nil && twice {
+			err = ErrExists
+		}
+		if err != nil {
+			s.Rejected = append(s.Rejected, Rejection{Index: i, Err: err})
+			continue
+		}
+		accepted[job.Definition.ID] = i
+		batch = append(batch, job)
+	}
+	for {
+		if len(batch) == 0 || atomic && len(s.Rejected) > 0 {
+			break
+		}
+		err := m.store.Create(ctx, batch)
+		var exists *ExistsError
+		if errors.As(err, &exists) && len(exists.IDs) > 0 {
+			for _, id := range exists.IDs {
+				s.Rejected = append(s.Rejected, Rejection{Index: accepted[id], Err: ErrExists})
+			}
+			batch = slices.DeleteFunc(batch, func(j NewJob) bool {
+				return slices.Contains(exists.IDs, j.Definition.ID)
+			})
+			continue
+		}
+		if err != nil {
+			return Submission{}, fmt.Errorf("store jobs: %w", err)
+		}
+		for _, j := range batch {
+			s.IDs = append(s.IDs, j.Definition.ID)
+		}
+		m.nudge()
+		break
+	}
+	slices.SortFunc(s.Rejected, func(a, b Rejection) int { return a.Index - b.Index })
+	return s, nil
+}
+
+// prepare completes and checks a definition, and seals its password.
+func (m *Manager) prepare(def models.JobDefinition, now time.Time) (NewJob, error) {
+	def = def.WithDefaults()
+	if err := def.Validate(); err != nil {
+		return NewJob{}, err
+	}
+	if def.ID == "" {
+		def.ID = uuid.NewString()
+	}
+	def.CreatedAt = now
+	job := NewJob{Definition: def.Redacted()}
+	if def.Password == "" {
+		return job, nil
+	}
+	if m.o.Sealer == nil {
+		return NewJob{}, ErrNoKey
+	}
+	var err error
+	if job.Secret, err = m.o.Sealer.Seal([]byte(def.Password)); err != nil {
+		return NewJob{}, fmt.Errorf("encrypt the password: %w", err)
+	}
+	return job, nil
+}
+
+// unseal returns a claimed job's definition with its password.
+func (m *Manager) unseal(c Claim) (models.JobDefinition, error) {
+	def := c.Job.Definition
+	if len(c.Secret) == 0 {
+		return def, nil
+	}
+	if m.o.Sealer == nil {
+		return def, permanentError{ErrNoKey}
+	}
+	plain, err := m.o.Sealer.Open(c.Secret)
+	if err != nil {
+		return def, permanentError{fmt.Errorf("password: cannot be decrypted with the daemon's key; submit the job again: %w", err)}
+	}
+	def.Password = string(plain)
+	return def, nil
+}

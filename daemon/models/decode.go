@@ -1,0 +1,280 @@
+package models
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"strings"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+)
+
+// MaxJobFile is the largest job file that [DecodeJobs] reads, in bytes.
+const MaxJobFile = 2 << 20
+
+// MaxJobs is how many jobs a job file may hold.
+const MaxJobs = 10_000
+
+// ErrTooLarge is returned for a job file over [MaxJobFile] or [MaxJobs].
+var ErrTooLarge = errors.New("the job file is too large")
+
+// Batch is what a job file holds.
+type Batch struct {
+	Jobs   []JobDefinition
+	Atomic bool // accept all or none
+}
+
+// DecodeError is one thing wrong with a job file's text. It quotes keys and
+// no values.
+type DecodeError struct {
+	Line   int    // from 1; 0 when unknown
+	Field  string // where, such as "jobs[2].options"; empty at the top
+	Reason string
+}
+
+// Error returns "line 3: jobs[2].options: reason".
+func (e *DecodeError) Error() string {
+	var b strings.Builder
+	if e.Line > 0 {
+		fmt.Fprintf(&b, "line %d: ", e.Line)
+	}
+	if e.Field != "" {
+		b.WriteString(e.Field + ": ")
+	}
+	return b.String() + e.Reason
+}
+
+// syntax is how a job file is written.
+type syntax int
+
+const (
+	anySyntax syntax = iota
+	jsonSyntax
+	yamlSyntax
+)
+
+// syntaxOf tells what a media type says; one it does not know says nothing.
+func syntaxOf(contentType string) syntax {
+	media, _, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		media = strings.TrimSpace(contentType)
+	}
+	switch strings.ToLower(media) {
+	case "application/json", "text/json":
+		return jsonSyntax
+	case "application/x-yaml", "application/yaml", "text/yaml", "text/x-yaml":
+		return yamlSyntax
+	}
+	return anySyntax
+}
+
+// DecodeJobs reads a job file: one job, {jobs: […], atomic: bool}, or a bare
+// list of jobs, in JSON or YAML as the media type contentType says; for any
+// other (or none) JSON is tried, then YAML.
+//
+// Decoding is strict: an unknown or repeated key, a value of the wrong kind,
+// or a second document is an error. The error joins a *[DecodeError] for each
+// of the first few problems, or is [ErrTooLarge], or is that of r. The
+// definitions are as written: see [JobDefinition.WithDefaults] and
+// [JobDefinition.Validate].
+func DecodeJobs(r io.Reader, contentType string) (Batch, error) {
+	text, err := io.ReadAll(io.LimitReader(r, MaxJobFile+1))
+	if err != nil {
+		return Batch{}, fmt.Errorf("read the job file: %w", err)
+	}
+	if len(text) > MaxJobFile {
+		return Batch{}, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, MaxJobFile)
+	}
+	if !utf8.Valid(text) {
+		return Batch{}, &DecodeError{Reason: "not UTF-8 text"}
+	}
+	root, strict, err := parse(text, syntaxOf(contentType))
+	if err != nil {
+		return Batch{}, err
+	}
+	d := decoder{strict: strict}
+	b := d.batch(root)
+	if len(d.problems) > 0 {
+		return Batch{}, errors.Join(d.problems...)
+	}
+	return b, nil
+}
+
+// parse turns text into a tree, and tells whether it came from JSON, whose
+// values have one kind only.
+func parse(text []byte, s syntax) (root *yaml.Node, strict bool, err error) {
+	if s == yamlSyntax {
+		root, err = parseYAML(text)
+		return root, false, err
+	}
+	root, err = parseJSON(text)
+	if err == nil || s == jsonSyntax {
+		return root, true, err
+	}
+	if first := strings.TrimSpace(string(text)); strings.HasPrefix(first, "{") || strings.HasPrefix(first, "[") {
+		// JSON in intention: its error says more, unless YAML reads it.
+		if root, yerr := parseYAML(text); yerr == nil {
+			return root, false, nil
+		}
+		return nil, true, err
+	}
+	root, err = parseYAML(text)
+	return root, false, err
+}
+
+// maxProblems bounds what one answer lists.
+const maxProblems = 10
+
+// decoder reads a tree into definitions and collects what is wrong.
+type decoder struct {
+	strict   bool
+	problems []error
+}
+
+// full reports whether there is no room for another problem, and so no use in
+// reading on.
+func (d *decoder) full() bool { return len(d.problems) >= maxProblems }
+
+func (d *decoder) fail(n *yaml.Node, field, format string, args ...any) {
+	if !d.full() {
+		d.problems = append(d.problems, &DecodeError{Line: n.Line, Field: field, Reason: fmt.Sprintf(format, args...)})
+	}
+}
+
+// batch reads the three forms of a job file.
+func (d *decoder) batch(root *yaml.Node) Batch {
+	var b Batch
+	switch n := resolve(root); {
+	case n.Kind == yaml.SequenceNode:
+		b.Jobs = d.jobs(n, "")
+	case n.Kind != yaml.MappingNode:
+		d.fail(n, "", "want a job, a list of jobs, or jobs: with a list")
+	case hasKey(n, "jobs"):
+		list := n
+		d.mapping(n, "", map[string]setter{
+			"jobs":   func(v *yaml.Node, _ string) { list = v },
+			"atomic": d.boolean(&b.Atomic),
+		})
+		b.Jobs = d.jobs(list, "jobs")
+	default:
+		b.Jobs = []JobDefinition{d.job(n, "")}
+	}
+	return b
+}
+
+func (d *decoder) jobs(list *yaml.Node, field string) []JobDefinition {
+	if list.Kind != yaml.SequenceNode {
+		d.fail(list, field, "want a list of jobs")
+		return nil
+	}
+	switch n := len(list.Content); {
+	case n == 0:
+		d.fail(list, field, "the list of jobs is empty")
+	case n > MaxJobs:
+		d.problems = append(d.problems, fmt.Errorf("%w: more than %d jobs", ErrTooLarge, MaxJobs))
+		return nil
+	}
+	var all []JobDefinition
+	for i, n := range list.Content {
+		if d.full() {
+			break
+		}
+		all = append(all, d.job(n, fmt.Sprintf("%s[%d]", field, i)))
+	}
+	return all
+}
+
+// job reads one definition.
+func (d *decoder) job(n *yaml.Node, field string) JobDefinition {
+	var j JobDefinition
+	d.mapping(n, field, map[string]setter{
+		"id":          d.text(&j.ID),
+		"name":        d.text(&j.Name),
+		"vm_path":     d.text(&j.VMPath),
+		"output_path": d.text(&j.OutputPath),
+		"options":     func(v *yaml.Node, field string) { j.Options = d.options(v, field) },
+		"vcenter":     d.text(&j.VCenter),
+		"vcenter_url": d.text(&j.VCenterURL),
+		"username":    d.text(&j.Username),
+		"password":    d.text(&j.Password),
+		"insecure":    d.boolean(&j.Insecure),
+		"thumbprint":  d.text(&j.Thumbprint),
+		"priority":    d.number(&j.Priority),
+		"created_at":  d.time(&j.CreatedAt),
+	})
+	return j
+}
+
+func (d *decoder) options(n *yaml.Node, field string) JobOptions {
+	var o JobOptions
+	var format string
+	d.mapping(n, field, map[string]setter{
+		"parallel_downloads":       d.number(&o.ParallelDownloads),
+		"remove_cdrom":             d.boolean(&o.RemoveCDROM),
+		"show_individual_progress": d.boolean(&o.ShowIndividualProgress),
+		"format":                   d.text(&format),
+		"snapshot":                 d.boolean(&o.Snapshot),
+		"virtio":                   d.boolean(&o.Virtio),
+		"compress":                 d.boolean(&o.Compress),
+		"verify":                   d.text(&o.Verify),
+		"retries":                  d.number(&o.Retries),
+	})
+	o.Format = Format(format)
+	return o
+}
+
+// mapping reads a mapping of known keys, each at most once. A null is the same
+// as leaving the key out.
+func (d *decoder) mapping(n *yaml.Node, field string, known map[string]setter) {
+	n = resolve(n)
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, field, "want keys and values")
+		return
+	}
+	seen := make(map[string]int, len(known))
+	for i := 0; i+1 < len(n.Content) && !d.full(); i += 2 {
+		key, value := n.Content[i], resolve(n.Content[i+1])
+		name := key.Value
+		set, ok := known[name]
+		first, again := seen[name]
+		switch {
+		case key.Kind != yaml.ScalarNode:
+			d.fail(key, field, "a key must be plain text")
+		case !ok:
+			d.fail(key, field, "unknown key %s%s", quoteKey(name), suggest(name, known))
+		case again:
+			d.fail(key, field, "key %s was given in line %d already", quoteKey(name), first)
+		case !isNull(value):
+			set(value, strings.TrimPrefix(field+"."+name, "."))
+		}
+		seen[name] = key.Line
+	}
+}
+
+// quoteKey quotes a key for a message; keys come from outside too.
+func quoteKey(key string) string {
+	const most = 64
+	if len(key) > most {
+		key = strings.ToValidUTF8(key[:most], "") + "…"
+	}
+	return fmt.Sprintf("%q", key)
+}
+
+// suggest returns a hint when a key differs from a known one in how it is
+// spelt only: vmPath, vm-path, VM_PATH.
+func suggest(key string, known map[string]setter) string {
+	bare := func(s string) string {
+		return strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(s))
+	}
+	for name := range known {
+		if bare(name) == bare(key) {
+			return fmt.Sprintf("; it is written %q", name)
+		}
+	}
+	if key == "<<" {
+		return "; merge keys are not read, write the values out"
+	}
+	return ""
+}

@@ -1,0 +1,146 @@
+// Package models holds the wire types that job files, the REST API, the
+// daemon, and the clients share, and the strict decoding and validation of job
+// files. Field names are a contract with users' scripts: fields may be added,
+// none changes its meaning.
+//
+// A job file takes three steps. [DecodeJobs] turns text into definitions and
+// refuses what it does not know: YAML and JSON are first parsed into one kind
+// of tree, which a small typed walk then reads, so both report the same errors
+// with the same lines. [JobDefinition.WithDefaults] fills in what was left
+// out. [JobDefinition.Validate] finds every reason why a definition cannot
+// work. No message of any of them quotes a value, since a value in the wrong
+// place may be a password; keys are quoted.
+package models
+
+import (
+	"time"
+)
+
+// Format is how a VM lands on disk.
+type Format string
+
+// Formats a job can ask for. The empty string means [FormatOVF].
+const (
+	FormatOVF   Format = "ovf"   // VMDKs as vSphere sends them, descriptor, manifest
+	FormatRaw   Format = "raw"   // sparse raw images and a libvirt domain
+	FormatQcow2 Format = "qcow2" // qcow2 version 3 images and a libvirt domain
+)
+
+// Status is where a job stands.
+type Status string
+
+// Statuses of a job. Completed, failed and cancelled are final.
+const (
+	StatusPending   Status = "pending"
+	StatusRunning   Status = "running"
+	StatusCompleted Status = "completed"
+	StatusFailed    Status = "failed"
+	StatusCancelled Status = "cancelled"
+)
+
+// Known reports whether s is one of the statuses.
+func (s Status) Known() bool {
+	return s == StatusPending || s == StatusRunning || s.Final()
+}
+
+// Final reports whether a job in status s has ended.
+func (s Status) Final() bool {
+	return s == StatusCompleted || s == StatusFailed || s == StatusCancelled
+}
+
+// JobDefinition is one VM's export as a user asks for it: a job file, or one
+// element of a batch.
+type JobDefinition struct {
+	ID         string     `json:"id,omitempty" yaml:"id,omitempty"`
+	Name       string     `json:"name,omitempty" yaml:"name,omitempty"`
+	VMPath     string     `json:"vm_path" yaml:"vm_path"`         // inventory path as `govc find` prints it, name, or UUID
+	OutputPath string     `json:"output_path" yaml:"output_path"` // directory on the machine that runs the job
+	Options    JobOptions `json:"options,omitzero" yaml:"options,omitempty"`
+
+	// VCenter names a vCenter of the daemon's configuration. It excludes the
+	// four fields after it.
+	VCenter    string `json:"vcenter,omitempty" yaml:"vcenter,omitempty"`
+	VCenterURL string `json:"vcenter_url,omitempty" yaml:"vcenter_url,omitempty"`
+	Username   string `json:"username,omitempty" yaml:"username,omitempty"`
+	Password   string `json:"password,omitempty" yaml:"password,omitempty"` // accepted, never given back: see Redacted
+	Insecure   bool   `json:"insecure,omitempty" yaml:"insecure,omitempty"`
+	Thumbprint string `json:"thumbprint,omitempty" yaml:"thumbprint,omitempty"` // SHA-1 or SHA-256 of the vCenter's certificate
+
+	Priority  int       `json:"priority,omitempty" yaml:"priority,omitempty"` // -100..100, higher runs first
+	CreatedAt time.Time `json:"created_at,omitzero" yaml:"created_at,omitempty"`
+}
+
+// JobOptions are the choices of a job. The zero value is a plain OVF export.
+type JobOptions struct {
+	ParallelDownloads      int    `json:"parallel_downloads,omitempty" yaml:"parallel_downloads,omitempty"` // 1..64; 0 means 4
+	RemoveCDROM            bool   `json:"remove_cdrom,omitempty" yaml:"remove_cdrom,omitempty"`
+	ShowIndividualProgress bool   `json:"show_individual_progress,omitempty" yaml:"show_individual_progress,omitempty"`
+	Format                 Format `json:"format,omitempty" yaml:"format,omitempty"`
+	Snapshot               bool   `json:"snapshot,omitempty" yaml:"snapshot,omitempty"`   // export a running VM from a temporary snapshot
+	Virtio                 bool   `json:"virtio,omitempty" yaml:"virtio,omitempty"`       // disks and NICs on virtio in the domain
+	Compress               bool   `json:"compress,omitempty" yaml:"compress,omitempty"`   // compressed qcow2 clusters
+	Verify                 string `json:"verify,omitempty" yaml:"verify,omitempty"`       // "" or "full"
+	Overwrite              bool   `json:"overwrite,omitempty" yaml:"overwrite,omitempty"` // replace what an earlier export left
+	Retries                int    `json:"retries,omitempty" yaml:"retries,omitempty"`     // whole-job attempts after the first, 0..20
+}
+
+// Redacted returns d without its password, for storing, showing and logging.
+func (d JobDefinition) Redacted() JobDefinition {
+	d.Password = ""
+	return d
+}
+
+// Job is a job as the API gives it back.
+type Job struct {
+	Definition  JobDefinition `json:"definition"`
+	Status      Status        `json:"status"`
+	Progress    *Progress     `json:"progress"`
+	Result      *Result       `json:"result,omitempty"`
+	Error       string        `json:"error,omitempty"`
+	StartedAt   *time.Time    `json:"started_at,omitempty"`
+	CompletedAt *time.Time    `json:"completed_at,omitempty"`
+	UpdatedAt   time.Time     `json:"updated_at"`
+
+	Attempts    int        `json:"attempts,omitempty"`        // failed attempts so far
+	NextAttempt *time.Time `json:"next_attempt_at,omitempty"` // pending after a failure: when it is tried again
+	Cancelling  bool       `json:"cancelling,omitempty"`      // a cancel was asked for and is not done yet
+}
+
+// Progress is how far a job is; present in every job.
+type Progress struct {
+	Phase              string  `json:"phase"`
+	CurrentFile        string  `json:"current_file"`
+	FilesDownloaded    int     `json:"files_downloaded"`
+	TotalFiles         int     `json:"total_files"`
+	BytesDownloaded    int64   `json:"bytes_downloaded"`    // off the wire
+	TotalBytes         int64   `json:"total_bytes"`         // capacity of the disks and size of the other files
+	PercentComplete    float64 `json:"percent_complete"`    // 0..100, by position in the disks
+	EstimatedRemaining string  `json:"estimated_remaining"` // Go duration, empty when it cannot be told
+}
+
+// Result is what an export left on disk.
+type Result struct {
+	VMName    string        `json:"vm_name"`
+	OutputDir string        `json:"output_dir"`
+	OVFPath   string        `json:"ovf_path"`              // empty for raw and qcow2
+	DomainXML string        `json:"domain_path,omitempty"` // libvirt domain XML, empty for ovf
+	Files     []string      `json:"files"`                 // absolute paths
+	TotalSize int64         `json:"total_size"`            // bytes of all files as ls shows them
+	Duration  time.Duration `json:"duration"`              // nanoseconds
+	Success   bool          `json:"success"`
+	Disks     []DiskResult  `json:"disks,omitempty"`
+	Notes     []string      `json:"notes,omitempty"` // what a person should know: fallbacks, what could not be verified
+}
+
+// DiskResult tells how one disk arrived and how it was verified.
+type DiskResult struct {
+	File        string `json:"file"`        // absolute path
+	Capacity    int64  `json:"capacity"`    // bytes
+	Transferred int64  `json:"transferred"` // bytes off the wire in this run, 0 when it was there already
+	StreamSize  int64  `json:"stream_size"` // bytes of the stream as sent
+	Digest      string `json:"digest"`      // "sha256:<hex>" or "sha1:<hex>" of the stream as sent
+	Verified    string `json:"verified"`    // "manifest" or "end-of-stream"
+	Transport   string `json:"transport"`   // "stream" or "ranges"
+	Retries     int64  `json:"retries"`     // attempts after the first
+	Resumed     bool   `json:"resumed"`     // part or all of it came from an earlier run
+}

@@ -1,0 +1,410 @@
+// Package memory is a [jobs.Store] that lives as long as the process: for
+// tests, and for trying the daemon out without a file.
+//
+// It is also the plainest statement of what a store does. A job has one time
+// from which it may be claimed: its next attempt while it is pending, the end
+// of its lease while it is running, none once it has ended.
+package memory
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+)
+
+// Store keeps jobs in memory. See [New].
+type Store struct {
+	mu    sync.Mutex
+	byID  map[string]*record
+	all   []*record // in order of creation
+	seq   int64
+	turns map[string]int64 // when each vCenter was last served
+	turn  int64
+	count map[models.Status]int
+}
+
+// record is one job.
+type record struct {
+	seq       int64
+	job       models.Job // without Progress's pointer shared
+	progress  models.Progress
+	secret    []byte
+	owner     string
+	epoch     int64
+	claimable time.Time
+	cancel    *models.Cancelled
+	events    []models.Event
+	lastEvent int64
+}
+
+// New returns an empty Store.
+func New() *Store {
+	return &Store{
+		byID:  make(map[string]*record),
+		turns: make(map[string]int64),
+		count: make(map[models.Status]int),
+	}
+}
+
+// Create implements [jobs.Queue].
+func (s *Store) Create(ctx context.Context, batch []jobs.NewJob) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var taken []string
+	fresh := make(map[string]bool)
+	for _, n := range batch {
+		id := n.Definition.ID
+		if s.byID[id] != nil || fresh[id] {
+			taken = append(taken, id)
+		}
+		fresh[id] = true
+	}
+	if len(taken) > 0 {
+		return &jobs.ExistsError{IDs: taken}
+	}
+	now := clock()
+	for _, n := range batch {
+		s.seq++
+		r := &record{
+			seq:       s.seq,
+			job:       models.Job{Definition: n.Definition},
+			progress:  models.Progress{Phase: string(models.StatusPending)},
+			secret:    slices.Clone(n.Secret),
+			claimable: now,
+		}
+		s.byID[n.Definition.ID] = r
+		s.all = append(s.all, r)
+		s.move(r, models.StatusPending, "", now)
+	}
+	return nil
+}
+
+// Claim implements [jobs.Queue].
+func (s *Store) Claim(ctx context.Context, req jobs.ClaimRequest) (jobs.Claim, error) {
+	if err := ctx.Err(); err != nil {
+		return jobs.Claim{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := clock()
+	var best *record
+	for _, r := range s.all {
+		if s.claimable(r, req, now) && (best == nil || s.before(r, best)) {
+			best = r
+		}
+	}
+	if best == nil {
+		return jobs.Claim{}, jobs.ErrNoJob
+	}
+	s.turn++
+	s.turns[best.job.Definition.VCenterKey()] = s.turn
+	best.owner = req.Owner
+	best.epoch++
+	best.claimable = now.Add(req.Lease)
+	if best.job.StartedAt == nil {
+		best.job.StartedAt = &now
+	}
+	s.move(best, models.StatusRunning, "", now)
+	return jobs.Claim{
+		Lease:    jobs.Lease{JobID: best.job.Definition.ID, Owner: best.owner, Epoch: best.epoch},
+		Job:      best.view(now),
+		Secret:   slices.Clone(best.secret),
+		Cancel:   best.cancel,
+		Failures: best.job.Attempts,
+	}, nil
+}
+
+func (s *Store) claimable(r *record, req jobs.ClaimRequest, now time.Time) bool {
+	return !r.job.Status.Final() &&
+		!r.claimable.After(now) &&
+		(r.job.Status != models.StatusRunning || r.owner != req.Owner) &&
+		(r.cancel != nil) == req.Cancelling &&
+		!slices.Contains(req.Full, r.job.Definition.VCenterKey())
+}
+
+// before reports whether a goes before b.
+func (s *Store) before(a, b *record) bool {
+	da, db := a.job.Definition, b.job.Definition
+	return cmp.Or(
+		cmp.Compare(db.Priority, da.Priority),
+		cmp.Compare(s.turns[da.VCenterKey()], s.turns[db.VCenterKey()]),
+		cmp.Compare(a.seq, b.seq),
+	) < 0
+}
+
+// Heartbeat implements [jobs.Queue].
+func (s *Store) Heartbeat(ctx context.Context, l jobs.Lease, b jobs.Beat) (jobs.Signals, error) {
+	if err := ctx.Err(); err != nil {
+		return jobs.Signals{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, err := s.held(l)
+	if err != nil {
+		return jobs.Signals{}, err
+	}
+	now := clock()
+	r.claimable = now.Add(b.Lease)
+	r.job.UpdatedAt = now
+	if b.Progress != nil {
+		r.progress = *b.Progress
+	}
+	r.log(b.Events...)
+	return jobs.Signals{Cancel: r.cancel}, nil
+}
+
+// held returns the record of a lease that holds.
+func (s *Store) held(l jobs.Lease) (*record, error) {
+	r := s.byID[l.JobID]
+	if r == nil || r.job.Status != models.StatusRunning || r.owner != l.Owner || r.epoch != l.Epoch {
+		return nil, jobs.ErrFenced
+	}
+	return r, nil
+}
+
+// Finish implements [jobs.Queue].
+func (s *Store) Finish(ctx context.Context, l jobs.Lease, o jobs.Outcome) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, err := s.held(l)
+	if err != nil {
+		return err
+	}
+	now := clock()
+	r.owner = ""
+	r.job.Result = o.Result
+	if o.Progress != nil {
+		r.progress = *o.Progress
+	}
+	if o.Failed {
+		r.job.Attempts++
+	}
+	r.log(o.Events...)
+	r.claimable = now
+	if r.cancel == nil {
+		r.claimable = now.Add(o.Delay)
+	}
+	s.move(r, o.Status, o.Error, now)
+	return nil
+}
+
+// Cancel implements [jobs.Control].
+func (s *Store) Cancel(ctx context.Context, id string, c models.Cancelled) (models.Status, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.byID[id]
+	switch {
+	case r == nil:
+		return "", jobs.ErrNotFound
+	case r.job.Status == models.StatusCancelled:
+		return r.job.Status, nil
+	case r.job.Status.Final():
+		return r.job.Status, jobs.ErrFinished
+	case r.cancel != nil:
+		return r.job.Status, nil
+	}
+	now := clock()
+	if r.epoch == 0 {
+		s.move(r, models.StatusCancelled, "", now)
+		return r.job.Status, nil
+	}
+	r.cancel = &c
+	r.job.UpdatedAt = now
+	if r.job.Status == models.StatusPending {
+		r.claimable = now
+	}
+	return r.job.Status, nil
+}
+
+// Retry implements [jobs.Control].
+func (s *Store) Retry(ctx context.Context, id string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.byID[id]
+	switch {
+	case r == nil:
+		return jobs.ErrNotFound
+	case r.job.Status == models.StatusCompleted:
+		return jobs.ErrCompleted
+	case !r.job.Status.Final():
+		return jobs.ErrNotFinished
+	}
+	now := clock()
+	r.job.Attempts = 0
+	r.job.StartedAt, r.job.CompletedAt, r.job.Result = nil, nil, nil
+	r.progress = models.Progress{Phase: string(models.StatusPending)}
+	r.claimable = now
+	s.move(r, models.StatusPending, "", now)
+	return nil
+}
+
+// Delete implements [jobs.Control].
+func (s *Store) Delete(ctx context.Context, id string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.byID[id]
+	switch {
+	case r == nil:
+		return jobs.ErrNotFound
+	case !r.job.Status.Final():
+		return jobs.ErrNotFinished
+	}
+	s.count[r.job.Status]--
+	delete(s.byID, id)
+	s.all = slices.DeleteFunc(s.all, func(o *record) bool { return o == r })
+	return nil
+}
+
+// List implements [jobs.Reader].
+func (s *Store) List(ctx context.Context, q jobs.Query) (jobs.Page, error) {
+	if err := ctx.Err(); err != nil {
+		return jobs.Page{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := clock()
+	if q.IDs != nil {
+		return s.byIDs(q.IDs, now), nil
+	}
+	below := s.seq + 1
+	if q.Cursor != "" {
+		var err error
+		if below, err = strconv.ParseInt(q.Cursor, 10, 64); err != nil {
+			return jobs.Page{}, jobs.ErrCursor
+		}
+	}
+	page := jobs.Page{Jobs: []models.Job{}}
+	for _, r := range slices.Backward(s.all) {
+		if len(q.Statuses) > 0 && !slices.Contains(q.Statuses, r.job.Status) {
+			continue
+		}
+		page.Total++
+		switch {
+		case r.seq >= below || page.Next != "":
+		case q.Limit > 0 && len(page.Jobs) == q.Limit:
+			page.Next = strconv.FormatInt(r.seq+1, 10)
+		default:
+			page.Jobs = append(page.Jobs, r.view(now))
+		}
+	}
+	return page, nil
+}
+
+func (s *Store) byIDs(ids []string, now time.Time) jobs.Page {
+	page := jobs.Page{Jobs: []models.Job{}}
+	seen := make(map[string]bool)
+	for _, id := range ids {
+		if r := s.byID[id]; r != nil && !seen[id] {
+			seen[id] = true
+			page.Jobs = append(page.Jobs, r.view(now))
+		}
+	}
+	page.Total = len(page.Jobs)
+	return page
+}
+
+// Counts implements [jobs.Reader].
+func (s *Store) Counts(ctx context.Context) (jobs.Counts, error) {
+	if err := ctx.Err(); err != nil {
+		return jobs.Counts{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return jobs.Counts{
+		Pending:   s.count[models.StatusPending],
+		Running:   s.count[models.StatusRunning],
+		Completed: s.count[models.StatusCompleted],
+		Failed:    s.count[models.StatusFailed],
+		Cancelled: s.count[models.StatusCancelled],
+	}, nil
+}
+
+// Events implements [jobs.Reader].
+func (s *Store) Events(ctx context.Context, id string, after int64, limit int) ([]models.Event, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.byID[id]
+	if r == nil {
+		return nil, jobs.ErrNotFound
+	}
+	from, _ := slices.BinarySearchFunc(r.events, after+1, func(e models.Event, id int64) int {
+		return cmp.Compare(e.ID, id)
+	})
+	events := r.events[from:]
+	if limit > 0 && len(events) > limit {
+		events = events[:limit]
+	}
+	return slices.Clone(events), nil
+}
+
+// move gives a job a status, counts it there, and logs the change.
+func (s *Store) move(r *record, to models.Status, text string, now time.Time) {
+	if r.job.Status != "" {
+		s.count[r.job.Status]--
+	}
+	s.count[to]++
+	r.job.Status = to
+	r.job.Error = text
+	r.job.UpdatedAt = now
+	if to.Final() {
+		r.job.CompletedAt = &now
+		r.cancel = nil
+	}
+	if to == models.StatusCompleted {
+		r.secret = nil
+	}
+	r.log(models.Event{Type: models.EventState, Time: now, Status: to, Error: text})
+}
+
+// log appends events and drops the oldest above the bound.
+func (r *record) log(events ...models.Event) {
+	for _, e := range events {
+		r.lastEvent++
+		e.ID = r.lastEvent
+		r.events = append(r.events, e)
+	}
+	if n := len(r.events) - jobs.MaxEvents; n > 0 {
+		r.events = slices.Delete(r.events, 0, n)
+	}
+}
+
+// view returns the job as others see it.
+func (r *record) view(now time.Time) models.Job {
+	j := r.job
+	progress := r.progress
+	j.Progress = &progress
+	j.Cancelling = r.cancel != nil
+	if j.Status == models.StatusPending && r.claimable.After(now) {
+		at := r.claimable
+		j.NextAttempt = &at
+	}
+	return j
+}
+
+// clock is the time that all managers on the store share, in the resolution
+// that every store keeps.
+func clock() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }

@@ -1,0 +1,98 @@
+package sealer_test
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/store/sealer"
+)
+
+var _ jobs.Sealer = (*sealer.Sealer)(nil)
+
+// newKey returns a sealer and the text of its key file.
+func newKey(t *testing.T) (*sealer.Sealer, string) {
+	t.Helper()
+	s, text, err := sealer.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, text
+}
+
+// keyFile writes a key file.
+func keyFile(t *testing.T, text string, mode os.FileMode) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestWhatOneKeySealsItOpensAndNoOtherDoes(t *testing.T) {
+	t.Parallel()
+	one, text := newKey(t)
+	other, _ := newKey(t)
+	secret := []byte("correct horse")
+	sealed, err := one.Seal(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(sealed, secret) {
+		t.Fatal("the sealed text holds the secret")
+	}
+	again, err := sealer.Load(keyFile(t, text, 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plain, err := again.Open(sealed); err != nil || !bytes.Equal(plain, secret) {
+		t.Errorf("Open = %q, %v", plain, err)
+	}
+	if _, err := other.Open(sealed); !errors.Is(err, sealer.ErrOpen) {
+		t.Errorf("Open with another key = %v, want ErrOpen", err)
+	}
+	sealed[len(sealed)-1] ^= 1
+	if _, err := one.Open(sealed); !errors.Is(err, sealer.ErrOpen) {
+		t.Errorf("Open of a changed text = %v, want ErrOpen", err)
+	}
+}
+
+func TestAKeyFileThatCannotBeUsedIsRefusedWithoutQuotingIt(t *testing.T) {
+	t.Parallel()
+	_, text := newKey(t)
+	_, second := newKey(t)
+	for name, test := range map[string]struct {
+		text string
+		mode os.FileMode
+	}{
+		"readable by others": {text, 0o644},
+		"two keys":           {text + second, 0o600},
+		"no key":             {"# nothing here\n", 0o600},
+		"not a key":          {"AGE-SECRET-KEY-hunter2", 0o600},
+		"too long":           {strings.Repeat("#\n", 5000) + text, 0o600},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := keyFile(t, test.text, test.mode)
+			_, err := sealer.Load(path)
+			if !errors.Is(err, sealer.ErrKey) {
+				t.Fatalf("Load = %v, want ErrKey", err)
+			}
+			if !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("error = %q", err)
+			}
+		})
+	}
+	if _, err := sealer.Load(filepath.Join(t.TempDir(), "missing")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Load of no file = %v, want ErrNotExist", err)
+	}
+}

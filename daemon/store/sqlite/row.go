@@ -1,0 +1,106 @@
+package sqlite
+
+import (
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+)
+
+// columns are what [row.scan] reads.
+const columns = `seq, id, definition, secret, vcenter, status, claimable_at, epoch, failures, cancel,
+	progress, result, error, started_at, completed_at, updated_at`
+
+// row is a row of table jobs.
+type row struct {
+	seq         int64
+	id          string
+	definition  []byte
+	secret      []byte
+	vcenter     string
+	status      models.Status
+	claimableAt sql.NullInt64
+	epoch       int64
+	failures    int
+	cancel      string
+	progress    []byte
+	result      []byte
+	failure     string
+	startedAt   sql.NullInt64
+	completedAt sql.NullInt64
+	updatedAt   int64
+}
+
+func (r *row) scan(from interface{ Scan(...any) error }) error {
+	return from.Scan(&r.seq, &r.id, &r.definition, &r.secret, &r.vcenter, &r.status, &r.claimableAt, &r.epoch,
+		&r.failures, &r.cancel, &r.progress, &r.result, &r.failure, &r.startedAt, &r.completedAt, &r.updatedAt)
+}
+
+// job returns the row as others see it.
+func (r *row) job(now time.Time) (models.Job, error) {
+	j := models.Job{
+		Status:      r.status,
+		Progress:    new(models.Progress),
+		Error:       r.failure,
+		StartedAt:   when(r.startedAt),
+		CompletedAt: when(r.completedAt),
+		UpdatedAt:   time.UnixMilli(r.updatedAt).UTC(),
+		Attempts:    r.failures,
+		Cancelling:  r.cancel != "",
+	}
+	if err := json.Unmarshal(r.definition, &j.Definition); err != nil {
+		return models.Job{}, fmt.Errorf("job %s: stored definition: %w", r.id, err)
+	}
+	if err := json.Unmarshal(r.progress, j.Progress); err != nil {
+		return models.Job{}, fmt.Errorf("job %s: stored progress: %w", r.id, err)
+	}
+	if r.result != nil {
+		j.Result = new(models.Result)
+		if err := json.Unmarshal(r.result, j.Result); err != nil {
+			return models.Job{}, fmt.Errorf("job %s: stored result: %w", r.id, err)
+		}
+	}
+	if r.status == models.StatusPending && r.claimableAt.Int64 > millis(now) {
+		j.NextAttempt = when(r.claimableAt)
+	}
+	return j, nil
+}
+
+// cancelled returns the request to cancel, or nil.
+func (r *row) cancelled() *models.Cancelled {
+	if r.cancel == "" {
+		return nil
+	}
+	return &models.Cancelled{KeepParts: r.cancel == cancelKeep}
+}
+
+// optional encodes a value to be stored, nil as NULL.
+func optional[T any](v *T) (any, error) {
+	if v == nil {
+		return nil, nil
+	}
+	data, err := json.Marshal(v)
+	return string(data), err
+}
+
+// marks returns n comma-separated parameter marks.
+func marks(n int) string {
+	return strings.TrimSuffix(strings.Repeat("?, ", n), ", ")
+}
+
+func millis(t time.Time) int64 { return t.UnixMilli() }
+
+func when(ms sql.NullInt64) *time.Time {
+	if !ms.Valid {
+		return nil
+	}
+	t := time.UnixMilli(ms.Int64).UTC()
+	return &t
+}
+
+// clock is the database's clock, which is the process's: see the package
+// comment.
+func clock() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }

@@ -1,0 +1,279 @@
+package sqlite_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlite"
+	"github.com/hyper2kvm/hyper2kvm/daemon/store/storetest"
+	"github.com/hyper2kvm/hyper2kvm/progress"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// open opens a store and closes it when the test ends.
+func open(t testing.TB, path string) *sqlite.Store {
+	t.Helper()
+	s, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func TestStoreConforms(t *testing.T) {
+	t.Parallel()
+	storetest.Suite{Open: func(t *testing.T) jobs.Store {
+		return open(t, filepath.Join(t.TempDir(), "state.db"))
+	}}.Run(t)
+}
+
+func def(id string) models.JobDefinition {
+	return models.JobDefinition{ID: id, Name: id, VMPath: "/dc/vm/" + id, OutputPath: "/out/" + id, VCenter: "lab"}
+}
+
+func create(t testing.TB, s *sqlite.Store, ids ...string) {
+	t.Helper()
+	batch := make([]jobs.NewJob, len(ids))
+	for i, id := range ids {
+		batch[i] = jobs.NewJob{Definition: def(id)}
+	}
+	if err := s.Create(t.Context(), batch); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func claim(t testing.TB, s *sqlite.Store, owner string) jobs.Claim {
+	t.Helper()
+	c, err := s.Claim(t.Context(), jobs.ClaimRequest{Owner: owner, Lease: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestASecondDaemonIsRefused(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state.db")
+	first, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = sqlite.Open(t.Context(), path)
+	if !errors.Is(err, sqlite.ErrLocked) {
+		t.Fatalf("Open = %v, want ErrLocked", err)
+	}
+	for _, want := range []string{path, fmt.Sprint(os.Getpid()), "state directory"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error %q lacks %q", err, want)
+		}
+	}
+	create(t, first, "still works")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, path)
+}
+
+func TestAJobThatRanWhenItsDaemonDiedIsClaimedAtOnceAndTheDeadIsFenced(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state.db")
+	s, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	create(t, s, "a")
+	dead := claim(t, s, "dead")
+	progress := models.Progress{Phase: "exporting", PercentComplete: 42}
+	if _, err := s.Heartbeat(t.Context(), dead.Lease, jobs.Beat{Lease: time.Hour, Progress: &progress}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil { // as the system closes a dead process's files
+		t.Fatal(err)
+	}
+	s = open(t, path)
+	c := claim(t, s, "alive")
+	if c.Lease.Epoch != 2 || *c.Job.Progress != progress || c.Failures != 0 {
+		t.Errorf("claim after the restart: %+v", c)
+	}
+	if _, err := s.Heartbeat(t.Context(), dead.Lease, jobs.Beat{}); !errors.Is(err, jobs.ErrFenced) {
+		t.Errorf("heartbeat of the dead = %v, want ErrFenced", err)
+	}
+}
+
+func TestAFileThatIsNoDatabaseIsRefused(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state.db")
+	text := []byte(strings.Repeat("this is a letter to my aunt\n", 400))
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := sqlite.Open(t.Context(), path)
+	if !errors.Is(err, sqlite.ErrCorrupt) || !strings.Contains(err.Error(), path) {
+		t.Errorf("Open = %v, want ErrCorrupt with the path", err)
+	}
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, text) {
+		t.Errorf("the file was changed (error %v)", err)
+	}
+}
+
+func TestADamagedDatabaseIsTold(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state.db")
+	s, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for i := range 200 {
+		ids = append(ids, fmt.Sprint(i))
+	}
+	create(t, s, ids...)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	noise := bytes.Repeat([]byte{0xa5}, int(info.Size())-4096) // all but the first page
+	if _, err := f.WriteAt(noise, 4096); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sqlite.Open(t.Context(), path); !errors.Is(err, sqlite.ErrCorrupt) {
+		t.Errorf("Open = %v, want ErrCorrupt", err)
+	}
+}
+
+func TestADatabaseOfANewerVersionIsRefused(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state.db")
+	s, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.ExecContext(t.Context(), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (4711, 1)`); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = sqlite.Open(t.Context(), path)
+	if !errors.Is(err, sqlite.ErrNewerSchema) || !strings.Contains(err.Error(), "4711") {
+		t.Errorf("Open = %v, want ErrNewerSchema with the version", err)
+	}
+}
+
+func TestTheStateFileIsForItsOwnerOnly(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, filepath.Join(dir, "state #1 100%?.db")) // and has any name
+	create(t, s, "a")
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 4 {
+		t.Fatalf("files = %v, error %v; want the database, -wal, -shm and .lock", entries, err)
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mode := info.Mode().Perm(); mode != 0o600 {
+			t.Errorf("%s has mode %#o, want 0600", e.Name(), mode)
+		}
+	}
+}
+
+func TestAMissingDirectoryIsNamed(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "missing", "state.db")
+	if _, err := sqlite.Open(t.Context(), path); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) {
+		t.Errorf("Open = %v, want ErrNotExist with the path", err)
+	}
+}
+
+// runnerFunc is a jobs.Runner.
+type runnerFunc func(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error)
+
+func (f runnerFunc) Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error) {
+	return f(ctx, def, t)
+}
+
+func TestAManagerGoesOnWhereADeadOneLeftOff(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state.db")
+	s, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	create(t, s, "a", "b", "c")
+	claim(t, s, "dead")
+	claim(t, s, "dead")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	s = open(t, path)
+	var runs atomic.Int64
+	m := jobs.New(s, runnerFunc(func(context.Context, models.JobDefinition, *progress.Tracker) (models.Result, error) {
+		runs.Add(1)
+		return models.Result{Success: true}, nil
+	}), jobs.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+	for _, id := range []string{"a", "b", "c"} {
+		w, err := m.Watch(t.Context(), id, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for {
+			e, err := w.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Status == models.StatusCompleted {
+				break
+			}
+		}
+		w.Close()
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if n := runs.Load(); n != 3 {
+		t.Errorf("%d runs, want 3", n)
+	}
+}

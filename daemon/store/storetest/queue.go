@@ -1,0 +1,221 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+)
+
+func createdJobIsPending(f *fixture) {
+	def := definition("a")
+	f.create(def)
+	job := f.get("a")
+	f.equal("definition", job.Definition, def)
+	f.equal("status", job.Status, models.StatusPending)
+	f.equal("progress", job.Progress, &models.Progress{Phase: "pending"})
+	f.equal("log", f.history("a"), []string{"pending"})
+	if job.UpdatedAt.IsZero() || job.StartedAt != nil || job.CompletedAt != nil || job.NextAttempt != nil {
+		f.Errorf("times of a new job: %+v", job)
+	}
+}
+
+func createIsAtomic(f *fixture) {
+	f.create(definition("a"), definition("b"))
+	batch := []jobs.NewJob{{Definition: definition("c")}, {Definition: definition("b")}, {Definition: definition("a")}}
+	err := f.Create(f.Context(), batch)
+	var exists *jobs.ExistsError
+	if !errors.As(err, &exists) || !errors.Is(err, jobs.ErrExists) {
+		f.Fatalf("Create = %v, want an ExistsError", err)
+	}
+	f.equal("ids that are taken", exists.IDs, []string{"b", "a"})
+	page, err := f.List(f.Context(), jobs.Query{})
+	f.must(err)
+	f.equal("jobs", ids(page), []string{"b", "a"})
+}
+
+func claimedJobRuns(f *fixture) {
+	f.must(f.Create(f.Context(), []jobs.NewJob{{Definition: definition("a"), Secret: []byte("sealed")}}))
+	c := f.claim("owner")
+	f.equal("lease", c.Lease, jobs.Lease{JobID: "a", Owner: "owner", Epoch: 1})
+	f.equal("definition", c.Job.Definition, definition("a"))
+	f.equal("secret", string(c.Secret), "sealed")
+	job := f.get("a")
+	f.equal("status", job.Status, models.StatusRunning)
+	if job.StartedAt == nil {
+		f.Error("a running job has no start")
+	}
+	f.equal("log", f.history("a"), []string{"pending", "running"})
+	f.nothingToClaim("another")
+}
+
+func claimIsExclusive(f *fixture) {
+	const n, owners = 40, 8
+	f.create(repeat(n, func(i int) models.JobDefinition { return definition(fmt.Sprint(i)) })...)
+	var (
+		wg      sync.WaitGroup
+		mu      sync.Mutex
+		claimed = make(map[string]int)
+	)
+	for o := range owners {
+		wg.Go(func() {
+			for _, id := range f.claimAll(fmt.Sprint("owner", o)) {
+				mu.Lock()
+				claimed[id]++
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if len(claimed) != n {
+		f.Errorf("%d of %d jobs were claimed", len(claimed), n)
+	}
+	for id, times := range claimed {
+		if times != 1 {
+			f.Errorf("job %s was claimed %d times", id, times)
+		}
+	}
+}
+
+func priorityThenAge(f *fixture) {
+	f.create(definition("low", priority(-1)), definition("first"), definition("second"), definition("high", priority(5)))
+	f.equal("order", f.claimAll("owner"), []string{"high", "first", "second", "low"})
+}
+
+func vcentersTakeTurns(f *fixture) {
+	f.create(
+		definition("a1", vcenter("a")), definition("a2", vcenter("a")), definition("a3", vcenter("a")), definition("a4", vcenter("a")),
+		definition("b1", vcenter("b")), definition("b2", vcenter("b")),
+		definition("c1", vcenter("c")),
+		definition("b0", vcenter("b"), priority(1)),
+	)
+	f.equal("order", f.claimAll("owner"), []string{"b0", "a1", "c1", "b1", "a2", "b2", "a3", "a4"})
+}
+
+func fullVCentersArePassedOver(f *fixture) {
+	f.create(definition("a", vcenter("a"), priority(9)), definition("b", vcenter("b")), definition("default", vcenter("")))
+	f.equal("job", f.claim("owner", "a", "b").Lease.JobID, "default")
+	f.equal("job", f.claim("owner", "a").Lease.JobID, "b")
+	f.nothingToClaim("owner", "a")
+	f.equal("job", f.claim("owner").Lease.JobID, "a")
+}
+
+func expiredLeaseIsClaimed(f *fixture) {
+	f.create(definition("a"))
+	dead := f.claim("dead")
+	f.advance(lease - time.Second)
+	f.nothingToClaim("alive")
+	f.advance(2 * time.Second)
+	c := f.claim("alive")
+	f.equal("epoch", c.Lease.Epoch, dead.Lease.Epoch+1)
+	f.equal("failures", c.Failures, 0)
+	f.equal("start", c.Job.StartedAt, dead.Job.StartedAt)
+}
+
+func ownLeaseIsNotClaimed(f *fixture) {
+	f.create(definition("a"))
+	held := f.claim("owner")
+	f.advance(2 * lease)
+	f.nothingToClaim("owner")
+	_, err := f.Heartbeat(f.Context(), held.Lease, jobs.Beat{Lease: lease})
+	f.must(err)
+	f.nothingToClaim("another")
+}
+
+func heartbeatExtends(f *fixture) {
+	f.create(definition("a"))
+	c := f.claim("owner")
+	progress := models.Progress{Phase: "exporting", CurrentFile: "disk-0.vmdk", BytesDownloaded: 5, TotalBytes: 10, PercentComplete: 50}
+	for range 3 {
+		f.advance(lease - time.Second)
+		signals, err := f.Heartbeat(f.Context(), c.Lease, jobs.Beat{Lease: lease, Progress: &progress})
+		f.must(err)
+		f.equal("signals", signals, jobs.Signals{})
+	}
+	f.nothingToClaim("another")
+	_, err := f.Heartbeat(f.Context(), c.Lease, jobs.Beat{Lease: lease})
+	f.must(err)
+	f.equal("progress", f.get("a").Progress, &progress)
+}
+
+func lostLeaseIsFenced(f *fixture) {
+	f.create(definition("a"))
+	stale := f.claim("stale")
+	f.advance(2 * lease)
+	held := f.claim("owner")
+	before := f.get("a")
+	log := f.history("a")
+	impostor := held.Lease
+	impostor.Owner = "stale"
+	for _, l := range []jobs.Lease{stale.Lease, impostor, {JobID: "a", Owner: "owner", Epoch: held.Lease.Epoch + 1}, {JobID: "nothing"}} {
+		beat := jobs.Beat{
+			Lease:    time.Hour,
+			Progress: &models.Progress{Phase: "late"},
+			Events:   []models.Event{{Type: models.EventLog, Text: "late"}},
+		}
+		if _, err := f.Heartbeat(f.Context(), l, beat); !errors.Is(err, jobs.ErrFenced) {
+			f.Errorf("Heartbeat with %+v = %v, want ErrFenced", l, err)
+		}
+		outcome := jobs.Outcome{Status: models.StatusCompleted, Events: beat.Events}
+		if err := f.Finish(f.Context(), l, outcome); !errors.Is(err, jobs.ErrFenced) {
+			f.Errorf("Finish with %+v = %v, want ErrFenced", l, err)
+		}
+	}
+	f.equal("job", f.get("a"), before)
+	f.equal("log", f.history("a"), log)
+	f.finish(held.Lease, models.StatusFailed)
+	if err := f.Finish(f.Context(), held.Lease, jobs.Outcome{Status: models.StatusCompleted}); !errors.Is(err, jobs.ErrFenced) {
+		f.Errorf("Finish of an ended job = %v, want ErrFenced", err)
+	}
+}
+
+func completedJob(f *fixture) {
+	f.must(f.Create(f.Context(), []jobs.NewJob{{Definition: definition("a"), Secret: []byte("sealed")}}))
+	c := f.claim("owner")
+	result := &models.Result{VMName: "a", OutputDir: "/out/a", Files: []string{"/out/a/a.ovf"}, TotalSize: 7, Duration: time.Second, Success: true}
+	progress := &models.Progress{Phase: "done", PercentComplete: 100}
+	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{
+		Status:   models.StatusCompleted,
+		Result:   result,
+		Progress: progress,
+		Events:   []models.Event{{Type: models.EventLog, Text: "last words"}},
+	}))
+	job := f.get("a")
+	f.equal("status", job.Status, models.StatusCompleted)
+	f.equal("result", job.Result, result)
+	f.equal("progress", job.Progress, progress)
+	f.equal("attempts", job.Attempts, 0)
+	f.equal("log", f.history("a"), []string{"pending", "running", "log: last words", "completed"})
+	if job.CompletedAt == nil {
+		f.Error("a completed job has no end")
+	}
+	f.advance(2 * lease)
+	f.nothingToClaim("owner")
+}
+
+func handedBackJob(f *fixture) {
+	f.must(f.Create(f.Context(), []jobs.NewJob{{Definition: definition("a"), Secret: []byte("sealed")}}))
+	c := f.claim("owner")
+	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{
+		Status: models.StatusPending, Failed: true, Delay: time.Minute, Error: "no route to host",
+	}))
+	job := f.get("a")
+	f.equal("status", job.Status, models.StatusPending)
+	f.equal("error", job.Error, "no route to host")
+	f.equal("attempts", job.Attempts, 1)
+	if job.NextAttempt == nil {
+		f.Error("a waiting job does not tell its next attempt")
+	}
+	f.advance(time.Minute - time.Second)
+	f.nothingToClaim("owner")
+	f.advance(2 * time.Second)
+	again := f.claim("owner")
+	f.equal("failures", again.Failures, 1)
+	f.equal("secret", string(again.Secret), "sealed")
+	f.equal("error while running", f.get("a").Error, "")
+	f.must(f.Finish(f.Context(), again.Lease, jobs.Outcome{Status: models.StatusPending}))
+	f.equal("epoch", f.claim("owner").Lease.Epoch, int64(3))
+}

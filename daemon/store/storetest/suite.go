@@ -1,0 +1,227 @@
+// Package storetest is the suite that every [jobs.Store] passes.
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+)
+
+// Suite says how to test an implementation.
+type Suite struct {
+	// Open returns an empty store, which it closes when the test ends.
+	Open func(t *testing.T) jobs.Store
+
+	// Advance makes the store's clock go on by d. When it is nil, the store's
+	// clock is the process's, and each test runs in virtual time.
+	Advance func(t *testing.T, s jobs.Store, d time.Duration)
+}
+
+// Run runs the suite, each test on a store of its own.
+func (s Suite) Run(t *testing.T) {
+	tests := []struct {
+		name string
+		run  func(f *fixture)
+	}{
+		{"a created job is pending, with a definition and progress", createdJobIsPending},
+		{"jobs are created all or none, and the ids that are taken are named", createIsAtomic},
+		{"a claimed job is running, and nothing is left to claim", claimedJobRuns},
+		{"a job is claimed by one of many owners", claimIsExclusive},
+		{"higher priorities go first, then older jobs", priorityThenAge},
+		{"vCenters take turns", vcentersTakeTurns},
+		{"vCenters that are full are passed over", fullVCentersArePassedOver},
+		{"a lease that runs out lets another owner claim, in a later epoch", expiredLeaseIsClaimed},
+		{"an owner does not claim what it holds itself", ownLeaseIsNotClaimed},
+		{"a heartbeat extends the lease and keeps the progress", heartbeatExtends},
+		{"writes with a lost lease are refused and change nothing", lostLeaseIsFenced},
+		{"a completed job has its result and no secret", completedJob},
+		{"a job handed back is due after its delay, with one more failure", handedBackJob},
+		{"a job that never ran is cancelled at once", cancelPending},
+		{"a running job learns of a cancel and ends cancelled", cancelRunning},
+		{"a job that ran before is cleaned up before it is cancelled", cancelHandedBack},
+		{"an interrupted job that is to be cancelled is claimed for that only", cancelInterrupted},
+		{"a job that has ended cannot be cancelled", cancelFinished},
+		{"a failed job is tried again with all its attempts", retryFailed},
+		{"only jobs that have ended and are not completed are tried again", retryRefused},
+		{"only jobs that have ended are deleted, with their events", deleteFinished},
+		{"counts follow every change of status", countsFollow},
+		{"jobs are listed newest first, in pages", listPages},
+		{"jobs are listed by status", listByStatus},
+		{"jobs are listed by id in the order asked for", listByID},
+		{"events are in order and resume after any of them", eventsResume},
+		{"only the newest events of a job are kept", eventsAreBounded},
+		{"unknown jobs are not found", unknownJobs},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			if s.Advance != nil {
+				test.run(s.fixture(t, s.Advance))
+				return
+			}
+			synctest.Test(t, func(t *testing.T) {
+				test.run(s.fixture(t, func(_ *testing.T, _ jobs.Store, d time.Duration) { time.Sleep(d) }))
+			})
+		})
+	}
+}
+
+// fixture is a store under test and the words that the tests are written in.
+type fixture struct {
+	*testing.T
+	jobs.Store
+	advance func(d time.Duration)
+}
+
+func (s Suite) fixture(t *testing.T, advance func(*testing.T, jobs.Store, time.Duration)) *fixture {
+	store := s.Open(t)
+	return &fixture{T: t, Store: store, advance: func(d time.Duration) { advance(t, store, d) }}
+}
+
+// lease is how long claims hold.
+const lease = 30 * time.Second
+
+// definition is a job's definition, changed as options say.
+func definition(id string, options ...func(*models.JobDefinition)) models.JobDefinition {
+	d := models.JobDefinition{
+		ID:         id,
+		Name:       "name of " + id,
+		VMPath:     "/dc/vm/" + id,
+		OutputPath: "/out/" + id,
+		VCenter:    "lab",
+		CreatedAt:  time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		Options:    models.JobOptions{ParallelDownloads: 4, Format: models.FormatQcow2},
+	}
+	for _, o := range options {
+		o(&d)
+	}
+	return d
+}
+
+func priority(n int) func(*models.JobDefinition) {
+	return func(d *models.JobDefinition) { d.Priority = n }
+}
+
+func vcenter(name string) func(*models.JobDefinition) {
+	return func(d *models.JobDefinition) { d.VCenter = name }
+}
+
+func (f *fixture) must(err error) {
+	f.Helper()
+	if err != nil {
+		f.Fatal(err)
+	}
+}
+
+func (f *fixture) equal(what string, got, want any) {
+	f.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		f.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+func (f *fixture) create(defs ...models.JobDefinition) {
+	f.Helper()
+	batch := make([]jobs.NewJob, len(defs))
+	for i, d := range defs {
+		batch[i] = jobs.NewJob{Definition: d}
+	}
+	f.must(f.Create(f.Context(), batch))
+}
+
+func (f *fixture) claim(owner string, full ...string) jobs.Claim {
+	f.Helper()
+	c, err := f.Claim(f.Context(), jobs.ClaimRequest{Owner: owner, Lease: lease, Full: full})
+	f.must(err)
+	return c
+}
+
+func (f *fixture) claimCancelling(owner string) (jobs.Claim, error) {
+	return f.Claim(f.Context(), jobs.ClaimRequest{Owner: owner, Lease: lease, Cancelling: true})
+}
+
+// nothingToClaim fails when the owner can claim something.
+func (f *fixture) nothingToClaim(owner string, full ...string) {
+	f.Helper()
+	c, err := f.Claim(f.Context(), jobs.ClaimRequest{Owner: owner, Lease: lease, Full: full})
+	if !errors.Is(err, jobs.ErrNoJob) {
+		f.Errorf("Claim = job %q, error %v; want ErrNoJob", c.Lease.JobID, err)
+	}
+}
+
+// claimAll claims for one owner until nothing is left.
+func (f *fixture) claimAll(owner string) []string {
+	f.Helper()
+	var ids []string
+	for {
+		c, err := f.Claim(f.Context(), jobs.ClaimRequest{Owner: owner, Lease: lease})
+		if errors.Is(err, jobs.ErrNoJob) {
+			return ids
+		}
+		f.must(err)
+		ids = append(ids, c.Lease.JobID)
+	}
+}
+
+func (f *fixture) finish(l jobs.Lease, s models.Status) {
+	f.Helper()
+	f.must(f.Finish(f.Context(), l, jobs.Outcome{Status: s}))
+}
+
+// ended creates a job and brings it to a final status.
+func (f *fixture) ended(id string, s models.Status) {
+	f.Helper()
+	f.create(definition(id))
+	f.finish(f.claim("owner").Lease, s)
+}
+
+func (f *fixture) get(id string) models.Job {
+	f.Helper()
+	page, err := f.List(f.Context(), jobs.Query{IDs: []string{id}})
+	f.must(err)
+	if len(page.Jobs) != 1 {
+		f.Fatalf("job %q: %d found, want 1", id, len(page.Jobs))
+	}
+	return page.Jobs[0]
+}
+
+// history is a job's log as short words.
+func (f *fixture) history(id string) []string {
+	f.Helper()
+	events, err := f.Events(f.Context(), id, 0, 0)
+	f.must(err)
+	var words []string
+	for _, e := range events {
+		switch e.Type {
+		case models.EventState:
+			words = append(words, string(e.Status))
+		default:
+			words = append(words, fmt.Sprintf("%s: %s", e.Type, e.Text))
+		}
+	}
+	return words
+}
+
+func ids(page jobs.Page) []string {
+	var all []string
+	for _, j := range page.Jobs {
+		all = append(all, j.Definition.ID)
+	}
+	return all
+}
+
+func repeat[T any](n int, f func(i int) T) []T {
+	all := make([]T, 0, n)
+	for i := range n {
+		all = append(all, f(i))
+	}
+	return slices.Clip(all)
+}
