@@ -1,0 +1,266 @@
+// Package archtest keeps the shape of the project: which package may import which,
+// what must not be linked into the programs, and that every package says what it is
+// for. The table of rooms below is the one in ARCHITECTURE.md; a new package needs
+// a line here.
+package archtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/parser"
+	"go/token"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const (
+	module   = "github.com/hyper2kvm/hyper2kvm/"
+	lab      = "vsphere/vspheretest"
+	maxLines = 500 // of a file that is not a test
+)
+
+// rooms names every package and what it may import of ours. A name that ends in
+// "/..." stands for the package and everything below it.
+var rooms = map[string][]string{
+	"cmd/hyper2kvm":  {"tui/...", "client", "daemon/models", "migrate/...", "vsphere", "disk", "kvm", "transfer", "progress/...", "internal/..."},
+	"cmd/hyper2kvmd": {"daemon/...", "migrate/...", "vsphere", "transfer", "progress/...", "internal/..."},
+	"cmd/h2kvmctl":   {"client", "daemon/models", "daemon/api/wire", "tui/...", "progress/...", "internal/..."},
+	"tui/...":        {"tui/...", "client", "daemon/models", "migrate/...", "vsphere", "progress/...", "internal/..."},
+
+	"daemon/api":              {"daemon/api/wire", "daemon/jobs", "daemon/models", "progress"},
+	"daemon/api/wire":         {"daemon/models"},
+	"daemon/api/apitest":      {"daemon/api", "daemon/jobs", "daemon/models", "daemon/store/memory", "progress"}, // for tests
+	"daemon/config":           {"daemon/models"},
+	"daemon/store/memory":     {"daemon/jobs", "daemon/models"},
+	"daemon/store/sealer":     {"daemon/jobs"},
+	"daemon/store/sqlite/...": {"daemon/jobs", "daemon/models"},
+	"daemon/store/storetest":  {"daemon/jobs", "daemon/models"}, // for tests
+	"daemon/jobs":             {"daemon/models", "progress"},
+	"daemon/models":           {"progress"},
+	"client":                  {"daemon/api/wire", "daemon/models"},
+
+	"migrate/...":       {"migrate/...", "vsphere", "disk", "kvm", "transfer", "progress/...", "daemon/models"},
+	"vsphere":           {"transfer", "progress"},
+	"disk":              {"disk/internal/...", "progress"},
+	"disk/internal/...": {},
+	"kvm":               {"disk"},
+	"transfer":          {"progress"},
+	"progress":          {},
+	"progress/display":  {"progress"},
+
+	"internal/archtest": {},
+	"internal/cliargs":  {},
+	"internal/terminal": {},
+	"internal/version":  {},
+	"scripts":           {},
+
+	lab + "/...": {lab + "/..."},
+}
+
+// onlyForTests are packages that no program links, not even through others.
+var onlyForTests = []string{
+	module + lab,
+	module + "daemon/api/apitest",
+	module + "daemon/store/storetest",
+	"github.com/vmware/govmomi/simulator",
+}
+
+// strangers are packages of others that a room, by what it is for, knows nothing of:
+// no package that it links may be one of them.
+var strangers = map[string][]string{
+	"disk":          {"net/http", "github.com/vmware/govmomi"},
+	"kvm":           {"net/http", "github.com/vmware/govmomi"},
+	"transfer":      {"github.com/vmware/govmomi"},
+	"daemon/jobs":   {"github.com/vmware/govmomi", "modernc.org/sqlite"},
+	"daemon/api":    {"github.com/vmware/govmomi", "modernc.org/sqlite"},
+	"client":        {"github.com/vmware/govmomi", "modernc.org/sqlite"},
+	"cmd/h2kvmctl":  {"github.com/vmware/govmomi", "modernc.org/sqlite"},
+	"cmd/hyper2kvm": {"modernc.org/sqlite"},
+}
+
+// pkg is what go list says of a package.
+type pkg struct {
+	ImportPath string
+	Name       string
+	Dir        string
+	GoFiles    []string
+	Imports    []string
+	Deps       []string
+}
+
+// room is the package's name in the tables: its path below the module.
+func (p pkg) room() string { return strings.TrimPrefix(p.ImportPath, module) }
+
+// packages returns every package of the module.
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	list, err := listed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+var listed = sync.OnceValues(func() ([]pkg, error) {
+	cmd := exec.Command("go", "list", "-json=ImportPath,Name,Dir,GoFiles,Imports,Deps", module+"...")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, errors.Join(err, errors.New(stderr.String()))
+	}
+	var list []pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := dec.Decode(&p); err == io.EOF {
+			return list, nil
+		} else if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+})
+
+// covers says whether a name of the table stands for a package.
+func covers(name, room string) bool {
+	below, all := strings.CutSuffix(name, "/...")
+	return room == below || all && strings.HasPrefix(room, below+"/")
+}
+
+// line returns the table's line for a package: the longest name that covers it.
+func line(room string) (name string, ok bool) {
+	for candidate := range rooms {
+		if covers(candidate, room) && (!ok || len(candidate) > len(name)) {
+			name, ok = candidate, true
+		}
+	}
+	return name, ok
+}
+
+func TestImportsPointDown(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		name, ok := line(p.room())
+		if !ok {
+			t.Errorf("%s is in no line of the table of rooms", p.room())
+			continue
+		}
+		for _, path := range p.Imports {
+			imported, ours := strings.CutPrefix(path, module)
+			if !ours {
+				continue
+			}
+			if !slices.ContainsFunc(rooms[name], func(allowed string) bool { return covers(allowed, imported) }) {
+				t.Errorf("%s imports %s, which its line of the table does not allow", p.room(), imported)
+			}
+		}
+	}
+}
+
+func TestTheTableHasNoRoomThatDoesNotExist(t *testing.T) {
+	t.Parallel()
+	for name := range rooms {
+		if !slices.ContainsFunc(packages(t), func(p pkg) bool { return covers(name, p.room()) }) {
+			t.Errorf("there is no package %s", name)
+		}
+	}
+}
+
+func TestTheTableHasNoCircle(t *testing.T) {
+	t.Parallel()
+	// Go refuses circles between packages; one between lines would let two rooms
+	// lean on each other through their sub-packages.
+	var visit func(name string, path []string)
+	visit = func(name string, path []string) {
+		if slices.Contains(path, name) {
+			t.Errorf("the table allows a circle: %s", strings.Join(append(path, name), " -> "))
+			return
+		}
+		for next := range rooms {
+			if next != name && slices.ContainsFunc(rooms[name], func(allowed string) bool {
+				return covers(allowed, strings.TrimSuffix(next, "/..."))
+			}) {
+				visit(next, append(slices.Clone(path), name))
+			}
+		}
+	}
+	for name := range rooms {
+		visit(name, nil)
+	}
+}
+
+func TestNoProgramLinksWhatIsOnlyForTests(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		if !strings.HasPrefix(p.room(), "cmd/") {
+			continue
+		}
+		for _, dep := range p.Deps {
+			for _, forbidden := range onlyForTests {
+				if dep == forbidden || strings.HasPrefix(dep, forbidden+"/") {
+					t.Errorf("%s links %s", p.room(), dep)
+				}
+			}
+		}
+	}
+}
+
+func TestEachRoomKnowsOnlyItsOwnWorld(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		for _, dep := range p.Deps {
+			for _, stranger := range strangers[p.room()] {
+				if dep == stranger || strings.HasPrefix(dep, stranger+"/") {
+					t.Errorf("%s links %s", p.room(), dep)
+				}
+			}
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		if len(p.GoFiles) == 0 { // tests alone
+			continue
+		}
+		if !slices.ContainsFunc(p.GoFiles, func(file string) bool {
+			path := filepath.Join(p.Dir, file)
+			parsed, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.PackageClauseOnly|parser.ParseComments)
+			if err != nil {
+				t.Error(err)
+				return true
+			}
+			first := "Package " + p.Name + " "
+			if p.Name == "main" {
+				first = "Command " + filepath.Base(p.ImportPath) + " "
+			}
+			return strings.HasPrefix(parsed.Doc.Text(), first)
+		}) {
+			t.Errorf("%s has no package comment (a program's begins %q, a package's %q)",
+				p.room(), "Command name", "Package name")
+		}
+	}
+}
+
+func TestNoFileIsTooLongToHoldInTheHead(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		for _, file := range p.GoFiles {
+			text, err := os.ReadFile(filepath.Join(p.Dir, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if lines := bytes.Count(text, []byte("\n")); lines > maxLines {
+				t.Errorf("%s/%s has %d lines, more than %d", p.room(), file, lines, maxLines)
+			}
+		}
+	}
+}

@@ -1,0 +1,273 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/kvm"
+	"github.com/hyper2kvm/hyper2kvm/progress"
+	"github.com/hyper2kvm/hyper2kvm/transfer"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
+)
+
+// maxNVRAM bounds what is taken for an NVRAM file, in bytes. Real ones have
+// some hundred KiB.
+const maxNVRAM = 16 << 20
+
+func (r *run) ovf() bool { return r.def.Options.Format == models.FormatOVF }
+
+// Final file names.
+func (r *run) ovfName() string      { return r.work.base + ".ovf" }
+func (r *run) manifestName() string { return r.work.base + ".mf" }
+func (r *run) nvramName() string    { return r.work.base + ".nvram" }
+func (r *run) domainName() string   { return r.work.base + ".xml" }
+
+// finalNames lists the files that the export will leave, but the receipt.
+func (r *run) finalNames() []string {
+	var names []string
+	for i := range r.vm.Disks {
+		names = append(names, r.diskName(i))
+	}
+	if r.ovf() {
+		return append(names, r.ovfName(), r.manifestName())
+	}
+	return append(names, r.domainName())
+}
+
+// fetchExtras takes the NVRAM, without which EFI guests do not start after an
+// import of the OVF (F-NFC-14). A libvirt domain cannot use it: OVMF keeps its
+// variables in another form.
+func (r *run) fetchExtras(ctx context.Context, lease *vsphere.Lease) error {
+	if r.extras != nil {
+		return nil
+	}
+	extras := []extra{}
+	if r.ovf() {
+		for _, item := range lease.Items() {
+			if item.Disk || !strings.EqualFold(path.Ext(item.Name), ".nvram") {
+				continue
+			}
+			e, err := r.fetchExtra(ctx, lease, item)
+			if err != nil {
+				return fmt.Errorf("%s: %w", item.Name, err)
+			}
+			extras = append(extras, e)
+			break // a VM has one
+		}
+	}
+	r.extras = extras
+	return nil
+}
+
+// fetchExtra fetches one small file and compares it with the lease's size and
+// manifest.
+func (r *run) fetchExtra(ctx context.Context, lease *vsphere.Lease, item vsphere.Item) (extra, error) {
+	budget := transfer.NewBudget(r.m.Budget)
+	for {
+		data, err := r.readExtra(ctx, lease, item, budget)
+		if errors.Is(err, transfer.ErrRestart) {
+			continue
+		}
+		if err == nil {
+			err = checkExtra(ctx, lease, item, data)
+		}
+		if err != nil {
+			if err := budget.Retry(ctx, err); err != nil {
+				return extra{}, err
+			}
+			continue
+		}
+		e := extra{key: item.Key, name: r.nvramName(), size: int64(len(data))}
+		e.sum = hexDigest(algSHA256, data)
+		return e, writeFile(r.work.path(e.name), data)
+	}
+}
+
+func (r *run) readExtra(ctx context.Context, lease *vsphere.Lease, item vsphere.Item, budget *transfer.Budget) ([]byte, error) {
+	stream, err := transfer.NewReader(ctx, lease.Source(item), transfer.Info{}, transfer.Options{
+		StallTimeout: r.m.StallTimeout, Limiter: r.m.Limiter, Budget: budget,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer stream.Close()
+	data, err := io.ReadAll(io.LimitReader(stream, maxNVRAM+1))
+	if err == nil && len(data) > maxNVRAM {
+		err = permanent{fmt.Errorf("larger than %d bytes: not an NVRAM file", maxNVRAM)}
+	}
+	return data, err
+}
+
+func checkExtra(ctx context.Context, lease *vsphere.Lease, item vsphere.Item, data []byte) error {
+	if item.Size > 0 && item.Size != int64(len(data)) {
+		return fmt.Errorf("%w: %d bytes arrived of %d", io.ErrUnexpectedEOF, len(data), item.Size)
+	}
+	entry, err := manifestEntry(ctx, lease, item.Key, 0)
+	if errors.Is(err, vsphere.ErrUnsupported) || err == nil && entry.Sum == "" {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if got := hexDigest(entry.Algorithm, data); got != entry.Algorithm+":"+strings.ToLower(entry.Sum) {
+		return fmt.Errorf("%w: received %s, the host says it sent %s", ErrVerify, got, entry.Sum)
+	}
+	return nil
+}
+
+// describe writes what tells others about the disks, gives every file its
+// final name, and returns the receipt.
+func (r *run) describe(ctx context.Context) (Receipt, error) {
+	r.t.SetPhase(progress.Verifying)
+	if err := r.checkImages(ctx); err != nil {
+		return Receipt{}, err
+	}
+	r.t.SetPhase(progress.Describing)
+	var moves []move
+	for _, d := range r.disks {
+		moves = append(moves, move{d.part(), d.name})
+	}
+	result := models.Result{VMName: r.vm.Name, OutputDir: r.def.OutputPath, Success: true}
+	if r.ovf() {
+		described, err := r.describeOVF(ctx)
+		if err != nil {
+			return Receipt{}, err
+		}
+		moves = append(moves, described...)
+		result.OVFPath = r.work.final(r.ovfName())
+	} else {
+		if err := r.describeDomain(); err != nil {
+			return Receipt{}, err
+		}
+		moves = append(moves, move{r.domainName(), r.domainName()})
+		result.DomainXML = r.work.final(r.domainName())
+	}
+	for _, m := range moves {
+		info, err := os.Stat(r.work.path(m.From))
+		if err != nil {
+			return Receipt{}, err
+		}
+		result.Files = append(result.Files, r.work.final(m.To))
+		result.TotalSize += info.Size()
+	}
+	for _, d := range r.disks {
+		result.Disks = append(result.Disks, d.result)
+	}
+	result.Notes = r.notes
+	result.Duration = time.Since(r.started)
+	receipt := Receipt{JobID: r.def.ID, VMPath: r.vm.Path, InstanceUUID: r.vm.InstanceUUID, Format: r.def.Options.Format, Result: result}
+	return receipt, r.work.installAll(install{Moves: moves, Receipt: receipt})
+}
+
+// checkImages looks over the finished images once more, as whoever opens them
+// will.
+func (r *run) checkImages(ctx context.Context) error {
+	if r.def.Options.Format != models.FormatQcow2 {
+		return nil
+	}
+	for _, d := range r.disks {
+		if _, err := disk.CheckQcow2(ctx, r.work.path(d.part())); err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrVerify, d.name, err)
+		}
+	}
+	return nil
+}
+
+// describeOVF writes the descriptor, which vSphere makes once the sizes are
+// known (F-NFC-16), and the manifest with a SHA-256 of every file.
+func (r *run) describeOVF(ctx context.Context) ([]move, error) {
+	var files []vsphere.OVFFile
+	var moves []move
+	var mf strings.Builder
+	add := func(key, name, sum string, size, capacity int64) {
+		files = append(files, vsphere.OVFFile{Key: key, Path: name, Size: size, Capacity: capacity})
+		fmt.Fprintf(&mf, "SHA256(%s)= %s\n", name, strings.TrimPrefix(sum, algSHA256+":"))
+	}
+	for _, d := range r.disks {
+		sum := d.result.Digest
+		if !strings.HasPrefix(sum, algSHA256+":") {
+			var err error
+			if sum, err = fileDigest(r.work.path(d.part()), algSHA256); err != nil {
+				return nil, err
+			}
+		}
+		add(d.leaseKey(), d.name, sum, d.result.StreamSize, d.disk.Capacity)
+	}
+	for _, e := range r.extras {
+		add(e.key, e.name, e.sum, e.size, 0)
+		moves = append(moves, move{e.name, e.name})
+	}
+	descriptor, err := r.client.Descriptor(ctx, r.target, files)
+	if err != nil {
+		return nil, fmt.Errorf("OVF descriptor: %w", err)
+	}
+	for _, w := range descriptor.Warnings {
+		r.note("OVF descriptor: %s", w)
+	}
+	ovf := []byte(descriptor.XML)
+	mfText := fmt.Sprintf("SHA256(%s)= %s\n", r.ovfName(), strings.TrimPrefix(hexDigest(algSHA256, ovf), algSHA256+":")) + mf.String()
+	err = errors.Join(
+		writeFile(r.work.path(r.manifestName()), []byte(mfText)),
+		writeFile(r.work.path(r.ovfName()), ovf))
+	return append(moves, move{r.manifestName(), r.manifestName()}, move{r.ovfName(), r.ovfName()}), err
+}
+
+// leaseKey is the key by which a lease knows the disk: that of this run's, or
+// of the run that fetched it.
+func (d *diskRun) leaseKey() string {
+	if d.item.Key != "" {
+		return d.item.Key
+	}
+	e, _ := d.r.work.entry(d.key())
+	return e.LeaseKey
+}
+
+// describeDomain writes the libvirt domain of the VM.
+func (r *run) describeDomain() error {
+	guest := kvm.Guest{
+		Name:           r.vm.DisplayName(),
+		UUID:           r.vm.BIOSUUID,
+		Description:    r.vm.Annotation,
+		MemoryMiB:      r.vm.MemoryMiB,
+		CPUs:           r.vm.CPUs,
+		CoresPerSocket: r.vm.CoresPerSocket,
+		Firmware:       kvm.Firmware(r.vm.Firmware),
+		SecureBoot:     r.vm.SecureBoot,
+		GuestID:        r.vm.GuestID,
+		GuestFullName:  r.vm.GuestFullName,
+		Source: kvm.Source{
+			VCenter:      r.client.About().Host,
+			Path:         r.vm.Path,
+			Moref:        r.vm.Ref,
+			InstanceUUID: r.vm.InstanceUUID,
+		},
+	}
+	for _, d := range r.disks {
+		guest.Disks = append(guest.Disks, kvm.Disk{
+			Path:       r.work.final(d.name),
+			Format:     kvm.Format(r.def.Options.Format),
+			Bus:        kvm.Bus(d.disk.Controller),
+			Controller: d.disk.Bus,
+			Unit:       d.disk.Unit,
+		})
+	}
+	for _, n := range r.vm.NICs {
+		guest.NICs = append(guest.NICs, kvm.NIC{MAC: n.MAC, Model: n.Type, Network: n.Network})
+	}
+	xml, notes, err := kvm.Domain(guest, kvm.Options{Virtio: r.def.Options.Virtio})
+	if err != nil {
+		return permanent{fmt.Errorf("libvirt domain: %w", err)}
+	}
+	for _, n := range notes {
+		r.note("libvirt domain, %s", n)
+	}
+	return writeFile(r.work.path(r.domainName()), xml)
+}

@@ -1,0 +1,126 @@
+package migrate
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"testing"
+	"testing/iotest"
+)
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	r := rand.NewChaCha8([32]byte{1})
+	_, _ = r.Read(b)
+	return b
+}
+
+func TestTeePassesEveryByteAndHashesIt(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{0, 1, teeBlock - 1, teeBlock, teeBlock + 1, 20*teeBlock + 7} {
+		data := randomBytes(size)
+		tee, err := newTee(bytes.NewReader(data), hashState{Algorithm: algSHA256})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(tee)
+		if err != nil || !bytes.Equal(got, data) {
+			t.Fatalf("%d bytes: got %d bytes, error %v", size, len(got), err)
+		}
+		sum := sha256.Sum256(data)
+		digest, n := tee.digest()
+		if want := "sha256:" + hex.EncodeToString(sum[:]); digest != want || n != int64(size) {
+			t.Errorf("%d bytes: digest %s of %d bytes, want %s", size, digest, n, want)
+		}
+		tee.Close()
+	}
+}
+
+func TestTeeReturnsTheSourcesOwnErrorAfterItsBytes(t *testing.T) {
+	t.Parallel()
+	for _, want := range []error{io.ErrUnexpectedEOF, errors.New("cut")} {
+		data := randomBytes(teeBlock + 100)
+		src := io.MultiReader(bytes.NewReader(data), iotest.ErrReader(want))
+		tee, err := newTee(src, hashState{Algorithm: algSHA1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(tee)
+		if !errors.Is(err, want) || !bytes.Equal(got, data) {
+			t.Errorf("got %d bytes and %v, want %d bytes and %v", len(got), err, len(data), want)
+		}
+		tee.Close()
+	}
+}
+
+func TestTeeGoesOnFromAStoredHashState(t *testing.T) {
+	t.Parallel()
+	data := randomBytes(9*teeBlock + 5)
+	for _, alg := range []string{algSHA1, algSHA256} {
+		first, err := newTee(bytes.NewReader(data), hashState{Algorithm: alg})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, first); err != nil {
+			t.Fatal(err)
+		}
+		whole, _ := first.digest()
+		first.Close()
+
+		for _, at := range []int64{0, 1, teeBlock, 3*teeBlock + 17, int64(len(data))} {
+			interrupted, _ := newTee(bytes.NewReader(data), hashState{Algorithm: alg})
+			if _, err := io.CopyN(io.Discard, interrupted, at); err != nil {
+				t.Fatal(err)
+			}
+			saved, err := json.Marshal(interrupted.stateBefore(at))
+			if err != nil {
+				t.Fatal(err)
+			}
+			interrupted.Close()
+
+			var state hashState
+			if err := json.Unmarshal(saved, &state); err != nil {
+				t.Fatal(err)
+			}
+			if state.Offset > at || at-state.Offset > teeBlock {
+				t.Fatalf("the state for offset %d is that of offset %d", at, state.Offset)
+			}
+			again, err := newTee(bytes.NewReader(data[state.Offset:]), state)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, again); err != nil {
+				t.Fatal(err)
+			}
+			if got, n := again.digest(); got != whole || n != int64(len(data)) {
+				t.Errorf("%s resumed at %d: %s over %d bytes, want %s", alg, at, got, n, whole)
+			}
+			again.Close()
+		}
+	}
+}
+
+func TestTeeCloseEndsTheReadingAheadOfAnUnfinishedStream(t *testing.T) {
+	t.Parallel()
+	r, w := io.Pipe()
+	go func() {
+		for {
+			if _, err := w.Write(make([]byte, teeBlock)); err != nil {
+				return
+			}
+		}
+	}()
+	tee, err := newTee(r, hashState{Algorithm: algSHA256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(tee, make([]byte, 3*teeBlock)); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	tee.Close() // returns only when both goroutines have
+}

@@ -1,0 +1,254 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/progress"
+	"github.com/hyper2kvm/hyper2kvm/transfer"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
+)
+
+// checkpointBytes is how much of a stream may have to be fetched again after a
+// crash, where the server honours ranges.
+const checkpointBytes = 256 << 20
+
+// diskRun is one disk on its way.
+type diskRun struct {
+	r     *run
+	disk  vsphere.Disk
+	index int
+	name  string // final file name
+	file  *progress.File
+
+	item      vsphere.Item
+	arrived   bool   // whole, by its own structure
+	done      bool   // verified, and in the ledger
+	plain     bool   // ranges failed to give the same bytes: one stream only
+	refetched bool   // because the manifest disagreed
+	algorithm string // the manifest's, where it is not the one that was asked for
+	result    models.DiskResult
+}
+
+// planDisks makes a diskRun for each disk of the VM; those that the ledger
+// knows to be finished need nothing more.
+func (r *run) planDisks() {
+	r.t.ResetFiles()
+	r.disks = nil
+	for i, d := range r.vm.Disks {
+		dr := &diskRun{r: r, disk: d, index: i, name: r.diskName(i), file: r.t.AddFile(r.diskName(i), d.Capacity)}
+		r.disks = append(r.disks, dr)
+		e, ok := r.work.entry(dr.key())
+		if ok && e.Done && e.Capacity == d.Capacity && e.Part == dr.part() && exists(r.work.path(e.Part)) {
+			dr.done, dr.result = true, e.Result
+			dr.result.Resumed, dr.result.Transferred = true, 0
+			dr.file.SetPosition(d.Capacity)
+			dr.file.SetState(progress.Complete)
+		}
+	}
+}
+
+// diskName is the final file name of disk number i.
+func (r *run) diskName(i int) string {
+	ext := map[models.Format]string{models.FormatOVF: "vmdk", models.FormatRaw: "raw", models.FormatQcow2: "qcow2"}
+	return fmt.Sprintf("%s-disk-%d.%s", r.work.base, i, ext[r.def.Options.Format])
+}
+
+func (d *diskRun) key() string  { return strconv.Itoa(int(d.disk.Key)) }
+func (d *diskRun) part() string { return d.name + ".part" }
+
+// fetch moves the disk under lease until it is verified, or fails. Attempts
+// that broke off begin again here, and only here, out of one budget. o says how
+// ranges are read, if the host honours them.
+func (d *diskRun) fetch(ctx context.Context, lease *vsphere.Lease, item vsphere.Item, algorithm string, o transfer.Options) error {
+	release, err := d.r.limits.Acquire(ctx, d.r.client.About().Host, item.Host)
+	if err != nil {
+		return err
+	}
+	defer release()
+	d.item = item
+	source := lease.Source(item)
+	budget := transfer.NewBudget(d.r.m.Budget)
+	o.StallTimeout, o.Limiter, o.Budget, o.File = d.r.m.StallTimeout, d.r.m.Limiter, budget, d.file
+	for {
+		if d.algorithm != "" {
+			algorithm = d.algorithm
+		}
+		d.file.SetState(progress.Active)
+		err := d.attempt(ctx, source, algorithm, o)
+		if err == nil {
+			err = d.verify(ctx, lease, false)
+		}
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+		if err := d.mayRetry(ctx, budget, err); err != nil {
+			d.file.SetState(progress.Failed)
+			return fmt.Errorf("%s (%s): %w", d.disk.Label, d.name, err)
+		}
+		d.file.SetPosition(0)
+	}
+}
+
+// mayRetry returns nil when the disk should be tried again, and forgets what
+// cannot be gone on from.
+func (d *diskRun) mayRetry(ctx context.Context, budget *transfer.Budget, err error) error {
+	damaged := errors.Is(err, disk.ErrTruncated) || errors.Is(err, disk.ErrCorrupt)
+	switch {
+	case errors.Is(err, errRefetch):
+		d.file.Event(progress.Warning, err.Error())
+		return d.forget()
+	case errors.Is(err, transfer.ErrRestart):
+		if errors.Is(err, transfer.ErrNoRange) {
+			d.plain = true
+		}
+		if errors.Is(err, transfer.ErrChanged) || errors.Is(err, transfer.ErrNoRange) {
+			if err := d.forget(); err != nil {
+				return err
+			}
+		}
+		d.file.Event(progress.Warning, fmt.Sprintf("%v; beginning again", err))
+		return nil
+	case damaged, errors.Is(err, disk.ErrNotResumable):
+		d.file.SetState(progress.Retrying)
+		d.file.AddRetry()
+		d.file.Event(progress.Warning, fmt.Sprintf("%v; beginning again", err))
+		if err := d.forget(); err != nil {
+			return err
+		}
+		return budget.Retry(ctx, err)
+	}
+	return err
+}
+
+// forget drops the disk's checkpoint.
+func (d *diskRun) forget() error { return d.r.work.setEntry(d.key(), nil) }
+
+// start is where an attempt begins, and how.
+type start struct {
+	hash     hashState
+	position *disk.Position // nil at the stream's beginning
+}
+
+// open opens the stream at the disk's checkpoint where there is a usable one,
+// and at its beginning otherwise. A checkpoint of a stream without an entity
+// tag is of no use: nothing would tell that the stream has changed.
+func (d *diskRun) open(ctx context.Context, source transfer.Source, algorithm string, o transfer.Options) (io.ReadCloser, transfer.Info, start, error) {
+	fresh := start{hash: hashState{Algorithm: algorithm}}
+	e, ok := d.r.work.entry(d.key())
+	if c := e.Checkpoint; ok && c != nil && !d.plain && c.Hash.Algorithm == algorithm && e.Capacity == d.disk.Capacity {
+		info := transfer.Info{Size: c.Size, Ranges: true, ETag: c.ETag}
+		o.Offset = c.Hash.Offset
+		stream, err := transfer.NewReader(ctx, source, info, o)
+		return stream, info, start{hash: c.Hash, position: c.Position}, err
+	}
+	if d.plain {
+		stream, err := transfer.NewReader(ctx, source, transfer.Info{}, o)
+		return stream, transfer.Info{}, fresh, err
+	}
+	stream, info, err := transfer.Open(ctx, source, o)
+	return stream, info, fresh, err
+}
+
+// attempt moves the stream once, from the disk's checkpoint where the server
+// honours ranges, from its beginning otherwise. On success the part file holds
+// the whole image, and d.result tells how it came.
+func (d *diskRun) attempt(ctx context.Context, source transfer.Source, algorithm string, o transfer.Options) (err error) {
+	stream, info, from, err := d.open(ctx, source, algorithm, o)
+	if err != nil {
+		return err
+	}
+	defer stream.Close() // what matters of a stream is reported by its Read
+	out, err := d.r.openSink(d.r.work.path(d.part()), d.disk.Capacity, from.position)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.giveUp(out))
+		}
+	}()
+	hashed, err := newTee(stream, from.hash)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		_ = stream.Close() // ends a read under way, which the tee waits for
+		_ = hashed.Close()
+	}()
+	o2 := disk.Options{
+		Capacity:   d.disk.Capacity,
+		OnPosition: d.file.SetPosition,
+		Verify:     d.r.def.Options.Verify == "full",
+	}
+	if from.position != nil {
+		o2.Resume = from.position
+		if _, err := io.CopyN(io.Discard, hashed, from.position.StreamOffset-from.hash.Offset); err != nil {
+			return err
+		}
+		d.file.SetPosition(from.position.LBA * 512)
+		d.file.Event(progress.Info, fmt.Sprintf("going on at byte %d of the stream", from.position.StreamOffset))
+	}
+	if info.Ranges && info.ETag != "" {
+		o2.CheckpointEvery = checkpointBytes
+		o2.OnCheckpoint = func(p disk.Position) error { return d.checkpoint(out, hashed, info, p) }
+	}
+	sum, err := out.decode(ctx, hashed, o2)
+	if err != nil {
+		return err
+	}
+	if err := out.commit(); err != nil {
+		return err
+	}
+	d.finished(info, from, sum, hashed)
+	return nil
+}
+
+// giveUp leaves the part file for the next attempt when the ledger knows a
+// checkpoint of it, and removes it otherwise.
+func (d *diskRun) giveUp(out sink) error {
+	if e, ok := d.r.work.entry(d.key()); ok && e.Checkpoint != nil {
+		return out.abandon()
+	}
+	return out.discard()
+}
+
+// checkpoint makes what was written so far durable, then notes in the ledger
+// where to go on.
+func (d *diskRun) checkpoint(out sink, hashed *tee, info transfer.Info, p disk.Position) error {
+	if err := out.checkpoint(); err != nil {
+		return err
+	}
+	return d.r.work.setEntry(d.key(), &diskEntry{
+		Part:     d.part(),
+		Capacity: d.disk.Capacity,
+		Checkpoint: &checkpoint{
+			ETag:     info.ETag,
+			Size:     info.Size,
+			Hash:     hashed.stateBefore(p.StreamOffset),
+			Position: &p,
+		},
+	})
+}
+
+// finished records how the disk came.
+func (d *diskRun) finished(info transfer.Info, from start, sum disk.Summary, hashed *tee) {
+	digest, size := hashed.digest()
+	d.result.File = d.r.work.final(d.name)
+	d.result.Capacity = sum.Capacity
+	d.result.StreamSize = size
+	d.result.Digest = digest
+	d.result.Resumed = from.position != nil
+	d.result.Transport = "stream"
+	if info.Ranges && !d.plain {
+		d.result.Transport = "ranges"
+	}
+}

@@ -1,0 +1,291 @@
+package migrate
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hyper2kvm/hyper2kvm/progress"
+	"github.com/hyper2kvm/hyper2kvm/transfer"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
+)
+
+// How often a run opens a lease again without having finished a disk since,
+// and the pauses between.
+const (
+	maxLeases  = 6
+	leasePause = time.Second
+	maxPause   = 30 * time.Second
+)
+
+// staleLease is how long a run waits for a VM that is busy because the lease
+// of an earlier run, which died, has not timed out yet: the 300 s of F-NFC-4
+// and a little more.
+const staleLease = 330 * time.Second
+
+// errLater marks an error that a new lease may mend.
+var errLater = errors.New("a new lease may help")
+
+// export fetches every disk and the NVRAM, under as many leases as it takes: one
+// for all disks as a rule, another one after a lease was lost, and one for
+// each disk where the host sends empty streams under a shared one (F-NFC-13).
+func (r *run) export(ctx context.Context) error {
+	r.t.SetPhase(progress.Exporting)
+	pauses := &backoff.ExponentialBackOff{InitialInterval: cmp.Or(r.m.LeasePause, leasePause), Multiplier: 2, RandomizationFactor: 0.2, MaxInterval: maxPause}
+	pauses.Reset()
+	separate, failures, finished := false, 0, r.finished()
+	extras := len(r.extras)
+	for {
+		group := r.pending()
+		if len(group) == 0 && r.extras != nil {
+			return nil
+		}
+		if separate && len(group) > 1 {
+			group = group[:1]
+		}
+		err := r.lease(ctx, group)
+		if n := r.finished(); n > finished || len(r.extras) > extras {
+			finished, extras, failures = n, len(r.extras), 0
+			pauses.Reset()
+		}
+		switch {
+		case err == nil:
+			continue
+		case ctx.Err() != nil:
+			return err
+		case errors.Is(err, transfer.ErrEmptyBody) && !separate:
+			separate = true
+			r.info("", "the host sends an empty stream under a lease for several disks: taking a lease for each")
+			continue
+		case errors.Is(err, transfer.ErrEmptyBody):
+			return withHint(fmt.Errorf("%w: %w", ErrEmptyStream, err), "look at the host's hostd.log for NFC errors; with vSAN, try another host")
+		case !errors.Is(err, errLater):
+			return err
+		}
+		if failures++; failures >= maxLeases {
+			return fmt.Errorf("after %d leases without progress: %w", failures, err)
+		}
+		pause := pauses.NextBackOff()
+		r.info("", "%v; opening another lease in %s", err, pause.Round(100*time.Millisecond))
+		if err := wait(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
+// wait pauses for d or until ctx ends.
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (r *run) pending() []*diskRun {
+	var out []*diskRun
+	for _, d := range r.disks {
+		if !d.done {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+func (r *run) finished() int { return len(r.disks) - len(r.pending()) }
+
+// lease fetches group, and the NVRAM if it is not there yet, under one lease.
+// The lease is kept alive beside the download; a lost lease stops it.
+func (r *run) lease(ctx context.Context, group []*diskRun) (err error) {
+	lease, err := r.openLease(ctx)
+	if err != nil {
+		return err
+	}
+	completed := false
+	defer func() {
+		if !completed {
+			r.abort(ctx, lease)
+		}
+		err = errors.Join(err, r.work.forgetLease())
+	}()
+	if err := r.work.update(func(l *ledger) { l.Lease = lease.Ref() }); err != nil {
+		return err
+	}
+	work, cancel := context.WithCancelCause(ctx)
+	keep, stopKeeper := context.WithCancel(work)
+	kept := make(chan error, 1)
+	go func() {
+		err := lease.Keep(keep, func() int { return int(r.t.Snapshot().Percent()) })
+		if err != nil {
+			cancel(fmt.Errorf("%w: %w", errLater, err))
+		}
+		kept <- err
+	}()
+	err = r.fetchGroup(work, lease, group)
+	stopKeeper()
+	lost := <-kept
+	cancel(nil)
+	if lost != nil {
+		return fmt.Errorf("%w: %w", errLater, lost)
+	}
+	if err != nil {
+		return err
+	}
+	completed = true
+	if err := detached(ctx, lease.Complete); err != nil {
+		// Every byte is here and verified; the lease only keeps the VM locked.
+		r.abort(ctx, lease)
+		r.note("completing the lease: %v", err)
+	}
+	return nil
+}
+
+// abort gives the lease up. When even that fails, the VM stays locked until the
+// lease times out.
+func (r *run) abort(ctx context.Context, lease *vsphere.Lease) {
+	if err := lease.Abort(ctx, "the export did not complete"); err != nil {
+		r.note("%v; the VM stays locked until the lease times out, within %s", err, lease.Timeout())
+	}
+}
+
+// openLease opens a lease. A VM that is busy because a run that died holds one
+// becomes free when that lease is aborted or times out.
+func (r *run) openLease(ctx context.Context) (*vsphere.Lease, error) {
+	if err := r.abortStale(ctx); err != nil {
+		r.log.Info("the lease of an earlier run", "error", err)
+	}
+	deadline := time.Now().Add(staleLease)
+	for {
+		lease, err := r.client.OpenLease(ctx, r.target)
+		switch {
+		case err == nil:
+			return lease, nil
+		case !errors.Is(err, vsphere.ErrBusy):
+			if transfer.Temporary(err) && !errors.Is(err, vsphere.ErrPoweredOn) && !errors.Is(err, vsphere.ErrNotExportable) && !errors.Is(err, vsphere.ErrNoPermission) {
+				err = fmt.Errorf("%w: %w", errLater, err)
+			}
+			return nil, err
+		case r.work.ledger.Lease == "":
+			return nil, fmt.Errorf("%w: %w", errLater, err)
+		case time.Now().After(deadline):
+			return nil, err
+		}
+		r.info("", "the VM is busy, probably with the lease of an earlier run: waiting for it to time out")
+		if err := wait(ctx, 5*time.Second); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// abortStale aborts the lease of an earlier run that died, if there is one.
+func (r *run) abortStale(ctx context.Context) error {
+	ref := r.work.ledger.Lease
+	if ref == "" {
+		return nil
+	}
+	r.info("", "aborting the lease of an earlier run that died")
+	return r.client.AbortLease(ctx, ref)
+}
+
+// rangeMemory is what all ranged readers of a run may hold together, in bytes.
+const rangeMemory = 48 << 20
+
+// chunkSize is how large a ranged request may be when disks disks are read with
+// workers workers each, so that their windows fit into rangeMemory.
+func chunkSize(disks, workers int) int64 {
+	size := int64(rangeMemory / (disks * (2*workers + 1)))
+	return min(max(size, 256<<10), transfer.DefaultChunkSize)
+}
+
+// fetchGroup moves the group's disks side by side. An empty stream leaves the
+// other disks alone; any other failure stops them.
+func (r *run) fetchGroup(ctx context.Context, lease *vsphere.Lease, group []*diskRun) error {
+	algorithm := algSHA1
+	if err := lease.SetSHA256(ctx); err == nil {
+		algorithm = algSHA256
+	} else if ctx.Err() != nil {
+		return err
+	}
+	items, err := r.match(lease, group)
+	if err != nil {
+		return err
+	}
+	parallel := r.def.Options.ParallelDownloads
+	atOnce := max(1, min(parallel, len(group)))
+	workers := parallel / atOnce
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallel)
+	empty := make([]error, len(group))
+	for i, d := range group {
+		g.Go(func() error {
+			err := d.fetch(gctx, lease, items[i], algorithm, transfer.Options{Workers: workers, ChunkSize: chunkSize(atOnce, workers)})
+			if errors.Is(err, transfer.ErrEmptyBody) {
+				empty[i] = err
+				return nil
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return classify(ctx, err)
+	}
+	for _, d := range group {
+		if !d.arrived || d.done {
+			continue
+		}
+		if err := d.verify(ctx, lease, true); errors.Is(err, errRefetch) {
+			d.arrived = false
+			return fmt.Errorf("%w: %w", errLater, err)
+		} else if err != nil {
+			return classify(ctx, err)
+		}
+	}
+	if err := errors.Join(empty...); err != nil {
+		return err
+	}
+	return classify(ctx, r.fetchExtras(ctx, lease))
+}
+
+// classify says which failures of a download a new lease may mend: a lost
+// lease, and refusals that come of a lease or session that has ended.
+func classify(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, errLater) {
+		return cause
+	}
+	var status *transfer.StatusError
+	if errors.As(err, &status) && (status.Code == 401 || status.Code == 403 || status.Code == 404 || status.Code == 410) {
+		return fmt.Errorf("%w: %w", errLater, err)
+	}
+	return err
+}
+
+// match finds each disk's item. Items that are no disks are ISO and floppy
+// images, and the NVRAM (F-NFC-14).
+func (r *run) match(lease *vsphere.Lease, group []*diskRun) ([]vsphere.Item, error) {
+	byKey := map[int32]vsphere.Item{}
+	for _, item := range lease.Items() {
+		if item.Disk && item.DiskKey != 0 {
+			byKey[item.DiskKey] = item
+		}
+	}
+	out := make([]vsphere.Item, len(group))
+	for i, d := range group {
+		item, ok := byKey[d.disk.Key]
+		if !ok {
+			return nil, fmt.Errorf("%w: the lease offers no stream for %s", ErrNotOffered, d.disk.Label)
+		}
+		out[i] = item
+	}
+	return out, nil
+}

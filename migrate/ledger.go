@@ -1,0 +1,136 @@
+package migrate
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/disk"
+)
+
+// ledgerVersion is raised whenever an older ledger cannot be gone on from.
+const ledgerVersion = 1
+
+// identity is what must be unchanged for finished disks of an earlier run to
+// be used again.
+type identity struct {
+	VCenter       string        `json:"vcenter"` // host of its URL
+	InstanceUUID  string        `json:"instance_uuid"`
+	ChangeVersion string        `json:"change_version"` // of the VM's configuration
+	Format        models.Format `json:"format"`
+	Compress      bool          `json:"compress,omitempty"`
+}
+
+// ledger is what a run writes down so that the next one can go on. It lives in
+// the work directory, beside the part files it speaks of.
+type ledger struct {
+	Version  int                   `json:"version"`
+	JobID    string                `json:"job_id,omitempty"`
+	VM       identity              `json:"vm"`
+	Snapshot string                `json:"snapshot,omitempty"` // name of the temporary snapshot that the disks come from
+	Lease    string                `json:"lease,omitempty"`    // managed object id of the lease that is open
+	Disks    map[string]*diskEntry `json:"disks"`              // by device key
+	Install  *install              `json:"install,omitempty"`  // set once everything is verified
+}
+
+// diskEntry tells how far one disk is.
+type diskEntry struct {
+	Part       string            `json:"part"` // file name in the work directory
+	Capacity   int64             `json:"capacity"`
+	LeaseKey   string            `json:"lease_key,omitempty"`  // of the item under the lease that Done is owed to
+	Checkpoint *checkpoint       `json:"checkpoint,omitempty"` // where to go on
+	Done       bool              `json:"done,omitempty"`       // complete, verified, and on stable storage
+	Result     models.DiskResult `json:"result,omitzero"`      // when Done
+}
+
+// checkpoint is a place in a stream at which another process can go on. It is
+// of use only while the server honours ranges and its entity tag and size are
+// the same.
+type checkpoint struct {
+	ETag     string         `json:"etag"`
+	Size     int64          `json:"size"` // of the stream, in bytes
+	Hash     hashState      `json:"hash"` // at or before Position.StreamOffset
+	Position *disk.Position `json:"position"`
+}
+
+// install is a list of renames to be done, and the receipt to be written then.
+type install struct {
+	Moves   []move  `json:"moves"`
+	Receipt Receipt `json:"receipt"`
+}
+
+// move renames a file of the work directory to its final name, also a plain
+// file name, in the output directory.
+type move struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+// Receipt is the record of a finished export. It is written beside the
+// exported files as <stem>.export.json, after they have their final names.
+type Receipt struct {
+	JobID        string        `json:"job_id,omitempty"`
+	VMPath       string        `json:"vm_path"`
+	InstanceUUID string        `json:"instance_uuid"`
+	Format       models.Format `json:"format"`
+	Result       models.Result `json:"result"`
+}
+
+func readJSON(path string, v any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// writeJSON replaces path atomically and durably.
+func writeJSON(path string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(path, append(data, '\n'))
+}
+
+// writeFile replaces path by a file that holds data: after a crash there is
+// the old file or the new one, whole.
+func writeFile(path string, data []byte) error {
+	tmp := path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = bytes.NewReader(data).WriteTo(f)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp)
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes renames and removals in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}

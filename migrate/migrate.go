@@ -1,0 +1,282 @@
+// Package migrate takes one VM from vSphere to files that KVM can use.
+//
+// A run passes through the phases of package progress. It finds the VM, lists
+// every obstacle before a byte moves, prepares the VM (CD/DVD drives out, a
+// temporary snapshot when it runs), opens an NFC lease and keeps it alive, and
+// fetches the disks side by side. Each disk is one stream: read ahead, hashed
+// as sent, checked or decoded, and written, all at the same time and without a
+// temporary copy. What arrived is compared with the lease's manifest, and only
+// when every file of the VM is verified do the files get their final names.
+//
+// Files grow in a hidden work directory beside their final place, together
+// with a ledger of what is finished. A run that ends early undoes what it did
+// at vSphere and leaves in the work directory only what the next run can use:
+// verified disks, and disks from a server that honours ranges, up to their
+// last checkpoint. A disk that comes as one plain stream starts again from its
+// beginning (F-NFC-9).
+//
+// Not promised: that a VM which is powered on and off again between two runs,
+// without a change to its configuration, is noticed. The change version, the
+// disk's key, and its capacity are what decides whether a finished disk is
+// still good.
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/progress"
+	"github.com/hyper2kvm/hyper2kvm/transfer"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
+)
+
+// undoTimeout bounds what a run does at vSphere after it has ended: abort the
+// lease, remove the snapshot, put drives back, log out. It has a context of
+// its own, for the run's may be cancelled (F-NFC-17). Removing a snapshot that
+// has grown is what takes long.
+const undoTimeout = 5 * time.Minute
+
+// Migrator runs exports. One Migrator serves any number of runs at a time.
+type Migrator struct {
+	// Endpoint says which vCenter a job is for, and with which credentials.
+	Endpoint func(models.JobDefinition) (vsphere.Config, error)
+
+	Limits       *Limits           // shared by all runs; nil means limits of this run alone
+	Limiter      *transfer.Limiter // bandwidth of all runs; nil is unlimited
+	Log          *slog.Logger      // nil discards
+	StallTimeout time.Duration     // without a byte; 0 is package transfer's default
+	Budget       transfer.BudgetOptions
+	LeasePause   time.Duration // before the second lease, growing from there; 0 is a second
+
+	// Reach checks that an ESXi host can be spoken to; nil means package
+	// vsphere's own check.
+	Reach func(ctx context.Context, host string, port int) error
+}
+
+// Run exports the VM that def asks for into its output directory and counts
+// into t. It returns when nothing of the run is left behind, at vSphere or as a
+// goroutine, also when ctx ends. The cause of ctx may be one of package
+// models: see [models.Cancelled] for what happens to part files. With a ctx
+// that was cancelled so before the call, Run removes what an earlier run of the
+// job left.
+//
+// Errors that only a person can mend satisfy [Permanent]; [Hint] gives the
+// advice that comes with an error.
+func (m *Migrator) Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error) {
+	r := m.newRun(def, t)
+	var result models.Result
+	var err error
+	if errors.As(context.Cause(ctx), new(models.Cancelled)) {
+		keep := keepParts(ctx)
+		r.undone = detached(ctx, func(ctx context.Context) error { return r.cleanUp(ctx, keep) })
+	} else {
+		result, err = r.do(ctx)
+	}
+	if ctx.Err() != nil && !result.Success {
+		// The end of ctx is the reason, whatever broke because of it. What could
+		// not be put back is another error: such a run did not just end.
+		if r.undone != nil {
+			return models.Result{}, fmt.Errorf("%v, and not everything could be put back: %w", context.Cause(ctx), r.undone)
+		}
+		return models.Result{}, fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))
+	}
+	if err != nil {
+		return models.Result{}, errors.Join(err, r.undone)
+	}
+	t.SetPhase(progress.Done)
+	return result, nil
+}
+
+// newRun returns a run with every default in place.
+func (m *Migrator) newRun(def models.JobDefinition, t *progress.Tracker) *run {
+	r := &run{m: m, def: def.WithDefaults(), t: t, log: m.Log, limits: m.Limits, started: time.Now()}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	r.log = r.log.With("vm", def.VMPath)
+	if def.ID != "" {
+		r.log = r.log.With("job", def.ID)
+	}
+	if r.limits == nil {
+		r.limits = &Limits{}
+	}
+	return r
+}
+
+// run is one VM's export. Its fields are set in the order of the phases.
+type run struct {
+	m       *Migrator
+	def     models.JobDefinition
+	t       *progress.Tracker
+	log     *slog.Logger
+	limits  *Limits
+	started time.Time
+
+	client *vsphere.Client
+	vm     vsphere.VM
+	work   *workdir
+	target vsphere.Target
+	disks  []*diskRun
+	extras []extra
+	notes  []string
+	undone error // what could not be put back after a failure
+}
+
+// extra is a file of the VM that is no disk: its NVRAM (F-NFC-14).
+type extra struct {
+	key  string // lease key of the item
+	name string // final file name
+	size int64
+	sum  string // "sha256:<hex>" of the file
+}
+
+// note tells people something that does not stop the run, now and in the
+// result.
+func (r *run) note(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	r.notes = append(r.notes, text)
+	r.t.Event(progress.Warning, "", text)
+	r.log.Warn(text)
+}
+
+func (r *run) info(file, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	r.t.Event(progress.Info, file, text)
+	r.log.Info(text, "file", file)
+}
+
+func (r *run) do(ctx context.Context) (result models.Result, err error) {
+	if err := r.connect(ctx); err != nil {
+		return result, err
+	}
+	defer r.hangUp(ctx)
+	if r.work, err = openWorkdir(r.def.OutputPath, FileBase(r.vm.Name)); err != nil {
+		return result, err
+	}
+	installed := false
+	defer func() {
+		if installed || lost(ctx) {
+			_ = r.work.lock.Close()
+			return
+		}
+		r.undone = errors.Join(r.undone, r.work.close(keepParts(ctx)))
+		if done, partial := r.work.kept(); exists(r.work.dir) && done+partial > 0 {
+			r.info("", "kept for the next run: %d disk(s) complete, %d in part, in %s", done, partial, r.work.dir)
+		}
+	}()
+	if receipt, done, err := r.earlier(); err != nil || done {
+		installed = done
+		return receipt.Result, err
+	}
+	if err := r.check(ctx); err != nil {
+		return result, err
+	}
+	undo, err := r.prepare(ctx)
+	defer func() {
+		if lost(ctx) {
+			return
+		}
+		uerr := detached(ctx, func(ctx context.Context) error { return undo(ctx, err == nil) })
+		if uerr != nil && err == nil {
+			r.note("after the export: %v", uerr)
+			result.Notes = r.notes
+		} else {
+			r.undone = errors.Join(r.undone, uerr)
+		}
+	}()
+	if err != nil {
+		return result, err
+	}
+	if err := r.export(ctx); err != nil {
+		return result, err
+	}
+	receipt, err := r.describe(ctx)
+	if err != nil {
+		return result, err
+	}
+	installed = true
+	return receipt.Result, nil
+}
+
+// hangUp logs out. A session that cannot be ended ends by itself (F-INV-2).
+func (r *run) hangUp(ctx context.Context) {
+	if err := detached(ctx, r.client.Close); err != nil {
+		r.log.Warn("log out", "error", err)
+	}
+}
+
+// cleanUp removes what an earlier run that died left: its lease, its temporary
+// snapshot and, unless keep, its part files.
+func (r *run) cleanUp(ctx context.Context, keep bool) error {
+	if err := r.connect(ctx); err != nil {
+		return err
+	}
+	defer r.hangUp(ctx)
+	base := FileBase(r.vm.Name)
+	if !exists(planWorkdir(r.def.OutputPath, base).dir) {
+		return nil
+	}
+	var err error
+	if r.work, err = openWorkdir(r.def.OutputPath, base); err != nil {
+		return err
+	}
+	err = r.abortStale(ctx)
+	if name := r.work.ledger.Snapshot; name != "" {
+		ref, ferr := r.findSnapshot(ctx, name)
+		if ferr == nil {
+			ferr = r.removeSnapshot(ctx, ref)
+		}
+		err = errors.Join(err, ferr)
+	}
+	return errors.Join(err, r.work.close(keep))
+}
+
+// connect opens the session and finds the VM.
+func (r *run) connect(ctx context.Context) error {
+	if r.def.OutputPath != "" {
+		abs, err := filepath.Abs(r.def.OutputPath)
+		if err != nil {
+			return err
+		}
+		r.def.OutputPath = abs
+	}
+	r.t.SetPhase(progress.Connecting)
+	cfg, err := r.m.Endpoint(r.def)
+	if err != nil {
+		return permanent{err}
+	}
+	if r.client, err = vsphere.Dial(ctx, cfg); err != nil {
+		return err
+	}
+	r.t.SetPhase(progress.Discovering)
+	if r.vm, err = r.client.Find(ctx, r.def.VMPath); err != nil {
+		return errors.Join(err, detached(ctx, r.client.Close))
+	}
+	return nil
+}
+
+// detached calls f with a context that outlives ctx, for a bounded time.
+func detached(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	return f(ctx)
+}
+
+// lost reports whether another daemon is running the job by now: what is at
+// vSphere and on disk is that daemon's.
+func lost(ctx context.Context) bool { return errors.Is(context.Cause(ctx), models.ErrLeaseLost) }
+
+// keepParts reports whether the work directory should survive a run that ends
+// now.
+func keepParts(ctx context.Context) bool {
+	var c models.Cancelled
+	if errors.As(context.Cause(ctx), &c) {
+		return c.KeepParts
+	}
+	return true
+}

@@ -1,0 +1,311 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/progress"
+	"github.com/hyper2kvm/hyper2kvm/progress/display"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
+)
+
+// earlier looks at what an earlier run left in the output directory. done
+// means that there is nothing to do: that run finished the same job, or
+// verified everything and died while it gave the files their names.
+func (r *run) earlier() (receipt Receipt, done bool, err error) {
+	if in := r.work.ledger.Install; in != nil && in.Receipt.InstanceUUID == r.vm.InstanceUUID {
+		r.info("", "an earlier run verified every file and ended before naming them; finishing that")
+		return in.Receipt, true, r.work.finishInstall()
+	}
+	err = readJSON(r.work.receiptPath(), &receipt)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Receipt{}, false, nil
+	}
+	if err != nil {
+		return Receipt{}, false, permanent{err}
+	}
+	if r.def.ID != "" && receipt.JobID == r.def.ID && receipt.InstanceUUID == r.vm.InstanceUUID {
+		r.info("", "this job was finished earlier")
+		return receipt, true, r.work.close(false)
+	}
+	if receipt.InstanceUUID != r.vm.InstanceUUID {
+		return Receipt{}, false, permanent{withHint(
+			fmt.Errorf("%w: %s records an export of another VM with the same file name, %s",
+				ErrExists, r.work.receiptPath(), receipt.VMPath),
+			"give this VM an output directory of its own")}
+	}
+	return Receipt{}, false, nil
+}
+
+// Check finds the VM that def asks for and lists every obstacle to its export,
+// without changing anything (F-INV-3). With an empty OutputPath the destination
+// is not looked at.
+func (m *Migrator) Check(ctx context.Context, def models.JobDefinition) (vm vsphere.VM, obstacles []vsphere.Obstacle, err error) {
+	r := m.newRun(def, progress.New())
+	if err := r.connect(ctx); err != nil {
+		return vm, nil, err
+	}
+	defer func() { err = errors.Join(err, detached(ctx, r.client.Close)) }()
+	r.work = planWorkdir(r.def.OutputPath, FileBase(r.vm.Name))
+	obstacles, err = r.obstacles(ctx)
+	return r.vm, obstacles, err
+}
+
+// check stops the run when there is an obstacle, and notes the warnings.
+func (r *run) check(ctx context.Context) error {
+	obstacles, err := r.obstacles(ctx)
+	if err != nil {
+		return err
+	}
+	var fatal []vsphere.Obstacle
+	for _, o := range obstacles {
+		if o.Severity == vsphere.SeverityError {
+			fatal = append(fatal, o)
+		} else {
+			r.note("%s", o.Text)
+		}
+	}
+	if len(fatal) > 0 {
+		return &PreflightError{VM: r.vm.Path, Obstacles: fatal}
+	}
+	return nil
+}
+
+// obstacles lists every obstacle at once: those at vSphere, and those at the
+// destination.
+func (r *run) obstacles(ctx context.Context) ([]vsphere.Obstacle, error) {
+	out, err := r.client.Preflight(ctx, r.vm, vsphere.PreflightOptions{
+		Snapshot:    r.def.Options.Snapshot,
+		RemoveCDROM: r.def.Options.RemoveCDROM,
+		Reach:       r.m.Reach,
+	})
+	if err != nil || r.def.OutputPath == "" {
+		return out, err
+	}
+	return append(out, r.destination()...), nil
+}
+
+// Codes of the obstacles that a [Migrator] adds to those of package vsphere.
+const (
+	CodeOutputExists = "output-exists"
+	CodeSpace        = "free-space"
+)
+
+// destination lists what is in the way at the output directory.
+func (r *run) destination() []vsphere.Obstacle {
+	var out []vsphere.Obstacle
+	if taken := r.work.conflict(r.finalNames()); taken != "" && !r.def.Options.Overwrite {
+		out = append(out, vsphere.Obstacle{Code: CodeOutputExists, Severity: vsphere.SeverityError,
+			Text: taken + " is there already",
+			Hint: "choose another output directory, or ask to overwrite"})
+	}
+	free, err := FreeSpace(r.def.OutputPath)
+	if err != nil {
+		return out // the first write will tell
+	}
+	if o, short := spaceObstacle(r.vm, r.def.Options.Format, free, r.def.OutputPath); short {
+		out = append(out, o)
+	}
+	return out
+}
+
+// spaceObstacle compares the bytes free at dir with what vm needs at most: what
+// it has on its datastores. A thick disk has its full size there and may hold
+// little, so that being short is certain to fail only when every disk is thin.
+func spaceObstacle(vm vsphere.VM, format models.Format, free int64, dir string) (vsphere.Obstacle, bool) {
+	need := vm.CommittedBytes
+	if free >= need {
+		return vsphere.Obstacle{}, false
+	}
+	certain := format != models.FormatOVF && vm.Snapshots == 0 // compressed streams take less
+	for _, d := range vm.Disks {
+		certain = certain && d.Thin
+	}
+	o := vsphere.Obstacle{Code: CodeSpace, Severity: vsphere.SeverityWarning,
+		Text: fmt.Sprintf("%s has %s free; the VM takes %s on its datastores", dir, display.Bytes(free), display.Bytes(need)),
+		Hint: "free some space, or choose another output directory"}
+	if certain {
+		o.Severity = vsphere.SeverityError
+	}
+	return o, true
+}
+
+// FreeSpace returns the bytes that an unprivileged user may still write at dir
+// or, when it does not exist yet, at the nearest directory above it that does.
+func FreeSpace(dir string) (int64, error) {
+	for {
+		var s unix.Statfs_t
+		err := unix.Statfs(dir, &s)
+		if err == nil {
+			return int64(s.Bavail) * s.Bsize, nil
+		}
+		if parent := filepath.Dir(dir); errors.Is(err, fs.ErrNotExist) && parent != dir {
+			dir = parent
+			continue
+		}
+		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+}
+
+// prepare readies the VM for a lease and returns what puts it back as it was.
+// undo is never nil; its argument says whether the export succeeded: drives
+// that were taken out on request stay out then.
+func (r *run) prepare(ctx context.Context) (undo func(context.Context, bool) error, err error) {
+	r.t.SetPhase(progress.Preparing)
+	var steps []func(context.Context, bool) error
+	undo = func(ctx context.Context, success bool) error {
+		var errs []error
+		for i := len(steps) - 1; i >= 0; i-- {
+			errs = append(errs, steps[i](ctx, success))
+		}
+		return errors.Join(errs...)
+	}
+	snapshot, resumed, err := r.beginLedger(ctx)
+	if err != nil {
+		return undo, err
+	}
+	if r.def.Options.RemoveCDROM {
+		change, err := r.client.RemoveCDROM(ctx, r.vm)
+		if change != nil {
+			steps = append(steps, func(ctx context.Context, success bool) error {
+				if success {
+					return nil
+				}
+				return errors.Join(change.Restore(ctx), r.rebase(ctx))
+			})
+		}
+		if err != nil {
+			return undo, err
+		}
+	}
+	r.target = vsphere.Target{VM: r.vm}
+	if r.wantsSnapshot() {
+		if snapshot.Ref == "" {
+			snapshot, err = r.snapshot(ctx)
+		}
+		steps = append(steps, func(ctx context.Context, _ bool) error { return r.removeSnapshot(ctx, snapshot) })
+		if err != nil {
+			return undo, err
+		}
+		r.target.Snapshot = snapshot
+	}
+	if err := r.rebase(ctx); err != nil {
+		return undo, err
+	}
+	r.planDisks()
+	if done, partial := r.work.kept(); resumed && done+partial > 0 {
+		r.info("", "going on from an earlier run: %d disk(s) are complete, %d in part", done, partial)
+	}
+	return undo, nil
+}
+
+// beginLedger makes the ledger one of this VM as it is now. Disks that came
+// from a temporary snapshot stay good while that snapshot exists, whatever
+// became of the VM; it is returned then. One that is of no more use is removed.
+func (r *run) beginLedger(ctx context.Context) (left vsphere.SnapshotRef, resumed bool, err error) {
+	id := r.identity()
+	if name := r.work.ledger.Snapshot; name != "" {
+		if left, err = r.findSnapshot(ctx, name); err != nil {
+			return left, false, err
+		}
+		known := r.work.ledger.VM
+		id.ChangeVersion = known.ChangeVersion
+		if left.Ref == "" || id != known || !r.wantsSnapshot() {
+			if err := r.removeSnapshot(ctx, left); err != nil {
+				return left, false, err
+			}
+			left = vsphere.SnapshotRef{}
+		}
+		id = r.identity()
+		if left.Ref != "" {
+			id.ChangeVersion = known.ChangeVersion
+		}
+	}
+	resumed, err = r.work.begin(id, r.def.ID)
+	return left, resumed, err
+}
+
+func (r *run) wantsSnapshot() bool {
+	return r.def.Options.Snapshot && r.vm.Power != vsphere.PoweredOff
+}
+
+func (r *run) identity() identity {
+	return identity{
+		VCenter:       r.client.About().Host,
+		InstanceUUID:  r.vm.InstanceUUID,
+		ChangeVersion: r.vm.ChangeVersion,
+		Format:        r.def.Options.Format,
+		Compress:      r.def.Options.Compress,
+	}
+}
+
+// rebase takes the VM as it is after a change of our own as the one that the
+// ledger speaks of.
+func (r *run) rebase(ctx context.Context) error {
+	vm, err := r.client.Find(ctx, r.vm.Ref)
+	if err != nil {
+		return err
+	}
+	r.vm.ChangeVersion = vm.ChangeVersion
+	if !exists(r.work.dir) {
+		return nil
+	}
+	return r.work.update(func(l *ledger) { l.VM = r.identity() })
+}
+
+// snapshot makes the temporary snapshot that a running VM is exported from
+// (F-NFC-3). Its name is written down first, so that a run after a crash finds
+// it.
+func (r *run) snapshot(ctx context.Context) (vsphere.SnapshotRef, error) {
+	name := vsphere.SnapshotPrefix + uuid.NewString()
+	if err := r.work.update(func(l *ledger) { l.Snapshot = name }); err != nil {
+		return vsphere.SnapshotRef{}, err
+	}
+	ref, err := r.client.CreateSnapshot(ctx, r.vm, name)
+	if err != nil {
+		return ref, err
+	}
+	r.info("", "the VM runs: exporting from the temporary snapshot %s", name)
+	return ref, nil
+}
+
+// removeSnapshot removes ref, if it is one, and forgets the disks that came
+// from it: they cannot be completed from another snapshot.
+func (r *run) removeSnapshot(ctx context.Context, ref vsphere.SnapshotRef) error {
+	if ref.Ref != "" {
+		if err := r.client.RemoveSnapshot(ctx, ref); err != nil {
+			return withHint(fmt.Errorf("remove the temporary snapshot %s: %w", ref.Name, err),
+				"remove the snapshot "+ref.Name+" of "+r.vm.Path+" by hand")
+		}
+	}
+	if !exists(r.work.dir) {
+		return nil
+	}
+	return r.work.update(func(l *ledger) {
+		l.Snapshot = ""
+		l.Disks = map[string]*diskEntry{}
+	})
+}
+
+// findSnapshot returns the VM's snapshot called name, the zero value when there
+// is none.
+func (r *run) findSnapshot(ctx context.Context, name string) (vsphere.SnapshotRef, error) {
+	found, err := r.client.FindSnapshots(ctx, r.vm, name)
+	if err != nil {
+		return vsphere.SnapshotRef{}, err
+	}
+	for _, s := range found {
+		if s.Name == name {
+			return s, nil
+		}
+	}
+	return vsphere.SnapshotRef{}, nil
+}

@@ -1,0 +1,116 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/disk"
+)
+
+// sink is where an attempt at a disk puts the stream: into an image, or into a
+// file as it comes. One of commit, abandon and discard ends it.
+type sink interface {
+	// decode consumes r, the stream from o.Resume on, to its end.
+	decode(ctx context.Context, r io.Reader, o disk.Options) (disk.Summary, error)
+	checkpoint() error // makes what was decoded so far durable
+	commit() error     // completes the part file and makes it durable
+	abandon() error    // leaves the part file to be resumed
+	discard() error    // removes the part file
+}
+
+// openSink makes the part file path for the job's format or, with from, goes on
+// with the one that is there.
+func (r *run) openSink(path string, capacity int64, from *disk.Position) (sink, error) {
+	switch r.def.Options.Format {
+	case models.FormatOVF:
+		return openStreamSink(path, from)
+	case models.FormatRaw:
+		if from != nil {
+			return newImageSink(disk.OpenRaw(path, capacity))
+		}
+		return newImageSink(disk.CreateRaw(path, capacity))
+	case models.FormatQcow2:
+		o := disk.Qcow2Options{Compress: r.def.Options.Compress}
+		if from != nil {
+			return newImageSink(disk.OpenQcow2(path, capacity, o))
+		}
+		return newImageSink(disk.CreateQcow2(path, capacity, o))
+	}
+	return nil, permanent{fmt.Errorf("unknown format %q: ovf, raw and qcow2 are known", r.def.Options.Format)}
+}
+
+// imageSink decodes the stream into a disk image.
+type imageSink struct{ w disk.Writer }
+
+func newImageSink[W disk.Writer](w W, err error) (sink, error) {
+	if err != nil {
+		return nil, err
+	}
+	return imageSink{w}, nil
+}
+
+func (s imageSink) decode(ctx context.Context, r io.Reader, o disk.Options) (disk.Summary, error) {
+	sum, err := disk.DecodeStream(ctx, r, s.w, o)
+	return sum, spaceError(err)
+}
+func (s imageSink) checkpoint() error { return nil } // DecodeStream has done it
+func (s imageSink) commit() error     { return spaceError(s.w.Commit()) }
+func (s imageSink) abandon() error    { return s.w.Close() }
+func (s imageSink) discard() error    { return s.w.Discard() }
+
+// streamSink keeps the stream as it comes and checks its structure on the way.
+type streamSink struct{ f *os.File }
+
+func openStreamSink(path string, from *disk.Position) (sink, error) {
+	flags := os.O_RDWR | os.O_CREATE
+	if from == nil {
+		flags |= os.O_TRUNC
+	}
+	f, err := os.OpenFile(path, flags, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if from != nil {
+		// Bytes after the checkpoint were read ahead, and may not be durable.
+		_, err = f.Seek(from.StreamOffset, io.SeekStart)
+		if err == nil {
+			err = f.Truncate(from.StreamOffset)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return streamSink{f}, nil
+}
+
+func (s streamSink) decode(ctx context.Context, r io.Reader, o disk.Options) (disk.Summary, error) {
+	o.Tee = s
+	return disk.DecodeStream(ctx, r, nil, o)
+}
+
+// Write appends to the part file. A full file system is an error of the run,
+// not of the stream.
+func (s streamSink) Write(p []byte) (int, error) {
+	n, err := s.f.Write(p)
+	return n, spaceError(err)
+}
+
+func (s streamSink) checkpoint() error { return spaceError(s.f.Sync()) }
+func (s streamSink) commit() error     { return spaceError(errors.Join(s.f.Sync(), s.f.Close())) }
+func (s streamSink) abandon() error    { return s.f.Close() }
+func (s streamSink) discard() error {
+	return errors.Join(s.f.Close(), os.Remove(s.f.Name()))
+}
+
+// spaceError makes a full file system or quota permanent, with advice.
+func spaceError(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return permanent{withHint(fmt.Errorf("%w: %w", ErrNoSpace, err), "free some space or choose another output directory; finished disks are kept")}
+	}
+	return err
+}

@@ -1,0 +1,106 @@
+package vspheretest
+
+import (
+	"slices"
+	"sync"
+)
+
+// LeaseEventKind is what happened to a lease.
+type LeaseEventKind string
+
+// What can happen to a lease. The last four end it.
+const (
+	LeaseOpened    LeaseEventKind = "opened"
+	LeaseReady     LeaseEventKind = "ready"
+	LeaseRenewed   LeaseEventKind = "renewed" // by Progress
+	LeaseCompleted LeaseEventKind = "completed"
+	LeaseAborted   LeaseEventKind = "aborted"
+	LeaseExpired   LeaseEventKind = "expired"
+	LeaseDropped   LeaseEventKind = "dropped" // its session ended
+)
+
+// LeaseEvent is something that happened to a lease.
+type LeaseEvent struct {
+	Kind    LeaseEventKind
+	VM      string // inventory path
+	Ticket  string
+	Percent int32 // as last reported by the client
+}
+
+// hooks are what tests asked to be told.
+type hooks struct {
+	mu     sync.Mutex
+	events []func(LeaseEvent)
+	bytes  []*byteHook
+}
+
+type byteHook struct {
+	vm   string
+	disk int
+	at   int64
+	f    func()
+}
+
+func (h *byteHook) matches(g *guest, disk int) bool { return h.disk == disk && g.called(h.vm) }
+
+// OnLease calls f for everything that happens to a lease from now on, in the
+// goroutine in which it happens: f must return soon, must not call the API of
+// this server and wait, and may be called concurrently for different leases.
+func (s *Server) OnLease(f func(LeaseEvent)) {
+	s.hooks.mu.Lock()
+	defer s.hooks.mu.Unlock()
+	s.hooks.events = append(s.hooks.events, f)
+}
+
+// OnByte calls f once, when a transfer of a disk's stream has sent the bytes
+// before position n. The transfer waits for f.
+func (s *Server) OnByte(vm string, disk int, n int64, f func()) {
+	s.hooks.mu.Lock()
+	defer s.hooks.mu.Unlock()
+	s.hooks.bytes = append(s.hooks.bytes, &byteHook{vm, disk, n, f})
+}
+
+// ByteReached returns a channel that is closed when OnByte would call.
+func (s *Server) ByteReached(vm string, disk int, n int64) <-chan struct{} {
+	ch := make(chan struct{})
+	s.OnByte(vm, disk, n, func() { close(ch) })
+	return ch
+}
+
+func (h *hooks) lease(e LeaseEvent) {
+	h.mu.Lock()
+	fs := slices.Clone(h.events)
+	h.mu.Unlock()
+	for _, f := range fs {
+		f(e)
+	}
+}
+
+// next returns the position of the first hook in (pos, stop), or stop.
+func (h *hooks) next(g *guest, disk int, pos, stop int64) int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, b := range h.bytes {
+		if b.at > pos && b.matches(g, disk) {
+			stop = min(stop, b.at)
+		}
+	}
+	return stop
+}
+
+// reached calls and forgets the hooks at pos.
+func (h *hooks) reached(g *guest, disk int, pos int64) {
+	h.mu.Lock()
+	var due []*byteHook
+	h.bytes = slices.DeleteFunc(h.bytes, func(b *byteHook) bool {
+		if b.at == pos && b.matches(g, disk) {
+			due = append(due, b)
+			return true
+		}
+		return false
+	})
+	h.mu.Unlock()
+	for _, b := range due {
+		b.f()
+	}
+}

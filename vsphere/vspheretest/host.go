@@ -1,0 +1,61 @@
+package vspheretest
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+)
+
+// host is an ESXi host's data plane.
+type host struct {
+	*endpoint
+	srv     *Server
+	streams atomic.Int64 // being sent
+}
+
+// serveNFC answers /nfc/TICKET/FILE and /ha-nfc/TICKET/FILE. The ticket is all
+// the authorization there is, and ends with the lease.
+func (h *host) serveNFC(w http.ResponseWriter, r *http.Request) {
+	_, rest, _ := strings.Cut(r.URL.Path, "nfc/")
+	ticket, file, _ := strings.Cut(rest, "/")
+	l := h.srv.leases.byTicket(ticket)
+	if l == nil || !l.ready() {
+		http.Error(w, "no such lease, or it is not ready", http.StatusNotFound)
+		return
+	}
+	it := l.itemFor(file)
+	if it == nil {
+		http.Error(w, "the lease has no such file", http.StatusNotFound)
+		return
+	}
+	d := &delivery{
+		srv: h.srv, w: w, r: r, plane: NFC, object: it.object, guest: l.guest, disk: -1,
+		ranged: h.srv.cfg.Profile == Ranged, over: l.over, lease: l,
+		sent: func(from, to int64) func() { return l.markSent(it, from, to) },
+	}
+	if it.disk != nil {
+		d.disk = it.disk.index
+	}
+	if h.streams.Add(1) > int64(h.srv.cfg.StreamsPerHost) && h.srv.cfg.StreamsPerHost > 0 {
+		h.streams.Add(-1)
+		d.fail(http.StatusServiceUnavailable, "NFC error 5: Failed to allocate memory") // F-NFC-19
+		return
+	}
+	defer h.streams.Add(-1)
+	if r.Method == http.MethodGet && !l.begin(it) && h.srv.cfg.Profile == VSAN {
+		d.empty() // F-NFC-13
+		return
+	}
+	d.run()
+}
+
+// itemFor finds an item by the end of its URL: a VM's name may stand before it,
+// and may have slashes in it.
+func (l *lease) itemFor(file string) *item {
+	for _, it := range l.items {
+		if file == it.file || strings.HasSuffix(file, "-"+it.file) {
+			return it
+		}
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+package vspheretest
+
+import (
+	"strings"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// HttpNfcLeaseSetManifestChecksumType asks for another checksum beside SHA-1. It
+// counts for the items whose transfer has not begun (F-NFC-12).
+func (o *HttpNfcLease) HttpNfcLeaseSetManifestChecksumType(_ *simulator.Context, req *types.HttpNfcLeaseSetManifestChecksumType) soap.HasFault {
+	body := new(methods.HttpNfcLeaseSetManifestChecksumTypeBody)
+	if !atLeast(o.srv.cfg.APIVersion, 6, 7) {
+		body.Fault_ = simulator.Fault("The host is older than 6.7.", &types.NotSupported{})
+		return body
+	}
+	if body.Fault_ = o.lease.closedFault(); body.Fault_ != nil {
+		return body
+	}
+	for _, kv := range req.DeviceUrlsToChecksumTypes {
+		algorithm := strings.ToLower(kv.Value)
+		if algorithm != "sha1" && algorithm != "sha256" {
+			body.Fault_ = simulator.Fault("unknown checksum type "+kv.Value, &types.InvalidArgument{InvalidProperty: "deviceUrlsToChecksumTypes"})
+			return body
+		}
+		if !o.lease.setChecksum(kv.Key, algorithm) {
+			body.Fault_ = simulator.Fault("unknown device "+kv.Key, &types.InvalidArgument{InvalidProperty: "deviceUrlsToChecksumTypes"})
+			return body
+		}
+	}
+	body.Res = new(types.HttpNfcLeaseSetManifestChecksumTypeResponse)
+	return body
+}
+
+// setChecksum returns false when the lease has no such key.
+func (l *lease) setChecksum(key, algorithm string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, it := range l.items {
+		if it.key == key {
+			if !it.started {
+				it.checksum = algorithm
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// HttpNfcLeaseGetManifest lists the items that were sent in full, with size and
+// hash of the stream as sent (F-NFC-12).
+func (o *HttpNfcLease) HttpNfcLeaseGetManifest(_ *simulator.Context, _ *types.HttpNfcLeaseGetManifest) soap.HasFault {
+	body := new(methods.HttpNfcLeaseGetManifestBody)
+	if body.Fault_ = o.lease.closedFault(); body.Fault_ != nil {
+		return body
+	}
+	body.Res = &types.HttpNfcLeaseGetManifestResponse{Returnval: o.lease.manifest()}
+	return body
+}
+
+func (l *lease) manifest() []types.HttpNfcLeaseManifestEntry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var entries []types.HttpNfcLeaseManifestEntry
+	for _, it := range l.items {
+		if !complete(it.sent, it.object.size) {
+			continue
+		}
+		e := types.HttpNfcLeaseManifestEntry{Key: it.key, Sha1: it.object.sha1, Size: it.object.size}
+		switch it.checksum {
+		case "sha1":
+			e.ChecksumType, e.Checksum = it.checksum, it.object.sha1
+		case "sha256":
+			e.ChecksumType, e.Checksum = it.checksum, it.object.sha256
+		}
+		if it.disk != nil {
+			e.Disk, e.Capacity, e.PopulatedSize = true, it.disk.capacity, it.disk.populated
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// begin notes that it is being sent. On vSAN only the first disk of a lease is.
+func (l *lease) begin(it *item) (first bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	it.started = true
+	if it.disk == nil {
+		return true
+	}
+	if l.served == nil {
+		l.served = it
+	}
+	return l.served == it
+}
+
+// markSent notes bytes as sent; the returned function takes that back.
+func (l *lease) markSent(it *item, from, to int64) (undo func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	it.sent = append(it.sent, span{from, to})
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for i, s := range it.sent {
+			if s == (span{from, to}) {
+				it.sent = append(it.sent[:i], it.sent[i+1:]...)
+				return
+			}
+		}
+	}
+}

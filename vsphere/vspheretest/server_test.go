@@ -1,0 +1,93 @@
+package vspheretest_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
+)
+
+func TestAnIdleSessionIsGone(t *testing.T) {
+	t.Parallel()
+	srv := oneVM(t, func(c *vspheretest.Config) { c.SessionIdle = time.Nanosecond })
+	c := connect(t, srv)
+	_, err := methods.GetCurrentTime(t.Context(), c.Client.Client)
+	wantFault[*types.NotAuthenticated](t, err, "a call after the idle time")
+}
+
+func TestServersInOneProcessDoNotMeetEachOther(t *testing.T) {
+	t.Parallel()
+	const servers = 4
+	all := make([]*vspheretest.Server, servers)
+	for i := range all {
+		all[i] = oneVM(t, func(c *vspheretest.Config) {
+			c.VMs[0].Disks[0].Path = rawDisk(t, int64(4+i)*mib, mib, 0)
+		})
+	}
+	var wg sync.WaitGroup
+	for i, srv := range all {
+		wg.Go(func() {
+			_, info := connect(t, srv).export("guest1")
+			if a := get(t, diskURLs(info)[0]); a.sha256() != srv.Stream("guest1", 0).SHA256 {
+				t.Errorf("server %d: the stream differs", i)
+			}
+			if got := srv.Stream("guest1", 0).Capacity; got != int64(4+i)*mib {
+				t.Errorf("server %d: capacity %d", i, got)
+			}
+		})
+	}
+	wg.Wait()
+	all[0].EndSessions()
+	if all[0].Sessions() != 0 || all[1].Sessions() != 1 {
+		t.Errorf("sessions: %d and %d", all[0].Sessions(), all[1].Sessions())
+	}
+}
+
+func TestCloseDoesNotWaitForClientsThatWait(t *testing.T) {
+	t.Parallel()
+	srv := oneVM(t, nil)
+	c := connect(t, srv)
+	lease, _ := c.export("guest1")
+	waits := make(chan struct{}, 100)
+	srv.OnRequest(func(r vspheretest.Request) {
+		if r.Method == "WaitForUpdatesEx" {
+			waits <- struct{}{}
+		}
+	})
+	waited := make(chan error, 1)
+	go func() { // waits for a change that never comes
+		waited <- waitForever(t.Context(), c, lease.Reference())
+	}()
+	<-waits // the first answers at once
+	<-waits
+	srv.Close()
+	if err := <-waited; err == nil {
+		t.Error("the wait ended without an error")
+	}
+}
+
+func waitForever(ctx context.Context, c *client, ref types.ManagedObjectReference) error {
+	pc, err := c.PropertyCollector().Create(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := pc.CreateFilter(ctx, types.CreateFilter{Spec: types.PropertyFilterSpec{
+		ObjectSet: []types.ObjectSpec{{Obj: ref}},
+		PropSet:   []types.PropertySpec{{Type: ref.Type, PathSet: []string{"mode"}}},
+	}}); err != nil {
+		return err
+	}
+	version := ""
+	for {
+		res, err := methods.WaitForUpdatesEx(ctx, c.Client.Client, &types.WaitForUpdatesEx{This: pc.Reference(), Version: version})
+		if err != nil {
+			return err
+		}
+		version = res.Returnval.Version
+	}
+}
