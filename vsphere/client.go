@@ -1,0 +1,251 @@
+package vsphere
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/vmware/govmomi/vim25"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// cleanup bounds calls that undo something after their caller's context ended.
+const cleanup = 30 * time.Second
+
+// grace is how long a call that changes something may still take to answer
+// once its caller has given up.
+const grace = 1500 * time.Millisecond
+
+// Client is a session at a vCenter or ESXi host. Every method may be called
+// from any goroutine. Close it to log out: sessions are a scarce resource
+// there (F-DS-4).
+type Client struct {
+	cfg     Config
+	trust   *trust
+	session *session
+	log     *slog.Logger
+
+	stop   context.CancelFunc // ends the keepalive
+	idle   sync.WaitGroup     // the keepalive
+	closed sync.Once
+}
+
+// Dial connects and logs in.
+//
+// Errors: [*CertificateError] when the certificate is not trusted,
+// [ErrUnreachable], [ErrLogin].
+func Dial(ctx context.Context, cfg Config) (*Client, error) {
+	cfg, err := cfg.normalized()
+	if err != nil {
+		return nil, err
+	}
+	tr, err := newTrust(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{cfg: cfg, trust: tr, log: cfg.Logger}
+	if c.session, err = c.newSession(ctx); err != nil {
+		return nil, err
+	}
+	if cfg.KeepAlive > 0 {
+		// The keepalive lasts until Close, not until Dial's ctx ends.
+		var alive context.Context
+		alive, c.stop = context.WithCancel(context.WithoutCancel(ctx))
+		c.idle.Go(func() { c.session.keepAlive(alive, cfg.KeepAlive) })
+	}
+	return c, nil
+}
+
+func (c *Client) newSession(ctx context.Context) (*session, error) {
+	sc := soap.NewClient(c.cfg.URL, c.cfg.Insecure)
+	t := sc.DefaultTransport()
+	t.DialTLSContext = nil // govmomi's ignores ctx, and verifies by rules of its own
+	t.TLSClientConfig = c.trust.tlsConfig(c.addr(), c.servicePin())
+	t.MaxIdleConnsPerHost = 16
+	sc.UserAgent = "hyper2kvm"
+
+	s := &session{soap: sc, user: c.cfg.Username, password: c.cfg.Password, turn: make(chan struct{}, 1)}
+	vim, err := vim25.NewClient(ctx, sc)
+	if err != nil {
+		sc.CloseIdleConnections()
+		op := "connect to " + c.cfg.URL.Host
+		if errors.As(err, new(*CertificateError)) {
+			op = "connect" // the error names the host
+		}
+		return nil, translate(op, "", err)
+	}
+	vim.RoundTripper = s
+	s.vim = vim
+	if err := s.login(ctx); err != nil {
+		sc.CloseIdleConnections()
+		return nil, err
+	}
+	return s, nil
+}
+
+// addr is the service's host:port.
+func (c *Client) addr() string {
+	if c.cfg.URL.Scheme == "http" {
+		return withPort(c.cfg.URL.Host, "80")
+	}
+	return withPort(c.cfg.URL.Host, "443")
+}
+
+// servicePin is what is expected of the service's own certificate.
+func (c *Client) servicePin() expected {
+	if c.cfg.Thumbprint == "" {
+		return expected{}
+	}
+	p, _ := parseThumbprint(c.cfg.Thumbprint) // normalized has checked it
+	return expected{pins: []thumbprint{p}, strict: true}
+}
+
+// Close logs out and closes the connections. It may be called again.
+func (c *Client) Close(ctx context.Context) error {
+	var err error
+	c.closed.Do(func() {
+		if c.stop != nil {
+			c.stop()
+			c.idle.Wait()
+		}
+		call, cancel := bounded(ctx, grace)
+		defer cancel()
+		err = translate("log out", "", c.session.logout(call))
+		c.session.soap.CloseIdleConnections()
+	})
+	return err
+}
+
+// About describes the service.
+func (c *Client) About() About {
+	a := c.session.vim.ServiceContent.About
+	return About{
+		Name: a.Name, FullName: a.FullName, Version: a.Version, Build: a.Build,
+		APIVersion: a.ApiVersion, InstanceUUID: a.InstanceUuid,
+		Host: c.cfg.URL.Host, VCenter: c.isVCenter(),
+	}
+}
+
+func (c *Client) isVCenter() bool {
+	return c.session.vim.ServiceContent.About.ApiType == "VirtualCenter"
+}
+
+// vim is what govmomi's generated methods take.
+func (c *Client) vim() soap.RoundTripper { return c.session }
+
+// vmRef is the managed object reference of a VM.
+func vmRef(ref string) types.ManagedObjectReference {
+	return types.ManagedObjectReference{Type: "VirtualMachine", Value: ref}
+}
+
+// properties reads some properties of one object into dst, a pointer to a
+// struct of package mo. Those that this user may not see stay zero.
+func (c *Client) properties(ctx context.Context, obj types.ManagedObjectReference, paths []string, dst any) error {
+	res, err := methods.RetrievePropertiesEx(ctx, c.vim(), &types.RetrievePropertiesEx{
+		This: c.session.vim.ServiceContent.PropertyCollector,
+		SpecSet: []types.PropertyFilterSpec{{
+			ObjectSet: []types.ObjectSpec{{Obj: obj}},
+			PropSet:   []types.PropertySpec{{Type: obj.Type, PathSet: paths}},
+		}},
+	})
+	if err != nil {
+		return err
+	}
+	if res.Returnval == nil || len(res.Returnval.Objects) == 0 {
+		return soap.WrapVimFault(&types.ManagedObjectNotFound{Obj: obj})
+	}
+	object := res.Returnval.Objects[0]
+	object.MissingSet = nil
+	return mo.LoadObjectContent([]types.ObjectContent{object}, dst)
+}
+
+// poll calls step until it is done or fails, first at once and then at growing
+// distances. Nothing is kept at the other end in between, so it goes on after
+// a session was renewed.
+func poll(ctx context.Context, step func() (done bool, err error)) error {
+	for wait := 50 * time.Millisecond; ; wait = min(wait*3/2, time.Second) {
+		done, err := step()
+		if done || err != nil {
+			return err
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// taskError is a task that failed.
+type taskError struct{ fault *types.LocalizedMethodFault }
+
+func (e *taskError) Error() string {
+	if e.fault == nil {
+		return "the task failed without a reason"
+	}
+	return e.fault.LocalizedMessage
+}
+
+func (e *taskError) Fault() types.BaseMethodFault {
+	if e.fault == nil {
+		return nil
+	}
+	return e.fault.Fault
+}
+
+// runTask starts a task and waits for its end. When ctx ends before, the task
+// is asked to stop and its end is awaited all the same, for as long as cleanup
+// allows: done says whether it had its effect, so that the caller can undo it,
+// and err is then ctx's error.
+func (c *Client) runTask(ctx context.Context, start func(context.Context) (types.ManagedObjectReference, error)) (result any, done bool, err error) {
+	call, cancel := bounded(ctx, grace)
+	defer cancel()
+	task, err := start(call)
+	if err != nil {
+		return nil, false, err
+	}
+	result, err = c.waitTask(ctx, task)
+	if err == nil || ctx.Err() == nil {
+		return result, err == nil, err
+	}
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanup)
+	defer cancel()
+	_, _ = methods.CancelTask(late, c.vim(), &types.CancelTask{This: task}) // many tasks cannot be cancelled
+	result, lateErr := c.waitTask(late, task)
+	return result, lateErr == nil, ctx.Err()
+}
+
+func (c *Client) waitTask(ctx context.Context, task types.ManagedObjectReference) (any, error) {
+	var info types.TaskInfo
+	err := poll(ctx, func() (bool, error) {
+		var t mo.Task
+		if err := c.properties(ctx, task, []string{"info"}, &t); err != nil {
+			return false, err
+		}
+		info = t.Info
+		return info.State == types.TaskInfoStateSuccess || info.State == types.TaskInfoStateError, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if info.State == types.TaskInfoStateError {
+		return nil, &taskError{info.Error}
+	}
+	return info.Result, nil
+}
+
+// isFault says whether err holds one of the faults named.
+func isFault(err error, names ...string) bool {
+	name := faultName(err)
+	for _, n := range names {
+		if name == n && name != "" {
+			return true
+		}
+	}
+	return false
+}
+
+var errNoRef = errors.New("the answer names no object")

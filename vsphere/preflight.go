@@ -1,0 +1,316 @@
+package vsphere
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// examined are the properties that the checks look at.
+var examined = []string{
+	"config.template", "config.keyId", "config.ftInfo", "config.hardware",
+	"runtime", "disabledMethod", "recentTask",
+}
+
+// exam is one preflight check at work: the facts, and what was found so far.
+type exam struct {
+	vm     mo.VirtualMachine
+	on     bool // powered on or suspended
+	bySnap bool // exported by a temporary snapshot
+	opts   PreflightOptions
+	found  []Obstacle
+}
+
+func (x *exam) fail(code, text, hint string) {
+	x.found = append(x.found, Obstacle{Code: code, Severity: SeverityError, Text: text, Hint: hint})
+}
+
+func (x *exam) warn(code, text, hint string) {
+	x.found = append(x.found, Obstacle{Code: code, Severity: SeverityWarning, Text: text, Hint: hint})
+}
+
+// Preflight looks for every reason why the VM cannot be exported as opts say,
+// and returns them all, errors first (F-INV-3). Free space where the export
+// goes is not its business. The VM's state is read afresh.
+//
+// The returned error says that the check itself failed.
+func (c *Client) Preflight(ctx context.Context, vm VM, opts PreflightOptions) ([]Obstacle, error) {
+	const op = "check"
+	x := &exam{opts: opts}
+	if err := c.properties(ctx, vmRef(vm.Ref), examined, &x.vm); err != nil {
+		return nil, translate(op, vm.Path, err)
+	}
+	x.on = x.vm.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOff
+	x.bySnap = x.on && opts.Snapshot
+	x.checkState()
+	if x.vm.Config != nil {
+		devices := x.vm.Config.Hardware.Device
+		x.checkSecurity(devices)
+		x.checkDisks(disksOf(devices))
+		x.checkImages(devices)
+	}
+	for _, check := range []func(context.Context, *exam, VM) error{c.checkTasks, c.checkPrivileges, c.checkHost} {
+		if err := check(ctx, x, vm); err != nil {
+			return nil, translate(op, vm.Path, err)
+		}
+	}
+	slices.SortStableFunc(x.found, func(a, b Obstacle) int { return strings.Compare(string(a.Severity), string(b.Severity)) })
+	return x.found, nil
+}
+
+// checkState looks at power, accessibility and what vSphere forbids.
+func (x *exam) checkState() {
+	rt := x.vm.Runtime
+	if s := rt.ConnectionState; s != "" && s != types.VirtualMachineConnectionStateConnected {
+		x.fail(CodeInaccessible, fmt.Sprintf("the VM is %s", s), "make its host and datastore available in vCenter first")
+	} else if x.vm.Config == nil {
+		x.fail(CodeInaccessible, "the VM's configuration cannot be read", "check its host and datastore, and this user's rights to see it")
+	}
+	if x.on && !x.opts.Snapshot {
+		state := "powered on"
+		if rt.PowerState == types.VirtualMachinePowerStateSuspended {
+			state = "suspended"
+		}
+		x.fail(CodePower, "the VM is "+state, "shut it down, or export it from a temporary snapshot (-snapshot)")
+	}
+	if rt.Question != nil {
+		x.fail(CodeQuestion, "the VM waits for an answer: "+oneLine(rt.Question.Text), "answer it in vCenter")
+	}
+	if c := x.vm.Config; c != nil && c.Template {
+		x.warn(CodeTemplate, "it is a template, not a VM", "convert it to a VM if the export is refused")
+	}
+	if s := rt.FaultToleranceState; s != "" && s != types.VirtualMachineFaultToleranceStateNotConfigured ||
+		x.vm.Config != nil && x.vm.Config.FtInfo != nil {
+		x.fail(CodeFT, "fault tolerance is configured", "turn fault tolerance off for this VM")
+	}
+	for _, method := range x.needed() {
+		if slices.Contains(x.vm.DisabledMethod, method) {
+			x.fail(CodeDisabled, "vSphere has disabled "+method+" for this VM", "see in vCenter which product or running task manages the VM (backup, replication, another export)")
+		}
+	}
+}
+
+// needed are the methods that the export will call. That ExportVm is disabled
+// on a running VM is no news.
+func (x *exam) needed() []string {
+	switch {
+	case x.bySnap:
+		return []string{"CreateSnapshot_Task"}
+	case x.on:
+		return nil
+	}
+	return []string{"ExportVm"}
+}
+
+// checkSecurity looks for a virtual TPM (F-NFC-15) and for encryption.
+func (x *exam) checkSecurity(devices []types.BaseVirtualDevice) {
+	tpm := slices.ContainsFunc(devices, func(d types.BaseVirtualDevice) bool {
+		_, is := d.(*types.VirtualTPM)
+		return is
+	})
+	if tpm {
+		x.fail(CodeVTPM, "the VM has a virtual TPM, with which vSphere refuses to export it",
+			"remove the TPM (suspend BitLocker or the like in the guest first), or export a clone without it")
+	}
+	disks := slices.ContainsFunc(disksOf(devices), func(d Disk) bool { return d.Encrypted })
+	switch {
+	case disks || x.vm.Config.KeyId != nil && !tpm:
+		x.fail(CodeEncrypted, "the VM is encrypted", "decrypt it by changing its storage policy, or export a decrypted clone")
+	case x.vm.Config.KeyId != nil: // a virtual TPM encrypts the home files, not the disks
+		x.warn(CodeEncrypted, "the VM's home files are encrypted", "decrypt them by changing the storage policy once the TPM is gone")
+	}
+}
+
+// checkDisks looks for disks that cannot be exported in this way.
+func (x *exam) checkDisks(disks []Disk) {
+	reachable := 0
+	for _, d := range disks {
+		inSnapshot := !d.Independent() && d.RDM != string(types.VirtualDiskCompatibilityModePhysicalMode)
+		if inSnapshot || !x.bySnap {
+			reachable++
+		}
+		x.checkDisk(d)
+	}
+	switch {
+	case len(disks) == 0:
+		x.fail(CodeNoDisks, "the VM has no disks", "there is nothing to export")
+	case reachable == 0:
+		x.fail(CodeNoDisks, "a snapshot includes none of the VM's disks", "shut the VM down and export it without a snapshot")
+	}
+}
+
+func (x *exam) checkDisk(d Disk) {
+	name := d.Label
+	if name == "" {
+		name = "disk " + strconv.Itoa(int(d.Key))
+	}
+	switch {
+	case d.RDM == string(types.VirtualDiskCompatibilityModePhysicalMode):
+		x.fail(CodeRDM, name+" is a raw device mapping in physical mode", "attach the LUN to the new host, or migrate the disk to a datastore first")
+	case d.RDM != "":
+		x.warn(CodeRDM, name+" is a raw device mapping in virtual mode", "all of the LUN is copied, if the host allows it")
+	}
+	switch {
+	case d.Independent() && x.bySnap:
+		x.fail(CodeIndependent, name+" is independent ("+d.Mode+"), so no snapshot includes it", "shut the VM down and export it without a snapshot, or make the disk dependent")
+	case d.Independent() && x.on:
+		x.warn(CodeIndependent, name+" is independent ("+d.Mode+"), so no snapshot includes it", "shut the VM down rather than use a snapshot")
+	}
+	switch {
+	case d.Shared && x.bySnap:
+		x.fail(CodeShared, name+" is shared with other VMs, which rules snapshots out", "shut down all VMs that use the disk and export without a snapshot")
+	case d.Shared:
+		x.warn(CodeShared, name+" is shared with other VMs", "make sure that none of them runs while it is exported")
+	}
+}
+
+// checkImages looks for images and connections in CD and floppy drives.
+func (x *exam) checkImages(devices []types.BaseVirtualDevice) {
+	for _, dev := range devices {
+		d := dev.GetVirtualDevice()
+		hint := "disconnect it; the image is not exported"
+		switch dev.(type) {
+		case *types.VirtualCdrom:
+			if x.opts.RemoveCDROM {
+				continue
+			}
+			hint = "take it out for the export (-remove-cdrom); the image is not exported"
+		case *types.VirtualFloppy:
+		default:
+			continue
+		}
+		if !hasImage(d) {
+			continue
+		}
+		text := label(d) + " is connected"
+		if image := imageOf(d.Backing); image != "" {
+			text = label(d) + " holds the image " + image
+		}
+		x.warn(CodeImage, text, hint)
+	}
+}
+
+// checkTasks looks for tasks that run on the VM.
+func (c *Client) checkTasks(ctx context.Context, x *exam, _ VM) error {
+	for _, ref := range x.vm.RecentTask {
+		var t mo.Task
+		if err := c.properties(ctx, ref, []string{"info"}, &t); err != nil {
+			if faultOf(err) == nil {
+				return err
+			}
+			continue // the task is forgotten, or not ours to see
+		}
+		if s := t.Info.State; s != types.TaskInfoStateRunning && s != types.TaskInfoStateQueued {
+			continue
+		}
+		what := t.Info.DescriptionId
+		if what == "" {
+			what = t.Info.Name
+		}
+		x.fail(CodeTask, fmt.Sprintf("a task is %s on the VM: %s (%d %%)", t.Info.State, what, t.Info.Progress), "wait for its end")
+	}
+	return nil
+}
+
+// checkPrivileges asks for the rights that the export needs. A service that
+// does not tell is given the benefit of the doubt.
+func (c *Client) checkPrivileges(ctx context.Context, x *exam, vm VM) error {
+	manager := c.session.vim.ServiceContent.AuthorizationManager
+	if manager == nil {
+		return nil
+	}
+	need := []string{"VApp.Export"} // F-NFC-2
+	if x.bySnap {
+		need = append(need, "VirtualMachine.State.CreateSnapshot", "VirtualMachine.State.RemoveSnapshot")
+	}
+	if x.opts.RemoveCDROM && len(cdroms(&x.vm)) > 0 {
+		if x.on {
+			need = append(need, "VirtualMachine.Interact.SetCDMedia", "VirtualMachine.Interact.DeviceConnection")
+		} else {
+			need = append(need, "VirtualMachine.Config.AddRemoveDevice")
+		}
+	}
+	res, err := methods.HasPrivilegeOnEntities(ctx, c.vim(), &types.HasPrivilegeOnEntities{
+		This: *manager, Entity: []types.ManagedObjectReference{vmRef(vm.Ref)},
+		SessionId: c.session.sessionKey(), PrivId: need,
+	})
+	if err != nil {
+		if faultOf(err) == nil {
+			return err
+		}
+		c.log.Debug("privileges cannot be checked", "vm", vm.Path, "reason", plainFault(err).Error())
+		return nil
+	}
+	for _, entity := range res.Returnval {
+		for _, p := range entity.PrivAvailability {
+			if !p.IsGranted {
+				x.fail(CodePrivilege, "this user lacks the privilege "+p.PrivId+" on the VM", "ask an administrator for a role that includes it")
+			}
+		}
+	}
+	return nil
+}
+
+// checkHost looks whether the ESXi host that serves the data can be reached
+// (F-NFC-5). Which address the lease will name is known only when it is there,
+// so that an unreachable host is a warning.
+func (c *Client) checkHost(ctx context.Context, x *exam, vm VM) error {
+	if x.vm.Runtime.Host == nil || !c.isVCenter() {
+		return nil // the host is what we speak to
+	}
+	var host mo.HostSystem
+	if err := c.properties(ctx, *x.vm.Runtime.Host, []string{"name", "runtime.connectionState"}, &host); err != nil {
+		if faultOf(err) == nil {
+			return err
+		}
+		return nil // not ours to see
+	}
+	if s := host.Runtime.ConnectionState; s != "" && s != types.HostSystemConnectionStateConnected {
+		x.fail(CodeInaccessible, fmt.Sprintf("its ESXi host %s is %s", host.Name, s), "connect the host to vCenter first")
+		return nil
+	}
+	reach := x.opts.Reach
+	if reach == nil {
+		reach = reachTCP
+	}
+	if err := reach(ctx, host.Name, 443); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		x.warn(CodeHost, fmt.Sprintf("its ESXi host %s cannot be reached on port 443: %v", host.Name, plainNetwork(err)),
+			"the data comes from the host itself: check DNS, routing and firewalls between this machine and it")
+	}
+	return nil
+}
+
+// reachLimit bounds an attempt to reach a host.
+const reachLimit = 3 * time.Second
+
+// reachTCP resolves the host's name and connects.
+func reachTCP(ctx context.Context, host string, port int) error {
+	limited, cancel := context.WithTimeout(ctx, reachLimit)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(limited, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// plainNetwork words a network error as this package does everywhere.
+func plainNetwork(err error) error {
+	e := &Error{Err: plain(err)}
+	e.explainNetwork(err)
+	return e.Err
+}
+
+// oneLine is s on one line.
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
