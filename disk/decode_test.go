@@ -1,0 +1,182 @@
+package disk_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/disk/internal/testvmdk"
+)
+
+// disks are disks of every shape, by name.
+func disks() map[string][]byte {
+	return map[string][]byte{
+		"empty":               make([]byte, 3*mib),
+		"dense":               content(1, 8*mib, 10),
+		"with holes":          content(2, 40*mib, 3),
+		"one sector":          bytes.Repeat([]byte{5}, 512),
+		"one sector too many": content(3, 4*mib+512, 10),
+		"odd, hole at end":    append(content(4, 2*mib, 10), make([]byte, 11*512)...),
+		"odd, 127 sectors":    content(5, 9*mib+127*512, 8),
+		"a grain":             content(6, grain, 10),
+	}
+}
+
+func TestDecodedImagesAreIdenticalToTheDisk(t *testing.T) {
+	t.Parallel()
+	for name, want := range disks() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rawPath := filepath.Join(t.TempDir(), "source.raw")
+			write(t, rawPath, want)
+			front := readFile(t, frontLayout(t, rawPath))
+			streams := map[disk.Layout][]byte{disk.LayoutFront: front, disk.LayoutTail: tailLayout(want, testvmdk.Options{})}
+			for layout, stream := range streams {
+				for _, tg := range targets() {
+					path := filepath.Join(t.TempDir(), "image")
+					var last int64
+					sum := decode(t, bytes.NewReader(stream), tg, path, disk.Options{
+						Capacity: int64(len(want)), Workers: 3,
+						OnPosition: func(n int64) {
+							if n < last {
+								t.Errorf("%s, %s: position goes from %d back to %d", layout, tg.name, last, n)
+							}
+							last = n
+						},
+					})
+					judge(t, tg, path, rawPath)
+					if sum.Layout != layout || sum.Capacity != int64(len(want)) || sum.StreamBytes != int64(len(stream)) || last != sum.Capacity {
+						t.Errorf("%s, %s: last position %d, summary %+v", layout, tg.name, last, sum)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestVariantsOfTheTailLayoutAreRead(t *testing.T) {
+	t.Parallel()
+	want := content(11, 34*mib+512*3, 2)
+	for name, o := range map[string]testvmdk.Options{
+		"grains of 4 KiB":             {GrainSize: 4 * kib},
+		"grains of 1 MiB":             {GrainSize: 1 * mib},
+		"tables for holes":            {EmptyTables: true},
+		"progress markers":            {Progress: true},
+		"directory in header":         {KnownGD: true},
+		"grains of zeros":             {KeepZeros: true},
+		"tables behind all":           {TablesLast: true, GrainSize: 4 * kib},
+		"tables for holes behind all": {TablesLast: true, EmptyTables: true, GrainSize: 4 * kib},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			rawPath := filepath.Join(dir, "source.raw")
+			write(t, rawPath, want)
+			for _, tg := range targets() {
+				path := filepath.Join(dir, "image")
+				sum := decode(t, bytes.NewReader(tailLayout(want, o)), tg, path, disk.Options{Capacity: int64(len(want))})
+				judge(t, tg, path, rawPath)
+				if o.GrainSize <= grain && sum.DataBytes > int64(len(want))/2 {
+					t.Errorf("%s: %d bytes written, holes are not kept", tg.name, sum.DataBytes)
+				}
+				if o.KeepZeros && sum.ZeroGrains < 300 {
+					t.Errorf("%s: %d grains of zeros dropped", tg.name, sum.ZeroGrains)
+				}
+			}
+		})
+	}
+}
+
+func TestHolesStayHoles(t *testing.T) {
+	t.Parallel()
+	want := make([]byte, 1*gib)
+	for off := 0; off < len(want); off += 64 * mib {
+		copy(want[off:], "a grain now and then")
+	}
+	stream := tailLayout(want, testvmdk.Options{})
+	for _, tg := range targets() {
+		path := filepath.Join(t.TempDir(), "image")
+		decode(t, bytes.NewReader(stream), tg, path, disk.Options{Capacity: int64(len(want))})
+		if n := allocated(t, path); n > 4*mib {
+			t.Errorf("%s: 1 MiB of data takes %d bytes", tg.name, n)
+		}
+	}
+}
+
+func TestVerifyWithCompressionNoticesBadChecksums(t *testing.T) {
+	t.Parallel()
+	want := content(21, 4*mib, 10)
+	stream := tailLayout(want, testvmdk.Options{Level: 9})
+	s, err := disk.NewStreamReader(bytes.NewReader(stream), disk.StreamOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var g disk.GrainInfo
+	for g.Size < 1000 || g.Size > 60000 {
+		if g, err = s.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream[g.Offset+12+int64(g.Size)-1] ^= 1
+	w, err := disk.CreateQcow2(filepath.Join(t.TempDir(), "image"), int64(len(want)), disk.Qcow2Options{Compress: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.Discard() }()
+	_, err = disk.DecodeStream(context.Background(), bytes.NewReader(stream), w, disk.Options{Verify: true})
+	wantStreamError(t, err, disk.ErrCorrupt, g.Offset, g.LBA)
+	if _, err = disk.DecodeStream(context.Background(), bytes.NewReader(stream), nil, disk.Options{Verify: true}); err == nil {
+		t.Error("a bad checksum passes a check of the data without a writer")
+	}
+	if _, err = disk.DecodeStream(context.Background(), bytes.NewReader(stream), nil, disk.Options{}); err != nil {
+		t.Errorf("a check of the structure only looks at the data: %v", err)
+	}
+}
+
+func TestQemuWritesToACompressedImage(t *testing.T) {
+	t.Parallel()
+	want := content(31, 16*mib, 10)
+	dir := t.TempDir()
+	rawPath, path := filepath.Join(dir, "source.raw"), filepath.Join(dir, "image.qcow2")
+	tg := targets()[2]
+	decode(t, bytes.NewReader(tailLayout(want, testvmdk.Options{})), tg, path, disk.Options{Capacity: int64(len(want))})
+	for off := 1000 * 512; off < len(want); off += mib {
+		copy(want[off:], bytes.Repeat([]byte{0xab}, 3*4096))
+		qemuIO(t, path, off, 3*4096)
+		if off > 5*mib {
+			break
+		}
+	}
+	write(t, rawPath, want)
+	judge(t, tg, path, rawPath)
+}
+
+func TestPartFilesAreNotImagesBeforeCommit(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "image")
+	w, err := disk.CreateQcow2(path, 10*mib, disk.Qcow2Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.WriteAt([]byte("data"), 5*mib); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	if p := readFile(t, path); bytes.HasPrefix(p, []byte("QFI")) {
+		t.Error("the header is there before Commit")
+	}
+	if err := w.Discard(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Discard(); err != nil {
+		t.Errorf("discarding twice: %v", err)
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("the part file is still there after Discard: %v", err)
+	}
+}

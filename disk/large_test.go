@@ -1,0 +1,133 @@
+package disk_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"io"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/disk/internal/testvmdk"
+)
+
+// sparse is a disk with one grain in every stride bytes.
+func sparse(capacity, stride int64) testvmdk.Disk {
+	p := make([]byte, grain)
+	return testvmdk.Disk{Capacity: capacity, Grains: func(yield func(int64, []byte) bool) {
+		for off := int64(0); off < capacity; off += stride {
+			binary.BigEndian.PutUint64(p, uint64(off)+1)
+			if !yield(off/grain, p) {
+				return
+			}
+		}
+	}}
+}
+
+// writeSparse makes the raw file of a sparse disk.
+func writeSparse(t *testing.T, d testvmdk.Disk) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "source.raw")
+	w, err := disk.CreateRaw(path, d.Capacity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range d.Grains {
+		if _, err := w.WriteAt(p, i*grain); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestA2TiBSparseDiskIsIdenticalInLittleSpace(t *testing.T) {
+	t.Parallel()
+	d := sparse(2*tib, 30*gib+3*grain)
+	rawPath := writeSparse(t, d)
+	for layout, stream := range map[disk.Layout][]byte{
+		disk.LayoutTail:  testvmdk.Encode(d, testvmdk.Options{}),
+		disk.LayoutFront: readFile(t, frontLayout(t, rawPath)),
+	} {
+		for _, tg := range targets() {
+			path := filepath.Join(t.TempDir(), "image")
+			decode(t, bytes.NewReader(stream), tg, path, disk.Options{Capacity: d.Capacity})
+			judge(t, tg, path, rawPath)
+			if n := allocated(t, path); n > 16*mib {
+				t.Errorf("%s to %s: 69 grains take %d bytes", layout, tg.name, n)
+			}
+		}
+	}
+}
+
+// TestMemoryDoesNotGrowWithTheDisk decodes disks whose level 2 tables and
+// refcount blocks would take 256 MiB if all were held.
+func TestMemoryDoesNotGrowWithTheDisk(t *testing.T) {
+	for _, compress := range []bool{false, true} {
+		d := sparse(2*tib, 512*mib)
+		r, w := io.Pipe()
+		go func() { _ = w.CloseWithError(testvmdk.Write(w, d, testvmdk.Options{})) }()
+		path := filepath.Join(t.TempDir(), "image")
+		image, err := disk.CreateQcow2(path, d.Capacity, disk.Qcow2Options{Compress: compress})
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := liveHeap()
+		var most uint64
+		n := 0
+		_, err = disk.DecodeStream(context.Background(), r, image, disk.Options{OnPosition: func(int64) {
+			if n++; n%50 == 0 {
+				most = max(most, liveHeap())
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := image.CachedPages(); got > disk.PageCacheSize {
+			t.Errorf("%d tables in memory", got)
+		}
+		if most == 0 || most > before+24*mib {
+			t.Errorf("compress %v: %d MiB of live memory after %d MiB at the start", compress, most/mib, before/mib)
+		}
+		if err := image.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := disk.CheckQcow2(context.Background(), path); err != nil || info.Plain+info.Compressed != 4096 {
+			t.Errorf("compress %v: %+v, error %v", compress, info, err)
+		}
+		qemuImg(t, "check", path)
+	}
+}
+
+func liveHeap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// TestTableChecksNeedOneBitForEachTable holds the size of a Position, which is
+// what a stream's structure needs in memory, against the size of the disk.
+func TestTableChecksNeedOneBitForEachTable(t *testing.T) {
+	t.Parallel()
+	d := sparse(2*tib, 16*mib)
+	r, w := io.Pipe()
+	go func() {
+		_ = w.CloseWithError(testvmdk.Write(w, d, testvmdk.Options{Repeat: true}))
+	}()
+	var last disk.Position
+	sum, err := disk.DecodeStream(context.Background(), r, nil, disk.Options{CheckpointEvery: mib, OnCheckpoint: func(p disk.Position) error {
+		last = p
+		return nil
+	}})
+	if err != nil || sum.Grains != 2*tib/(16*mib) {
+		t.Fatalf("%+v, error %v", sum, err)
+	}
+	if n := len(last.Tables.Used); n > 8192 || len(last.Tables.Pending) > 1 {
+		t.Errorf("%d bytes of bits and %d pending tables for 65536 tables", n, len(last.Tables.Pending))
+	}
+}

@@ -1,0 +1,251 @@
+package disk
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+)
+
+// A part file has a record of its last checkpoint where the image will have its
+// header. Two slots take turns, so that one is whole whenever a crash comes.
+//
+// The record says how much of the file the checkpoint covers. What came later
+// is recognised when the file is opened again, because clusters are only ever
+// taken at the end: entries that point behind the covered part are dropped, and
+// so is the part itself. Reference counts are then made anew.
+const (
+	partMagic  = "h2kvPart"
+	partSlot   = 4096 // offset of the first slot, and the distance to the second
+	partRecord = 60   // bytes: magic, six numbers, CRC-32C
+)
+
+// partState is what a record holds.
+type partState struct {
+	gen, capacity, next, zipAt, zipEnd, format uint64
+}
+
+func (s *partState) fields() []*uint64 {
+	return []*uint64{&s.gen, &s.capacity, &s.next, &s.zipAt, &s.zipEnd, &s.format}
+}
+
+func (s *partState) encode() []byte {
+	b := append(make([]byte, 0, partRecord), partMagic...)
+	for _, v := range s.fields() {
+		b = binary.BigEndian.AppendUint64(b, *v)
+	}
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+}
+
+func (s *partState) decode(b []byte) bool {
+	body := b[:partRecord-4]
+	if string(b[:8]) != partMagic || crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)) != binary.BigEndian.Uint32(b[partRecord-4:]) {
+		return false
+	}
+	for i, v := range s.fields() {
+		*v = binary.BigEndian.Uint64(b[8+8*i:])
+	}
+	return s.format == 1
+}
+
+// Checkpoint implements [Writer].
+func (w *Qcow2) Checkpoint() error {
+	s, err := w.saveTables()
+	if err != nil {
+		return fileError("checkpoint", w.path, err)
+	}
+	if err := w.f.Sync(); err != nil {
+		return fileError("sync", w.path, err)
+	}
+	if _, err := w.f.WriteAt(s.encode(), partSlot*int64(1+s.gen%2)); err != nil {
+		return fileError("checkpoint", w.path, err)
+	}
+	return fileError("sync", w.path, w.f.Sync())
+}
+
+// saveTables writes every table and returns the record to follow.
+func (w *Qcow2) saveTables() (partState, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return partState{}, os.ErrClosed
+	}
+	if err := w.writeTables(); err != nil {
+		return partState{}, err
+	}
+	st, err := w.f.Stat()
+	if err == nil && st.Size() < w.next*clusterSize {
+		err = w.f.Truncate(w.next * clusterSize)
+	}
+	w.gen++
+	return partState{
+		gen: w.gen, capacity: uint64(w.capacity), next: uint64(w.next),
+		zipAt: uint64(w.zipAt), zipEnd: uint64(w.zipEnd), format: 1,
+	}, err
+}
+
+func (w *Qcow2) writeTables() error {
+	if err := w.pages.flush(); err != nil {
+		return err
+	}
+	if err := writeWords(w.f, w.l1, w.l1Table); err != nil {
+		return err
+	}
+	return writeWords(w.f, w.refs, w.refTable)
+}
+
+// writeWords writes a table of big-endian 64-bit words.
+func writeWords(f io.WriterAt, words []uint64, off int64) error {
+	b := make([]byte, 0, 8*len(words))
+	for _, v := range words {
+		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	_, err := f.WriteAt(b, off)
+	return err
+}
+
+// readWords reads a table of big-endian 64-bit words.
+func readWords(f io.ReaderAt, words []uint64, off int64) error {
+	b := make([]byte, 8*len(words))
+	if _, err := f.ReadAt(b, off); err != nil {
+		return err
+	}
+	for i := range words {
+		words[i] = binary.BigEndian.Uint64(b[8*i:])
+	}
+	return nil
+}
+
+// Commit writes the image's header last, so that the file is an image only when
+// everything else is durable.
+func (w *Qcow2) Commit() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return fileError("commit", w.path, os.ErrClosed)
+	}
+	if err := w.commit(); err != nil {
+		return fileError("commit", w.path, err)
+	}
+	w.closed = true
+	return nil
+}
+
+func (w *Qcow2) commit() error {
+	if err := w.writeTables(); err != nil {
+		return err
+	}
+	if err := w.f.Truncate(w.next * clusterSize); err != nil {
+		return err
+	}
+	if err := w.f.Sync(); err != nil {
+		return err
+	}
+	first := make([]byte, clusterSize)
+	copy(first, w.header())
+	if _, err := w.f.WriteAt(first, 0); err != nil {
+		return err
+	}
+	if err := w.f.Sync(); err != nil {
+		return err
+	}
+	return w.f.Close()
+}
+
+// Close closes the part file and keeps it.
+func (w *Qcow2) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return nil
+	}
+	w.closed = true
+	return fileError("close", w.path, w.f.Close())
+}
+
+// Discard closes the part file and removes it.
+func (w *Qcow2) Discard() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return nil
+	}
+	w.closed = true
+	return discard(w.f, w.path)
+}
+
+// OpenQcow2 goes on with a part file that [CreateQcow2] made, from its last
+// Checkpoint; later writes are lost. ErrNotResumable means that there is no
+// checkpoint or that the file is not the part file of such a disk.
+func OpenQcow2(path string, capacity int64, o Qcow2Options) (*Qcow2, error) {
+	if err := checkCapacity(capacity); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fileError("open", path, err)
+	}
+	w := newQcow2(path, newBlockFile(f), capacity, o)
+	if err := w.restore(); err != nil {
+		_ = w.f.Close()
+		return nil, fileError("open", path, err)
+	}
+	return w, nil
+}
+
+func (w *Qcow2) restore() error {
+	s, err := w.lastCheckpoint()
+	if err != nil {
+		return err
+	}
+	w.gen, w.next = s.gen, int64(s.next)
+	w.zipAt, w.zipEnd = int64(s.zipAt), int64(s.zipEnd)
+	if err := w.f.Truncate(w.next * clusterSize); err != nil {
+		return err
+	}
+	if err := readWords(w.f, w.l1, w.l1Table); err != nil {
+		return err
+	}
+	if err := readWords(w.f, w.refs, w.refTable); err != nil {
+		return err
+	}
+	err = w.recount()
+	if errors.Is(err, ErrCorrupt) {
+		err = fmt.Errorf("%w: %w", err, ErrNotResumable)
+	}
+	return err
+}
+
+// lastCheckpoint returns the newer valid record, if it fits the disk and the
+// file.
+func (w *Qcow2) lastCheckpoint() (partState, error) {
+	var best partState
+	found := false
+	for slot := range int64(2) {
+		var b [partRecord]byte
+		var s partState
+		if _, err := w.f.ReadAt(b[:], partSlot*(1+slot)); err != nil && err != io.EOF {
+			return best, err
+		}
+		if s.decode(b[:]) && (!found || s.gen > best.gen) {
+			best, found = s, true
+		}
+	}
+	st, err := w.f.Stat()
+	if err != nil {
+		return best, err
+	}
+	end := best.next * clusterSize
+	switch {
+	case !found:
+		return best, fmt.Errorf("it has no checkpoint: %w", ErrNotResumable)
+	case best.capacity != uint64(w.capacity):
+		return best, fmt.Errorf("it is for a disk of %d bytes, not %d: %w", best.capacity, w.capacity, ErrNotResumable)
+	case best.next < uint64(w.firstFree), best.next > uint64(w.refBlocks)*blockRefs, uint64(st.Size()) < end,
+		best.zipEnd > end, best.zipAt > best.zipEnd:
+		return best, fmt.Errorf("its checkpoint does not fit the file of %d bytes: %w", st.Size(), ErrNotResumable)
+	}
+	return best, nil
+}

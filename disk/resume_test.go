@@ -1,0 +1,208 @@
+package disk_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/disk/internal/testvmdk"
+)
+
+// crash is a part file and a Position as they were at a checkpoint or, of the
+// file, some time after it.
+type crash struct {
+	part     string
+	position []byte // JSON
+}
+
+func TestDecodingGoesOnFromEveryCheckpoint(t *testing.T) {
+	t.Parallel()
+	want := content(51, 33*mib+5*512, 6)
+	dir := t.TempDir()
+	rawPath := filepath.Join(dir, "source.raw")
+	write(t, rawPath, want)
+	for layout, stream := range map[disk.Layout][]byte{
+		disk.LayoutTail:  tailLayout(want, testvmdk.Options{}),
+		disk.LayoutFront: readFile(t, frontLayout(t, rawPath)),
+	} {
+		for _, tg := range targets() {
+			t.Run(fmt.Sprintf("%s to %s", layout, tg.name), func(t *testing.T) {
+				t.Parallel()
+				for _, c := range crashes(t, stream, tg, int64(len(want))) {
+					resume(t, stream, tg, c, rawPath, int64(len(want)))
+				}
+			})
+		}
+	}
+}
+
+// crashes decodes a stream and keeps the part file at each checkpoint, with
+// later writes in it up to the next one.
+func crashes(t *testing.T, stream []byte, tg target, capacity int64) []crash {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "part")
+	w, err := tg.create(path, capacity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []crash
+	var last []byte
+	keep := func(p disk.Position) error {
+		var err error
+		if last, err = json.Marshal(p); err != nil {
+			return err
+		}
+		out = append(out, crash{clone(t, path, len(out)), last})
+		return nil
+	}
+	_, err = disk.DecodeStream(context.Background(), bytes.NewReader(stream), w, disk.Options{
+		Workers: 2, CheckpointEvery: int64(len(stream)) / 5, OnCheckpoint: keep,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// All was written, and the crash comes just before Commit.
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	out = append(out, crash{path, last})
+	if len(out) < 5 {
+		t.Fatalf("%d checkpoints", len(out))
+	}
+	return out
+}
+
+func clone(t *testing.T, path string, n int) string {
+	t.Helper()
+	to := fmt.Sprintf("%s.%d", path, n)
+	if err := os.WriteFile(to, readFile(t, path), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// resume goes on after a crash and judges the image.
+func resume(t *testing.T, stream []byte, tg target, c crash, rawPath string, capacity int64) {
+	t.Helper()
+	var pos disk.Position
+	if err := json.Unmarshal(c.position, &pos); err != nil {
+		t.Fatal(err)
+	}
+	w, err := tg.open(c.part, capacity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.Discard() }()
+	// What was hashed before the checkpoint and what is hashed now must be the
+	// stream, without gap or overlap.
+	hash := sha256.New()
+	hash.Write(stream[:pos.StreamOffset])
+	sum, err := disk.DecodeStream(context.Background(), bytes.NewReader(stream[pos.StreamOffset:]), w, disk.Options{
+		Resume: &pos, Capacity: capacity, Tee: hash,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if [32]byte(hash.Sum(nil)) != sha256.Sum256(stream) {
+		t.Errorf("from byte %d: the bytes passed on are not those of the stream", pos.StreamOffset)
+	}
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	judge(t, tg, c.part, rawPath)
+	whole, err := disk.DecodeStream(context.Background(), bytes.NewReader(stream), make(memory, capacity), disk.Options{})
+	if err != nil || whole != sum {
+		t.Errorf("from byte %d: summary %+v, in one go %+v (error %v)", pos.StreamOffset, sum, whole, err)
+	}
+}
+
+func TestTheTeeIsExactAtEachCheckpoint(t *testing.T) {
+	t.Parallel()
+	stream := tailLayout(content(61, 20*mib, 10), testvmdk.Options{})
+	var tee bytes.Buffer
+	n := 0
+	_, err := disk.DecodeStream(context.Background(), bytes.NewReader(stream), nil, disk.Options{
+		Tee: &tee, CheckpointEvery: 1000,
+		OnCheckpoint: func(p disk.Position) error {
+			n++
+			if int64(tee.Len()) != p.StreamOffset {
+				t.Errorf("%d bytes passed on at a checkpoint at byte %d", tee.Len(), p.StreamOffset)
+			}
+			return nil
+		},
+	})
+	if err != nil || n < 10 || !bytes.Equal(tee.Bytes(), stream) {
+		t.Errorf("%d checkpoints, %d bytes passed on, error %v", n, tee.Len(), err)
+	}
+}
+
+func TestPositionsThatDoNotFitAreRefused(t *testing.T) {
+	t.Parallel()
+	good := disk.Position{
+		Geometry:     disk.Geometry{Layout: disk.LayoutTail, Version: 3, Capacity: 1 * mib, GrainSize: grain},
+		StreamOffset: 128 * 512,
+	}
+	for name, spoil := range map[string]func(*disk.Position){
+		"no layout":         func(p *disk.Position) { p.Layout = "" },
+		"odd offset":        func(p *disk.Position) { p.StreamOffset = 100 },
+		"negative offset":   func(p *disk.Position) { p.StreamOffset = -512 },
+		"odd sector":        func(p *disk.Position) { p.LBA = 3 },
+		"huge grain":        func(p *disk.Position) { p.GrainSize = 1 << 40 },
+		"negative capacity": func(p *disk.Position) { p.Capacity = -512 },
+	} {
+		p := good
+		spoil(&p)
+		if _, err := disk.DecodeStream(context.Background(), bytes.NewReader(nil), nil, disk.Options{Resume: &p}); !errors.Is(err, disk.ErrNotResumable) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
+func TestPartFilesThatDoNotFitAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, tg := range targets() {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "part")
+		w, err := tg.create(path, 10*mib)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tg.open(path, 20*mib); !errors.Is(err, disk.ErrNotResumable) {
+			t.Errorf("%s of another capacity: error %v", tg.name, err)
+		}
+		if err := os.Truncate(path, 1000); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tg.open(path, 10*mib); !errors.Is(err, disk.ErrNotResumable) {
+			t.Errorf("%s, truncated: error %v", tg.name, err)
+		}
+		if _, err := tg.open(filepath.Join(dir, "none"), 10*mib); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s that is not there: error %v", tg.name, err)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "part")
+	w, err := disk.CreateQcow2(path, 10*mib, disk.Qcow2Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := disk.OpenQcow2(path, 10*mib, disk.Qcow2Options{}); !errors.Is(err, disk.ErrNotResumable) {
+		t.Errorf("without a checkpoint: error %v", err)
+	}
+}

@@ -1,0 +1,110 @@
+package disk
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// sectorSize is the unit of every address in a VMDK, in bytes.
+const sectorSize = 512
+
+// partMode is the mode of part files: a disk's content is nobody else's
+// business.
+const partMode = 0o600
+
+// Writer is an image being written. WriteAt may be called by several goroutines
+// at once, for areas that do not overlap; offsets are bytes of the virtual disk,
+// and what is never written reads as zeros.
+type Writer interface {
+	io.WriterAt
+	// Checkpoint makes everything durable whose WriteAt returned before the
+	// call: after a crash, OpenRaw or OpenQcow2 goes on from there.
+	Checkpoint() error
+	// Commit completes the image under the part file's name, makes it durable
+	// and closes it.
+	Commit() error
+	// Close gives the writer up and keeps the part file as it is, for OpenRaw
+	// or OpenQcow2 to go on from the last Checkpoint. After a
+	// successful Commit, Discard or Close it does nothing, so it can be
+	// deferred.
+	Close() error
+	// Discard closes and removes the part file. After a successful
+	// Commit, Discard or Close it does nothing, so it can be deferred.
+	Discard() error
+}
+
+// Grain is a compressed piece of a disk.
+type Grain struct {
+	Offset int64  // bytes from the start of the disk, a multiple of the grain size
+	Zlib   []byte // zlib stream (RFC 1950) of the piece
+}
+
+// GrainWriter is a [Writer] that can take grains without inflating them.
+// [DecodeStream] uses it when GrainSize equals the stream's grain size.
+type GrainWriter interface {
+	Writer
+	// GrainSize is the number of bytes of disk in a grain that WriteGrains
+	// takes; 0 if it takes none.
+	GrainSize() int64
+	// FitsGrain tells whether a whole grain with so many bytes of zlib stream
+	// can be stored as it is. If not, it has to be written with WriteAt.
+	FitsGrain(zlibLen int) bool
+	// WriteGrains stores whole grains that fit. It may be called by several
+	// goroutines, for different grains. It keeps nothing of g.
+	WriteGrains(g []Grain) error
+}
+
+// Rename gives a committed part file its final name, replacing what is there,
+// so that the final name appears only when file and directory entry are
+// durable.
+func Rename(part, final string) error {
+	f, err := os.OpenFile(part, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("rename part file: %w", err)
+	}
+	err = f.Sync()
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fileError("sync", part, err)
+	}
+	if err := os.Rename(part, final); err != nil {
+		return fmt.Errorf("rename part file: %w", err)
+	}
+	return syncDir(filepath.Dir(final))
+}
+
+// checkCapacity refuses sizes that no disk has.
+func checkCapacity(capacity int64) error {
+	switch {
+	case capacity < 0 || capacity%sectorSize != 0:
+		return fmt.Errorf("disk of %d bytes: not a whole number of %d-byte sectors: %w", capacity, sectorSize, ErrCapacity)
+	case capacity > MaxCapacity:
+		return fmt.Errorf("disk of %d bytes: more than %d: %w", capacity, int64(MaxCapacity), ErrCapacity)
+	}
+	return nil
+}
+
+// checkRange tells whether n bytes at off lie within a disk.
+func checkRange(path string, off int64, n int, capacity int64) error {
+	if off < 0 || int64(n) > capacity || off > capacity-int64(n) {
+		return fmt.Errorf("write %s: %d bytes at %d are outside the disk of %d bytes", path, n, off, capacity)
+	}
+	return nil
+}
+
+var zeros [64 << 10]byte
+
+// isZero tells whether p holds zeros only.
+func isZero(p []byte) bool {
+	for len(p) > len(zeros) {
+		if string(p[:len(zeros)]) != string(zeros[:]) {
+			return false
+		}
+		p = p[len(zeros):]
+	}
+	return string(p) == string(zeros[:len(p)])
+}
