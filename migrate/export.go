@@ -28,6 +28,12 @@ const (
 // and a little more.
 const staleLease = 330 * time.Second
 
+// How often such a run looks whether the VM is free.
+const (
+	minStalePause = 500 * time.Millisecond
+	maxStalePause = 5 * time.Second
+)
+
 // errLater marks an error that a new lease may mend.
 var errLater = errors.New("a new lease may help")
 
@@ -39,6 +45,9 @@ func (r *run) export(ctx context.Context) error {
 	pauses := &backoff.ExponentialBackOff{InitialInterval: cmp.Or(r.m.LeasePause, leasePause), Multiplier: 2, RandomizationFactor: 0.2, MaxInterval: maxPause}
 	pauses.Reset()
 	separate, failures, finished := false, 0, r.finished()
+	if !r.ovf() {
+		r.extras = []extra{} // there are none to fetch
+	}
 	extras := len(r.extras)
 	for {
 		group := r.pending()
@@ -114,9 +123,9 @@ func (r *run) lease(ctx context.Context, group []*diskRun) (err error) {
 		if !completed {
 			r.abort(ctx, lease)
 		}
-		err = errors.Join(err, r.work.forgetLease())
+		err = errors.Join(err, r.work.noteLease(""))
 	}()
-	if err := r.work.update(func(l *ledger) { l.Lease = lease.Ref() }); err != nil {
+	if err := r.work.noteLease(lease.Ref()); err != nil {
 		return err
 	}
 	work, cancel := context.WithCancelCause(ctx)
@@ -156,15 +165,22 @@ func (r *run) abort(ctx context.Context, lease *vsphere.Lease) {
 	}
 }
 
-// openLease opens a lease. A VM that is busy because a run that died holds one
-// becomes free when that lease is aborted or times out.
-func (r *run) openLease(ctx context.Context) (*vsphere.Lease, error) {
-	if err := r.abortStale(ctx); err != nil {
-		r.log.Info("the lease of an earlier run", "error", err)
+// openLease opens a lease. That it does so is written down first: a run that
+// dies before the lease's id is there leaves one that nobody can abort, and the
+// next run must know that the VM is busy only until it times out.
+func (r *run) openLease(ctx context.Context) (lease *vsphere.Lease, err error) {
+	stale := r.work.ledger.Lease != "" || r.work.ledger.Opening
+	if err := r.work.update(func(l *ledger) { l.Opening = true }); err != nil {
+		return nil, err
 	}
-	deadline := time.Now().Add(staleLease)
-	for {
-		lease, err := r.client.OpenLease(ctx, r.target)
+	defer func() {
+		if err != nil && !stale { // this run has left none
+			err = errors.Join(err, r.work.noteLease(""))
+		}
+	}()
+	deadline, told := time.Now().Add(staleLease), false
+	for pause := minStalePause; ; pause = min(2*pause, maxStalePause) {
+		lease, err = r.client.OpenLease(ctx, r.target)
 		switch {
 		case err == nil:
 			return lease, nil
@@ -173,26 +189,33 @@ func (r *run) openLease(ctx context.Context) (*vsphere.Lease, error) {
 				err = fmt.Errorf("%w: %w", errLater, err)
 			}
 			return nil, err
-		case r.work.ledger.Lease == "":
+		case !stale:
 			return nil, fmt.Errorf("%w: %w", errLater, err)
 		case time.Now().After(deadline):
 			return nil, err
 		}
-		r.info("", "the VM is busy, probably with the lease of an earlier run: waiting for it to time out")
-		if err := wait(ctx, 5*time.Second); err != nil {
+		if !told {
+			r.info("", "the VM is busy, probably with the lease of an earlier run: waiting for it to time out")
+			told = true
+		}
+		if err := wait(ctx, pause); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// abortStale aborts the lease of an earlier run that died, if there is one.
-func (r *run) abortStale(ctx context.Context) error {
+// abortStale aborts the lease of an earlier run that died, if there is one. Its
+// id stays in the ledger: whether another session's abort takes effect is not
+// known.
+func (r *run) abortStale(ctx context.Context) {
 	ref := r.work.ledger.Lease
 	if ref == "" {
-		return nil
+		return
 	}
 	r.info("", "aborting the lease of an earlier run that died")
-	return r.client.AbortLease(ctx, ref)
+	if err := r.client.AbortLease(ctx, ref); err != nil {
+		r.log.Info("the lease of an earlier run", "error", err)
+	}
 }
 
 // rangeMemory is what all ranged readers of a run may hold together, in bytes.

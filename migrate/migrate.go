@@ -63,7 +63,7 @@ type Migrator struct {
 // goroutine, also when ctx ends. The cause of ctx may be one of package
 // models: see [models.Cancelled] for what happens to part files. With a ctx
 // that was cancelled so before the call, Run removes what an earlier run of the
-// job left.
+// job left; a job whose files were all verified by then is completed instead.
 //
 // Errors that only a person can mend satisfy [Permanent]; [Hint] gives the
 // advice that comes with an error.
@@ -73,7 +73,10 @@ func (m *Migrator) Run(ctx context.Context, def models.JobDefinition, t *progres
 	var err error
 	if errors.As(context.Cause(ctx), new(models.Cancelled)) {
 		keep := keepParts(ctx)
-		r.undone = detached(ctx, func(ctx context.Context) error { return r.cleanUp(ctx, keep) })
+		r.undone = detached(ctx, func(ctx context.Context) (err error) {
+			result, err = r.cleanUp(ctx, keep)
+			return err
+		})
 	} else {
 		result, err = r.do(ctx)
 	}
@@ -160,8 +163,15 @@ func (r *run) do(ctx context.Context) (result models.Result, err error) {
 	}
 	installed := false
 	defer func() {
-		if installed || lost(ctx) {
+		if lost(ctx) {
 			_ = r.work.lock.Close()
+			return
+		}
+		if installed {
+			if err := r.work.remove(); err != nil {
+				r.note("after the export: %v", err)
+				result.Notes = r.notes
+			}
 			return
 		}
 		r.undone = errors.Join(r.undone, r.work.close(keepParts(ctx)))
@@ -169,10 +179,11 @@ func (r *run) do(ctx context.Context) (result models.Result, err error) {
 			r.info("", "kept for the next run: %d disk(s) complete, %d in part, in %s", done, partial, r.work.dir)
 		}
 	}()
-	if receipt, done, err := r.earlier(); err != nil || done {
+	if receipt, done, err := r.earlier(ctx); err != nil || done {
 		installed = done
 		return receipt.Result, err
 	}
+	r.abortStale(ctx)
 	if err := r.check(ctx); err != nil {
 		return result, err
 	}
@@ -211,29 +222,43 @@ func (r *run) hangUp(ctx context.Context) {
 }
 
 // cleanUp removes what an earlier run that died left: its lease, its temporary
-// snapshot and, unless keep, its part files.
-func (r *run) cleanUp(ctx context.Context, keep bool) error {
+// snapshot and, unless keep, its part files. Files that have begun to get their
+// final names get them all: the result is that run's then.
+func (r *run) cleanUp(ctx context.Context, keep bool) (result models.Result, err error) {
 	if err := r.connect(ctx); err != nil {
-		return err
+		return result, err
 	}
 	defer r.hangUp(ctx)
 	base := FileBase(r.vm.Name)
 	if !exists(planWorkdir(r.def.OutputPath, base).dir) {
+		return result, nil
+	}
+	if r.work, err = openWorkdir(r.def.OutputPath, base); err != nil {
+		return result, err
+	}
+	if r.installing() {
+		receipt, _, err := r.earlier(ctx)
+		if err != nil {
+			return result, errors.Join(err, r.work.close(true))
+		}
+		return receipt.Result, r.work.remove()
+	}
+	r.abortStale(ctx)
+	err = r.dropSnapshot(ctx)
+	return result, errors.Join(err, r.work.close(keep))
+}
+
+// dropSnapshot removes the temporary snapshot that the ledger names, if any.
+func (r *run) dropSnapshot(ctx context.Context) error {
+	name := r.work.ledger.Snapshot
+	if name == "" {
 		return nil
 	}
-	var err error
-	if r.work, err = openWorkdir(r.def.OutputPath, base); err != nil {
+	ref, err := r.findSnapshot(ctx, name)
+	if err != nil {
 		return err
 	}
-	err = r.abortStale(ctx)
-	if name := r.work.ledger.Snapshot; name != "" {
-		ref, ferr := r.findSnapshot(ctx, name)
-		if ferr == nil {
-			ferr = r.removeSnapshot(ctx, ref)
-		}
-		err = errors.Join(err, ferr)
-	}
-	return errors.Join(err, r.work.close(keep))
+	return r.removeSnapshot(ctx, ref)
 }
 
 // connect opens the session and finds the VM.

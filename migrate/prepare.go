@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
@@ -20,10 +21,19 @@ import (
 // earlier looks at what an earlier run left in the output directory. done
 // means that there is nothing to do: that run finished the same job, or
 // verified everything and died while it gave the files their names.
-func (r *run) earlier() (receipt Receipt, done bool, err error) {
-	if in := r.work.ledger.Install; in != nil && in.Receipt.InstanceUUID == r.vm.InstanceUUID {
+func (r *run) earlier(ctx context.Context) (receipt Receipt, done bool, err error) {
+	if r.installing() {
 		r.info("", "an earlier run verified every file and ended before naming them; finishing that")
-		return in.Receipt, true, r.work.finishInstall()
+		receipt = r.work.ledger.Install.Receipt
+		if err := r.work.finishInstall(); err != nil {
+			return receipt, false, err
+		}
+		r.abortStale(ctx)
+		if err := detached(ctx, r.dropSnapshot); err != nil {
+			r.note("after the export: %v", err)
+			receipt.Result.Notes = append(receipt.Result.Notes, r.notes...)
+		}
+		return receipt, true, nil
 	}
 	err = readJSON(r.work.receiptPath(), &receipt)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -34,7 +44,7 @@ func (r *run) earlier() (receipt Receipt, done bool, err error) {
 	}
 	if r.def.ID != "" && receipt.JobID == r.def.ID && receipt.InstanceUUID == r.vm.InstanceUUID {
 		r.info("", "this job was finished earlier")
-		return receipt, true, r.work.close(false)
+		return receipt, true, nil
 	}
 	if receipt.InstanceUUID != r.vm.InstanceUUID {
 		return Receipt{}, false, permanent{withHint(
@@ -43,6 +53,13 @@ func (r *run) earlier() (receipt Receipt, done bool, err error) {
 			"give this VM an output directory of its own")}
 	}
 	return Receipt{}, false, nil
+}
+
+// installing reports whether an earlier run verified every file of this VM and
+// died while it gave them their names.
+func (r *run) installing() bool {
+	in := r.work.ledger.Install
+	return in != nil && in.Receipt.InstanceUUID == r.vm.InstanceUUID
 }
 
 // Check finds the VM that def asks for and lists every obstacle to its export,
@@ -59,24 +76,40 @@ func (m *Migrator) Check(ctx context.Context, def models.JobDefinition) (vm vsph
 	return r.vm, obstacles, err
 }
 
-// check stops the run when there is an obstacle, and notes the warnings.
+// check stops the run when there is an obstacle, and notes the warnings. What
+// an earlier run that died has started at vSphere goes on there for a while and
+// is waited for: its task would be an obstacle, and its snapshot be missed.
 func (r *run) check(ctx context.Context) error {
-	obstacles, err := r.obstacles(ctx)
-	if err != nil {
-		return err
-	}
-	var fatal []vsphere.Obstacle
-	for _, o := range obstacles {
-		if o.Severity == vsphere.SeverityError {
+	for deadline := time.Now().Add(staleLease); ; {
+		obstacles, err := r.obstacles(ctx)
+		if err != nil {
+			return err
+		}
+		var fatal, warnings []vsphere.Obstacle
+		passing := r.work.interrupted() && time.Now().Before(deadline)
+		for _, o := range obstacles {
+			if o.Severity != vsphere.SeverityError {
+				warnings = append(warnings, o)
+				continue
+			}
 			fatal = append(fatal, o)
-		} else {
+			passing = passing && (o.Code == vsphere.CodeTask || o.Code == vsphere.CodeDisabled)
+		}
+		if len(fatal) > 0 && passing {
+			r.info("", "%s, probably of an earlier run that died: waiting for its end", fatal[0].Text)
+			if err := wait(ctx, maxStalePause); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, o := range warnings {
 			r.note("%s", o.Text)
 		}
+		if len(fatal) > 0 {
+			return &PreflightError{VM: r.vm.Path, Obstacles: fatal}
+		}
+		return nil
 	}
-	if len(fatal) > 0 {
-		return &PreflightError{VM: r.vm.Path, Obstacles: fatal}
-	}
-	return nil
 }
 
 // obstacles lists every obstacle at once: those at vSphere, and those at the

@@ -64,26 +64,18 @@ func (s imageSink) abandon() error    { return s.w.Close() }
 func (s imageSink) discard() error    { return s.w.Discard() }
 
 // streamSink keeps the stream as it comes and checks its structure on the way.
-type streamSink struct{ f *os.File }
+type streamSink struct{ f *appendFile }
 
+// openStreamSink goes on at a checkpoint with from: bytes after it were read
+// ahead, and may not be durable.
 func openStreamSink(path string, from *disk.Position) (sink, error) {
-	flags := os.O_RDWR | os.O_CREATE
-	if from == nil {
-		flags |= os.O_TRUNC
+	off := int64(0)
+	if from != nil {
+		off = from.StreamOffset
 	}
-	f, err := os.OpenFile(path, flags, 0o600)
+	f, err := openAppend(path, off)
 	if err != nil {
 		return nil, err
-	}
-	if from != nil {
-		// Bytes after the checkpoint were read ahead, and may not be durable.
-		_, err = f.Seek(from.StreamOffset, io.SeekStart)
-		if err == nil {
-			err = f.Truncate(from.StreamOffset)
-		}
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
 	}
 	return streamSink{f}, nil
 }

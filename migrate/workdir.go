@@ -128,7 +128,7 @@ func (w *workdir) update(change func(*ledger)) error {
 
 func (w *workdir) save() error {
 	if err := writeJSON(w.path(ledgerName), &w.ledger); err != nil {
-		return fmt.Errorf("ledger: %w", err)
+		return fmt.Errorf("ledger: %w", spaceError(err))
 	}
 	return nil
 }
@@ -156,9 +156,17 @@ func (w *workdir) setEntry(key string, e *diskEntry) error {
 	})
 }
 
-// forgetLease records that no lease is open.
-func (w *workdir) forgetLease() error {
-	return w.update(func(l *ledger) { l.Lease = "" })
+// noteLease records which lease is open, "" for none.
+func (w *workdir) noteLease(ref string) error {
+	return w.update(func(l *ledger) { l.Lease, l.Opening = ref, false })
+}
+
+// interrupted reports whether an earlier run died with something open at
+// vSphere.
+func (w *workdir) interrupted() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ledger.Lease != "" || w.ledger.Opening || w.ledger.Snapshot != ""
 }
 
 // kept counts the disks that a later run need not fetch, or not from the
@@ -197,7 +205,8 @@ func (w *workdir) installAll(in install) error {
 }
 
 // finishInstall does what the ledger's install asks for and is not done yet,
-// writes the receipt, and removes the work directory.
+// and writes the receipt. The ledger stays until remove, for it names what is
+// still to be put back at vSphere.
 func (w *workdir) finishInstall() error {
 	w.mu.Lock()
 	in := w.ledger.Install
@@ -217,6 +226,12 @@ func (w *workdir) finishInstall() error {
 	if err := writeJSON(w.receiptPath(), in.Receipt); err != nil {
 		return fmt.Errorf("receipt: %w", err)
 	}
+	return nil
+}
+
+// remove removes the work directory, with the ledger in it, and unlocks.
+func (w *workdir) remove() error {
+	defer func() { _ = w.lock.Close() }()
 	if err := os.RemoveAll(w.dir); err != nil {
 		return err
 	}
