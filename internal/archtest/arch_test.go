@@ -32,7 +32,7 @@ var rooms = map[string][]string{
 	"cmd/hyper2kvm":  {"tui/...", "client", "daemon/models", "migrate/...", "vsphere", "disk", "kvm", "transfer", "progress/...", "internal/..."},
 	"cmd/hyper2kvmd": {"daemon/...", "migrate/...", "vsphere", "transfer", "progress/...", "internal/..."},
 	"cmd/h2kvmctl":   {"client", "daemon/models", "daemon/api/wire", "tui/...", "progress/...", "internal/..."},
-	"tui/...":        {"tui/...", "client", "daemon/models", "migrate/...", "vsphere", "progress/...", "internal/..."},
+	"tui/...":        {"tui/...", "client", "daemon/api/wire", "daemon/models", "transfer", "migrate/...", "vsphere", "progress/...", "internal/..."},
 
 	"daemon/api":              {"daemon/api/wire", "daemon/jobs", "daemon/models", "progress"},
 	"daemon/api/wire":         {"daemon/models"},
@@ -62,11 +62,13 @@ var rooms = map[string][]string{
 	"scripts":           {},
 
 	lab + "/...": {lab + "/..."},
+	"bench/...":  {"bench/...", lab + "/...", "daemon/models", "disk", "migrate", "progress", "transfer", "vsphere"}, // make bench
 }
 
 // onlyForTests are packages that no program links, not even through others.
 var onlyForTests = []string{
 	module + lab,
+	module + "bench",
 	module + "daemon/api/apitest",
 	module + "daemon/store/storetest",
 	"github.com/vmware/govmomi/simulator",

@@ -1,0 +1,126 @@
+package client
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+)
+
+// What a failed call can be, for errors.Is.
+var (
+	// ErrUnavailable: the daemon cannot be reached, or says that it cannot
+	// answer now (502, 503, 504). Trying again later can help.
+	ErrUnavailable = errors.New("daemon unavailable")
+	// ErrNotFound: no such job or vCenter (404).
+	ErrNotFound = errors.New("not found")
+	// ErrConflict: the job's state does not allow it, as deleting a running
+	// job (409).
+	ErrConflict = errors.New("conflict")
+	// ErrRejected: the request was understood, and every job in it refused
+	// (422).
+	ErrRejected = errors.New("rejected")
+	// ErrInvalid: the request cannot be parsed, or is too large (400, 413,
+	// 415).
+	ErrInvalid = errors.New("invalid request")
+	// ErrForbidden: the daemon refuses this caller (401, 403).
+	ErrForbidden = errors.New("forbidden")
+)
+
+// Error is an answer of the daemon that is not a success. It satisfies
+// errors.Is with the sentinel of its status.
+type Error struct {
+	Method  string // of the request
+	Path    string // of the request, without host and query
+	Status  int    // HTTP status code
+	Title   string
+	Detail  string
+	Details []wire.ProblemDetail
+	Text    string // the body's "error": one line for people
+}
+
+// Error returns what the daemon said, or the request and status when it said
+// nothing.
+func (e *Error) Error() string {
+	if e.Text != "" {
+		return e.Text
+	}
+	return fmt.Sprintf("%s %s: HTTP %d %s", e.Method, e.Path, e.Status, http.StatusText(e.Status))
+}
+
+// Is makes errors.Is(err, ErrNotFound) and its like hold.
+func (e *Error) Is(target error) bool {
+	switch e.Status {
+	case http.StatusNotFound:
+		return target == ErrNotFound
+	case http.StatusConflict:
+		return target == ErrConflict
+	case http.StatusUnprocessableEntity:
+		return target == ErrRejected
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType:
+		return target == ErrInvalid
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return target == ErrForbidden
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return target == ErrUnavailable
+	}
+	return false
+}
+
+// unreachableError is a request that got no answer.
+type unreachableError struct {
+	addr string
+	err  error
+}
+
+func (e *unreachableError) Error() string {
+	return fmt.Sprintf("daemon at %s cannot be reached: %v", e.addr, e.err)
+}
+
+func (e *unreachableError) Unwrap() []error { return []error{ErrUnavailable, e.err} }
+
+// maxProblem bounds how much of an error's body is read, in bytes.
+const maxProblem = 1 << 20
+
+func readError(r request, resp *http.Response) error {
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxProblem))
+	return problemError(r, resp, body)
+}
+
+// problemError makes an *Error of an answer's body, which may come from a
+// proxy and be no JSON at all.
+func problemError(r request, resp *http.Response, body []byte) error {
+	e := &Error{Method: r.method, Path: r.path, Status: resp.StatusCode, Title: http.StatusText(resp.StatusCode)}
+	var p struct {
+		Title  string          `json:"title"`
+		Detail string          `json:"detail"`
+		Error  string          `json:"error"`
+		Errors json.RawMessage `json:"errors"`
+	}
+	if json.Unmarshal(body, &p) != nil {
+		return e
+	}
+	if p.Title != "" {
+		e.Title = p.Title
+	}
+	e.Detail, e.Text = p.Detail, p.Error
+	var lines []string
+	switch {
+	case json.Unmarshal(p.Errors, &e.Details) == nil:
+	case json.Unmarshal(p.Errors, &lines) == nil: // a submit result
+		for _, l := range lines {
+			e.Details = append(e.Details, wire.ProblemDetail{Message: l})
+		}
+		if e.Text == "" {
+			e.Text = strings.Join(lines, "; ")
+		}
+	}
+	if e.Text == "" {
+		e.Text = e.Detail
+	}
+	return e
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hyper2kvm/hyper2kvm/client"
+	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
+	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
+	"github.com/hyper2kvm/hyper2kvm/internal/version"
+)
+
+// app is what the commands share.
+type app struct {
+	*terminal.Printer
+	in io.Reader
+}
+
+// newRoot returns the command line. Flags take one or two dashes and stand
+// before or after the subcommand.
+func newRoot(p *terminal.Printer, in io.Reader) *cli.Command {
+	a := &app{Printer: p, in: in}
+	root := &cli.Command{
+		Name:    "h2kvmctl",
+		Usage:   "drive a hyper2kvmd",
+		Version: version.Line(),
+		Description: `Exit codes: 0 done, 1 failed (also when a watched job did), 2 wrong usage,
+3 daemon unreachable, 4 no such job or request refused, 130 interrupted.`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "daemon", Usage: "`URL` of the daemon", Value: client.DefaultURL, Sources: cli.EnvVars("H2KVM_DAEMON")},
+			&cli.BoolFlag{Name: "json", Usage: "print the API's JSON"},
+		},
+		Commands: []*cli.Command{
+			a.statusCommand(), a.submitCommand(), a.queryCommand(), a.cancelCommand(),
+			a.watchCommand(), a.logsCommand(), a.retryCommand(), a.deleteCommand(),
+			a.vmsCommand(), a.checkCommand(),
+		},
+		Writer:    p.Out,
+		ErrWriter: p.Err,
+		Action: func(_ context.Context, cmd *cli.Command) error {
+			_ = cli.ShowRootCommandHelp(cmd)
+			return toldError{cliargs.Usage("no command given")}
+		},
+	}
+	cliargs.Finish(root)
+	return root
+}
+
+// action is a command's work once its daemon is known.
+type action func(ctx context.Context, cmd *cli.Command, c *client.Client) error
+
+// with makes a cli action of f.
+func (a *app) with(f action) cli.ActionFunc {
+	return func(ctx context.Context, cmd *cli.Command) error {
+		c, err := client.New(cmd.String("daemon"), client.Options{UserAgent: "h2kvmctl/" + version.String()})
+		if err != nil {
+			return cliargs.Usage("-daemon: %w", err)
+		}
+		defer c.Close()
+		a.JSON = cmd.Bool("json")
+		return f(ctx, cmd, c)
+	}
+}
+
+func idFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "id", Usage: "job `ID`s, separated by commas; the beginning of one is enough"}
+}
+
+// ids collects the job ids of -id and of the arguments, resolved to full ones.
+func ids(ctx context.Context, cmd *cli.Command, c *client.Client) ([]string, error) {
+	var given []string
+	for _, s := range append(cmd.StringSlice("id"), cmd.Args().Slice()...) {
+		for id := range strings.SplitSeq(s, ",") {
+			if id = strings.TrimSpace(id); id != "" {
+				given = append(given, id)
+			}
+		}
+	}
+	if len(given) == 0 {
+		return nil, cliargs.Usage("%s needs -id ID[,ID]", cmd.FullName())
+	}
+	return resolve(ctx, c, given)
+}

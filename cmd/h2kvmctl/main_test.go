@@ -1,0 +1,59 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/api"
+	"github.com/hyper2kvm/hyper2kvm/daemon/api/apitest"
+)
+
+var update = flag.Bool("update", false, "rewrite the scripts' golden files")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"h2kvmctl": main})
+}
+
+// TestScripts runs each script of testdata against a daemon of its own. VMs
+// whose name begins with ok complete, those with fail fail, others run on.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	examples, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exit1": exits(1), "exit2": exits(2), "exit3": exits(3), "exit4": exits(4),
+		},
+		Setup: func(e *testscript.Env) error {
+			d := apitest.Start(e.T().(testing.TB), api.Options{Inventory: inventory{}})
+			e.Setenv("H2KVM_DAEMON", d.URL)
+			e.Setenv("TOP", examples)
+			e.Setenv("TZ", "UTC")
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // a program that ends need not wait for reports
+			e.Setenv("TERM", os.Getenv("TERM"))
+			return nil
+		},
+	})
+}
+
+// exits is a script's command that wants a program to end with this exit code.
+func exits(code int) func(ts *testscript.TestScript, neg bool, args []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		var exit *exec.ExitError
+		err := ts.Exec(args[0], args[1:]...)
+		if !errors.As(err, &exit) || exit.ExitCode() != code {
+			ts.Fatalf("%v, want exit code %d", err, code)
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"github.com/hyper2kvm/hyper2kvm/client"
+	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
+)
+
+// resolvePage is how many jobs are asked for at a time when ids are completed.
+const resolvePage = 1000
+
+// resolve completes ids that are only the beginning of one, as tables show
+// them. An id that fits no job is kept, so that the daemon says so.
+func resolve(ctx context.Context, c *client.Client, given []string) ([]string, error) {
+	known, err := c.Query(ctx, wire.Query{JobIDs: given})
+	if err != nil {
+		return nil, err
+	}
+	whole := make(map[string]bool, len(known.Jobs))
+	for _, j := range known.Jobs {
+		whole[j.Definition.ID] = true
+	}
+	var short []string
+	for _, id := range given {
+		if !whole[id] {
+			short = append(short, id)
+		}
+	}
+	if len(short) == 0 {
+		return given, nil
+	}
+	matches, err := beginnings(ctx, c, short)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]string, 0, len(given))
+	for _, id := range given {
+		switch m := matches[id]; {
+		case whole[id] || len(m) == 0:
+			out = append(out, id)
+		case len(m) == 1:
+			out = append(out, m[0])
+		default:
+			return nil, cliargs.Usage("id %s fits %d jobs; give more of it", id, len(m))
+		}
+	}
+	return out, nil
+}
+
+// beginnings finds the ids of all jobs that begin with each of short.
+func beginnings(ctx context.Context, c *client.Client, short []string) (map[string][]string, error) {
+	found := make(map[string][]string)
+	q := wire.Query{All: true, Limit: resolvePage}
+	for {
+		page, err := c.Query(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for _, j := range page.Jobs {
+			for _, s := range short {
+				if strings.HasPrefix(j.Definition.ID, s) {
+					found[s] = append(found[s], j.Definition.ID)
+				}
+			}
+		}
+		if page.NextCursor == "" {
+			return found, nil
+		}
+		q.Cursor = page.NextCursor
+	}
+}

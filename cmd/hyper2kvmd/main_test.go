@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"hyper2kvmd": main})
+}
+
+// TestScripts runs the real program. A script's daemon tells through
+// NOTIFY_SOCKET, as it tells systemd, when it is ready.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			// The path of a unix socket must be short.
+			dir, err := os.MkdirTemp("", "h2kvmd")
+			if err != nil {
+				return err
+			}
+			socket := filepath.Join(dir, "notify")
+			c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+			if err != nil {
+				return err
+			}
+			e.Defer(func() {
+				_ = c.Close()
+				_ = os.RemoveAll(dir)
+			})
+			e.Values["notify"] = c
+			e.Setenv("NOTIFY_SOCKET", socket)
+			e.Setenv("PORT", freePort(t))
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // a program that ends need not wait for reports
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"notified": notified,
+			"end":      end,
+			"exit1":    exits(1),
+			"exit2":    exits(2),
+		},
+	})
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
+}
+
+// notified waits until the daemon has told systemd the message given.
+func notified(ts *testscript.TestScript, _ bool, args []string) {
+	c := ts.Value("notify").(*net.UnixConn)
+	buf := make([]byte, 4096)
+	for {
+		n, err := c.Read(buf)
+		ts.Check(err)
+		if strings.Contains(string(buf[:n]), args[0]) {
+			return
+		}
+	}
+}
+
+// end sends a signal to the daemon that was started last.
+func end(ts *testscript.TestScript, _ bool, args []string) {
+	daemons := ts.BackgroundCmds()
+	sig := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT}[args[0]]
+	ts.Check(daemons[len(daemons)-1].Process.Signal(sig))
+}
+
+// exits is a script's command that wants a program to end with this exit code.
+func exits(code int) func(ts *testscript.TestScript, neg bool, args []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		var exit *exec.ExitError
+		err := ts.Exec(args[0], args[1:]...)
+		if !errors.As(err, &exit) || exit.ExitCode() != code {
+			ts.Fatalf("%v, want exit code %d", err, code)
+		}
+	}
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/api"
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlite"
+	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
+	"github.com/hyper2kvm/hyper2kvm/internal/version"
+)
+
+// shutdownTimeout bounds how long requests may go on after a signal. Runs have
+// a bound of their own in package jobs.
+const shutdownTimeout = 15 * time.Second
+
+// serve runs the daemon until ctx ends: store, manager, API, in that order,
+// and down again in the other.
+func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printer) (err error) {
+	seal, err := s.sealer()
+	if err != nil {
+		return err
+	}
+	l, err := listen(ctx, s.addr, s.insecure)
+	if err != nil {
+		return err
+	}
+	defer l.Close() //nolint:errcheck // the server has closed it
+	if err := s.makeStateDir(); err != nil {
+		return err
+	}
+	store, err := sqlite.Open(ctx, s.db)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+
+	v := vcenters{config: s.config, getenv: s.getenv, log: log}
+	r := newRunner(v)
+	exposed := !local(l.Addr())
+	manager := jobs.New(store, r, jobs.Options{
+		MaxJobs: s.jobs, PerVCenter: jobsPerVCenter(s), Sealer: seal, Logger: log,
+	})
+	handler := api.New(manager, api.Options{
+		Version: version.String(), Logger: log, ParallelDownloads: s.parallel,
+		AnyHost: exposed, Hosts: []string{hostOf(s.addr)},
+		Inventory: inventory{vcenters: v, migrator: &r.migrator},
+	})
+	log.Info("hyper2kvmd is listening", "addr", l.Addr().String(), "version", version.String(),
+		"database", s.db, "vcenters", s.config.Names(), "passwords_in_jobs", seal != nil)
+	if exposed {
+		log.Warn("anybody who reaches the address may use the daemon: there is no access control", "addr", l.Addr().String())
+	}
+	banner(p, l.Addr())
+	return supervise(ctx, l, handler, manager, log)
+}
+
+// jobsPerVCenter are the configured limits of jobs at once, by the key under
+// which the manager counts.
+func jobsPerVCenter(s settings) map[string]int {
+	limits := make(map[string]int)
+	for name, c := range s.config.VCenters {
+		limits[name] = c.Limits.Jobs
+	}
+	if name := s.config.DefaultVCenter(); name != "" {
+		limits[""] = limits[name]
+	}
+	return limits
+}
+
+// supervise runs manager, server and watchdog as a group: when one fails, or
+// ctx ends, all end.
+func supervise(ctx context.Context, l net.Listener, handler *api.API, manager *jobs.Manager, log *slog.Logger) error {
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	server.RegisterOnShutdown(handler.StopStreams)
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return manager.Run(ctx) })
+	group.Go(func() error {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		notify(log, sd.SdNotifyStopping)
+		log.Info("stopping: running jobs are handed back and go on at the next start")
+		down, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		defer cancel()
+		if err := server.Shutdown(down); err != nil {
+			log.Warn("requests were cut off", "error", err)
+			return server.Close()
+		}
+		return nil
+	})
+	group.Go(func() error { return watchdog(ctx, manager, log) })
+	notify(log, sd.SdNotifyReady)
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// watchdog tells systemd twice per WatchdogSec that the daemon lives, which
+// it does when the store answers.
+func watchdog(ctx context.Context, manager *jobs.Manager, log *slog.Logger) error {
+	interval, err := sd.SdWatchdogEnabled(false)
+	if err != nil {
+		return fmt.Errorf("watchdog: %w", err)
+	}
+	if interval == 0 {
+		return nil
+	}
+	tick := time.NewTicker(interval / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		check, cancel := context.WithTimeout(ctx, interval/2)
+		_, err := manager.Stats(check)
+		cancel()
+		if err != nil {
+			log.Error("the store does not answer; the watchdog is not told", "error", err)
+			continue
+		}
+		notify(log, sd.SdNotifyWatchdog)
+	}
+}
+
+// notify speaks to systemd, if it is there.
+func notify(log *slog.Logger, state string) {
+	if _, err := sd.SdNotify(false, state); err != nil {
+		log.Warn("notify systemd", "error", err)
+	}
+}
+
+// banner shows people where to go. Into a pipe or journal goes nothing.
+func banner(p *terminal.Printer, addr net.Addr) {
+	if !p.TTY {
+		return
+	}
+	p.Heading("hyper2kvmd " + version.String())
+	rows := [][]string{{"Method", "Path", "What"}}
+	for _, e := range api.Endpoints() {
+		rows = append(rows, []string{e.Method, e.Path, e.Summary})
+	}
+	_ = p.Table(rows, true) // a terminal that is gone is no reason to stop
+	p.Success("Listening on http://%s", addr)
+}

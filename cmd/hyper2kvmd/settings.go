@@ -1,0 +1,128 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/config"
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/daemon/store/sealer"
+)
+
+// settings are flags, environment and configuration file in one: flags come
+// first, then the file, then what systemd or the user's environment says.
+type settings struct {
+	config   config.Config
+	addr     string
+	insecure bool   // -insecure-listen
+	db       string // path of the database
+	jobs     int
+	parallel int // DOWNLOAD_WORKERS, 0 when not set
+	getenv   func(string) string
+}
+
+func settingsFrom(cmd *cli.Command, getenv func(string) string) (settings, error) {
+	s := settings{insecure: cmd.Bool("insecure-listen"), getenv: getenv}
+	var err error
+	path := cmp.Or(cmd.String("config"), config.DefaultPath)
+	s.config, err = config.Load(path)
+	if err != nil && (cmd.IsSet("config") || !errors.Is(err, fs.ErrNotExist)) {
+		return s, err
+	}
+	d := s.config.Daemon
+	s.addr = cmp.Or(cmd.String("addr"), d.Addr, config.DefaultAddr)
+	s.jobs = cmp.Or(cmd.Int("jobs"), d.Jobs)
+	if s.jobs < 0 || s.jobs > config.MaxJobs {
+		return s, fmt.Errorf("-jobs: must be 1 to %d", config.MaxJobs)
+	}
+	if v := getenv("DOWNLOAD_WORKERS"); v != "" {
+		s.parallel, err = strconv.Atoi(v)
+		if err != nil || s.parallel < 1 || s.parallel > models.MaxParallelDownloads {
+			return s, fmt.Errorf("DOWNLOAD_WORKERS: must be 1 to %d", models.MaxParallelDownloads)
+		}
+	}
+	if s.db = cmd.String("db"); s.db == "" {
+		dir := cmp.Or(cmd.String("state-dir"), d.StateDir, systemdStateDir(getenv), userStateDir(getenv))
+		s.db = filepath.Join(dir, "jobs.db")
+	}
+	return s, nil
+}
+
+// systemdStateDir is what StateDirectory= made; of several, the first.
+func systemdStateDir(getenv func(string) string) string {
+	dir, _, _ := strings.Cut(getenv("STATE_DIRECTORY"), ":")
+	return dir
+}
+
+// userStateDir is where a daemon started by hand keeps its state.
+func userStateDir(getenv func(string) string) string {
+	switch {
+	case os.Geteuid() == 0:
+		return "/var/lib/hyper2kvm"
+	case getenv("XDG_STATE_HOME") != "":
+		return filepath.Join(getenv("XDG_STATE_HOME"), "hyper2kvm")
+	}
+	return filepath.Join(getenv("HOME"), ".local", "state", "hyper2kvm")
+}
+
+// makeStateDir makes the database's directory, for the daemon alone.
+func (s settings) makeStateDir() error {
+	dir := filepath.Dir(s.db)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("state directory: %w; choose another with -state-dir", err)
+	}
+	f, err := os.CreateTemp(dir, ".writable-")
+	if err != nil {
+		return fmt.Errorf("state directory %s is not writable for uid %d: %w; choose another with -state-dir", dir, os.Geteuid(), err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// sealer returns what encrypts the passwords of jobs, or nil without a key.
+func (s settings) sealer() (jobs.Sealer, error) {
+	d := s.config.Daemon
+	path := d.SecretKeyFile
+	if d.SecretKeyCredential != "" {
+		dir := s.getenv("CREDENTIALS_DIRECTORY")
+		if dir == "" {
+			return nil, fmt.Errorf("daemon.secret_key_credential: CREDENTIALS_DIRECTORY is not set; is LoadCredential=%s: in the unit, and the daemon started by systemd?", d.SecretKeyCredential)
+		}
+		path = filepath.Join(dir, d.SecretKeyCredential)
+	}
+	if path == "" {
+		return nil, nil
+	}
+	k, err := sealer.Load(path)
+	if err != nil {
+		return nil, fmt.Errorf("secret key: %w", err)
+	}
+	return k, nil
+}
+
+// newLogger returns a logger for people and journald (text) or machines
+// (json). It never colours.
+func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, errors.New("-log-level: must be debug, info, warn or error")
+	}
+	o := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	}
+	return nil, errors.New("-log-format: must be text or json")
+}

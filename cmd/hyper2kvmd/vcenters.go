@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/api"
+	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/config"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/migrate"
+	"github.com/hyper2kvm/hyper2kvm/progress"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
+)
+
+// vcenters turns names of the configuration, and what jobs bring along, into
+// addresses and credentials. Passwords are read at each use.
+type vcenters struct {
+	config config.Config
+	getenv func(string) string
+	log    *slog.Logger
+}
+
+// endpoint says which vCenter a job is for.
+func (v vcenters) endpoint(def models.JobDefinition) (vsphere.Config, error) {
+	if def.VCenterURL == "" {
+		return v.named(def.VCenter)
+	}
+	u, err := vsphere.ParseURL(def.VCenterURL)
+	if err != nil {
+		return vsphere.Config{}, fmt.Errorf("vcenter_url: %w", err)
+	}
+	return vsphere.Config{
+		URL: u, Username: def.Username, Password: def.Password,
+		Insecure: def.Insecure, Thumbprint: def.Thumbprint, Logger: v.log,
+	}, nil
+}
+
+// named is a vCenter of the configuration; "" is the default one, and without
+// any the one that the GOVC_ variables name.
+func (v vcenters) named(name string) (vsphere.Config, error) {
+	if name == "" {
+		if name = v.config.DefaultVCenter(); name == "" {
+			return v.fromEnv()
+		}
+	}
+	c, ok := v.config.VCenters[name]
+	if !ok {
+		return vsphere.Config{}, api.ErrUnknownVCenter
+	}
+	u, err := vsphere.ParseURL(c.URL)
+	if err != nil {
+		return vsphere.Config{}, fmt.Errorf("vCenter %s: url: %w", name, err)
+	}
+	password, err := c.Password(v.getenv("CREDENTIALS_DIRECTORY"))
+	if err != nil {
+		return vsphere.Config{}, fmt.Errorf("vCenter %s: %w", name, err)
+	}
+	return vsphere.Config{
+		URL: u, Username: c.Username, Password: password, Insecure: c.Insecure,
+		Thumbprint: c.Thumbprint, CAFile: c.CAFile, Datacenter: c.Datacenter, Logger: v.log,
+	}, nil
+}
+
+func (v vcenters) fromEnv() (vsphere.Config, error) {
+	if v.getenv("GOVC_URL") == "" {
+		if len(v.config.VCenters) > 0 {
+			return vsphere.Config{}, fmt.Errorf("%w as the default: name one", api.ErrNoInventory)
+		}
+		return vsphere.Config{}, fmt.Errorf("%w: add it to the daemon's configuration", api.ErrNoInventory)
+	}
+	c, err := vsphere.ConfigFromEnv(v.getenv)
+	c.Logger = v.log
+	return c, err
+}
+
+// runner exports VMs, under the limits of the vCenter that a job names.
+type runner struct {
+	migrator migrate.Migrator
+	limits   map[string]*migrate.Limits // by name in the configuration
+	others   *migrate.Limits
+}
+
+func newRunner(v vcenters) *runner {
+	r := &runner{
+		migrator: migrate.Migrator{Endpoint: v.endpoint, Log: v.log},
+		limits:   make(map[string]*migrate.Limits),
+		others:   &migrate.Limits{},
+	}
+	for name, c := range v.config.VCenters {
+		r.limits[name] = &migrate.Limits{DisksPerHost: c.Limits.DisksPerHost, DisksPerVCenter: c.Limits.Disks}
+	}
+	if name := v.config.DefaultVCenter(); name != "" {
+		r.limits[""] = r.limits[name]
+	}
+	return r
+}
+
+// Run implements jobs.Runner.
+func (r *runner) Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error) {
+	m := r.migrator
+	m.Limits = r.others
+	if l, ok := r.limits[def.VCenter]; ok && def.VCenterURL == "" {
+		m.Limits = l
+	}
+	return m.Run(ctx, def, t)
+}
+
+// inventory answers the API's questions to a vCenter.
+type inventory struct {
+	vcenters vcenters
+	migrator *migrate.Migrator
+}
+
+// VMs implements api.Inventory.
+func (i inventory) VMs(ctx context.Context, name string) (vms []wire.VM, err error) {
+	cfg, err := i.vcenters.named(name)
+	if err != nil {
+		return nil, err
+	}
+	c, err := vsphere.Dial(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if cerr := c.Close(context.WithoutCancel(ctx)); cerr != nil {
+			i.vcenters.log.Warn("log out of the vCenter", "error", cerr)
+		}
+	}()
+	list, err := c.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	vms = make([]wire.VM, len(list))
+	for n, vm := range list {
+		vms[n] = wireVM(vm)
+	}
+	return vms, nil
+}
+
+// Check implements api.Inventory. That there is no such VM is a finding too.
+func (i inventory) Check(ctx context.Context, def models.JobDefinition) (wire.CheckResult, error) {
+	vm, obstacles, err := i.migrator.Check(ctx, def)
+	var ambiguous *vsphere.AmbiguousError
+	switch {
+	case errors.Is(err, vsphere.ErrNotFound), errors.As(err, &ambiguous):
+		return wire.CheckResult{Findings: []wire.Finding{{
+			Severity: wire.SeverityError, Code: "vm-path", Message: err.Error(), Hint: migrate.Hint(err),
+		}}}, nil
+	case err != nil:
+		return wire.CheckResult{}, err
+	}
+	shown := wireVM(vm)
+	r := wire.CheckResult{VM: &shown}
+	for _, o := range obstacles {
+		r.Findings = append(r.Findings, wire.Finding{
+			Severity: string(o.Severity), Code: o.Code, Message: o.Text, Hint: o.Hint,
+		})
+	}
+	return r, nil
+}
+
+func wireVM(vm vsphere.VM) wire.VM {
+	return wire.VM{
+		Name: vm.DisplayName(), Path: vm.Path, UUID: vm.InstanceUUID, PowerState: vm.Power,
+		GuestOS: vm.GuestFullName, CPUs: vm.CPUs, MemoryBytes: vm.MemoryMiB << 20, DiskBytes: vm.CommittedBytes,
+	}
+}

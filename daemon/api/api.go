@@ -1,0 +1,158 @@
+// Package api is the daemon's REST interface: the routes of the contract and
+// what was added to them, server-sent events, and the OpenAPI 3.1 description
+// made from the same types.
+//
+// It decides nothing about jobs; that is package jobs'. What it adds is the
+// outside of an HTTP service: bodies are bounded and decoded strictly, every
+// error is JSON in the shape of RFC 9457 with the contract's "error" and
+// "timestamp" and echoes no value of the request, panics become a 500, and web
+// pages are kept from a daemon on loopback by checks of Host and Origin.
+//
+// It does not authenticate anybody: whoever reaches the address may submit
+// jobs. Listen on loopback.
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+)
+
+// DefaultMaxBody bounds a request's body, in bytes: the largest job file fits,
+// and one byte more is refused.
+const DefaultMaxBody = models.MaxJobFile + 1
+
+// inventoryTimeout bounds what is asked of a vCenter within a request.
+const inventoryTimeout = 2 * time.Minute
+
+// Inventory answers what only a vCenter knows. Its errors are shown to the
+// caller, so they must hold no secret; [ErrUnknownVCenter] and
+// [ErrNoInventory] become 404, anything else 502.
+type Inventory interface {
+	// VMs lists every VM of the vCenter that the configuration has under that
+	// name; "" is the default one.
+	VMs(ctx context.Context, vcenter string) ([]wire.VM, error)
+	// Check runs preflight on a validated job. Findings are no error.
+	Check(ctx context.Context, def models.JobDefinition) (wire.CheckResult, error)
+}
+
+// Options of an [API]. The zero value works.
+type Options struct {
+	Version   string       // shown by /status and in the OpenAPI description
+	Logger    *slog.Logger // nil discards
+	Inventory Inventory    // nil answers 501 to what needs one
+
+	// Hosts are accepted in the Host header beside names of this machine's
+	// loopback; AnyHost accepts all, for a daemon that others may reach.
+	Hosts   []string
+	AnyHost bool
+
+	// ParallelDownloads is for submitted jobs that do not say; 0 leaves it to
+	// package models.
+	ParallelDownloads int
+
+	MaxBody   int64         // bytes, 0 means DefaultMaxBody
+	KeepAlive time.Duration // between comments on a quiet event stream, 0 means 15 s
+}
+
+// API is an http.Handler that serves the REST interface. Make it with [New].
+type API struct {
+	o       Options
+	log     *slog.Logger
+	jobs    *jobs.Manager
+	mux     *http.ServeMux
+	csrf    *http.CrossOriginProtection
+	started time.Time
+
+	stopOnce sync.Once
+	stopping chan struct{} // closed by StopStreams
+}
+
+var _ http.Handler = (*API)(nil)
+
+// New returns the API over the jobs of m.
+func New(m *jobs.Manager, o Options) *API {
+	if o.MaxBody <= 0 {
+		o.MaxBody = DefaultMaxBody
+	}
+	if o.KeepAlive <= 0 {
+		o.KeepAlive = 15 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Version == "" {
+		o.Version = "unknown"
+	}
+	a := &API{
+		o:        o,
+		log:      o.Logger,
+		jobs:     m,
+		mux:      http.NewServeMux(),
+		csrf:     http.NewCrossOriginProtection(),
+		started:  time.Now(),
+		stopping: make(chan struct{}),
+	}
+	a.register(humago.New(a.mux, a.config()))
+	return a
+}
+
+// StopStreams cuts the event streams off, now and from now on, so that an
+// http.Server can shut down; watchers come back to the next daemon. Use it with
+// http.Server.RegisterOnShutdown.
+func (a *API) StopStreams() { a.stopOnce.Do(func() { close(a.stopping) }) }
+
+// now is the time for an answer's timestamp.
+func (a *API) now() time.Time { return time.Now().UTC() }
+
+func (a *API) config() huma.Config {
+	const prefix = "#/components/schemas/"
+	return huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title:   "hyper2kvm",
+				Version: a.o.Version,
+				Description: "Exports virtual machines from vSphere to KVM. Sizes are bytes, times RFC 3339. " +
+					"Every error is an RFC 9457 problem that also has `error` and `timestamp`.",
+			},
+			Components: &huma.Components{
+				Schemas: huma.NewMapRegistry(prefix, huma.DefaultSchemaNamer),
+			},
+		},
+		OpenAPIPath:   "/openapi",
+		Formats:       map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
+		DefaultFormat: "application/json",
+		Transformers:  []huma.Transformer{a.asProblem},
+	}
+}
+
+// Endpoint is one route, for people.
+type Endpoint struct{ Method, Path, Summary string }
+
+// Endpoints lists the routes as the daemon shows them at its start.
+func Endpoints() []Endpoint {
+	return []Endpoint{
+		{"GET", "/health", "Is the daemon there"},
+		{"GET", "/status", "Version, uptime, job counts"},
+		{"POST", "/jobs/submit", "Submit one job or a batch, JSON or YAML"},
+		{"POST", "/jobs/query", "List jobs by id or status"},
+		{"POST", "/jobs/check", "Run preflight on a job"},
+		{"POST", "/jobs/cancel", "Cancel jobs"},
+		{"GET", "/jobs/{id}", "One job"},
+		{"GET", "/jobs/{id}/events", "Follow a job (server-sent events)"},
+		{"POST", "/jobs/{id}/retry", "Queue a failed or cancelled job again"},
+		{"DELETE", "/jobs/{id}", "Forget a finished job"},
+		{"GET", "/vms", "VMs of a vCenter"},
+		{"GET", "/openapi.yaml", "This interface as OpenAPI 3.1 (also .json)"},
+	}
+}

@@ -1,0 +1,160 @@
+package api
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+)
+
+// Deadlines of a request. There is none on reading once a body has been read:
+// net/http would take it for a client that has gone. The event stream sets its
+// own for writing.
+const (
+	readTimeout  = 30 * time.Second // for a request's body
+	writeTimeout = 30 * time.Second // for an answer, from its first byte
+)
+
+// ServeHTTP answers a request: guarded, timed, logged, and with JSON even when
+// a handler panics or no route fits.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	rec := &recorder{ResponseWriter: w}
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
+				panic(p)
+			}
+			a.log.LogAttrs(r.Context(), slog.LevelError, "request handler panicked",
+				slog.String("method", r.Method), slog.String("path", r.URL.Path),
+				slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
+			if rec.status == 0 {
+				a.refuse(rec, failure(http.StatusInternalServerError, "internal error: the daemon's log tells more"))
+			}
+		}
+		a.logRequest(r, rec, time.Since(start))
+	}()
+
+	rec.Header().Set("X-Content-Type-Options", "nosniff")
+	rec.Header().Set("Cache-Control", "no-store")
+	if e := a.guard(r); e != nil {
+		a.refuse(rec, e)
+		return
+	}
+	a.route(rec, r)
+}
+
+// guard keeps web pages away from a daemon without access control: a page on
+// the same machine's browser could otherwise submit jobs, and by rebinding its
+// own name to 127.0.0.1 even read the answers.
+func (a *API) guard(r *http.Request) *statusError {
+	if !a.o.AnyHost && !a.knownHost(r.Host) {
+		return failure(http.StatusMisdirectedRequest,
+			"the Host header does not name this machine; use localhost, or start the daemon with -insecure-listen")
+	}
+	if a.csrf.Check(r) != nil {
+		return failure(http.StatusForbidden, "cross-origin request refused")
+	}
+	return nil
+}
+
+// knownHost reports whether a Host header names a loopback address or one of
+// Options.Hosts.
+func (a *API) knownHost(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() {
+		return true
+	}
+	for _, h := range a.o.Hosts {
+		if strings.EqualFold(h, host) {
+			return true
+		}
+	}
+	return false
+}
+
+// route hands the request to its handler, and answers 404 and 405 itself: the
+// mux would answer in plain text.
+func (a *API) route(w http.ResponseWriter, r *http.Request) {
+	h, pattern := a.mux.Handler(r)
+	if pattern != "" {
+		a.mux.ServeHTTP(w, r)
+		return
+	}
+	probe := &headerProbe{header: http.Header{}}
+	h.ServeHTTP(probe, r)
+	if probe.status == http.StatusMethodNotAllowed {
+		allow := probe.header.Get("Allow")
+		w.Header().Set("Allow", allow)
+		a.refuse(w, failure(http.StatusMethodNotAllowed, "this path answers "+allow))
+		return
+	}
+	a.refuse(w, failure(http.StatusNotFound, "no such endpoint; GET /openapi.yaml lists them"))
+}
+
+// logRequest logs what was asked and answered: no query, header or body, since
+// any may hold a secret.
+func (a *API) logRequest(r *http.Request, rec *recorder, took time.Duration) {
+	level := slog.LevelDebug
+	switch {
+	case rec.status >= 500:
+		level = slog.LevelError
+	case r.Method != http.MethodGet && r.Method != http.MethodHead && r.URL.Path != "/jobs/query":
+		level = slog.LevelInfo
+	}
+	a.log.LogAttrs(r.Context(), level, "request",
+		slog.String("method", r.Method),
+		slog.String("path", r.URL.Path),
+		slog.Int("status", rec.status),
+		slog.Int64("bytes", rec.bytes),
+		slog.Duration("took", took.Round(time.Microsecond)),
+		slog.String("remote", r.RemoteAddr))
+}
+
+// recorder notes an answer's status and size for the log, and starts the clock
+// for writing it.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+		_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTimeout))
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	if r.status == 0 {
+		r.WriteHeader(http.StatusOK)
+	}
+	n, err := r.ResponseWriter.Write(b)
+	r.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap gives http.ResponseController what is underneath.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// headerProbe takes an answer's status and headers and drops its body.
+type headerProbe struct {
+	header http.Header
+	status int
+}
+
+func (p *headerProbe) Header() http.Header         { return p.header }
+func (p *headerProbe) Write(b []byte) (int, error) { return len(b), nil }
+func (p *headerProbe) WriteHeader(status int)      { p.status = status }

@@ -1,0 +1,185 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+)
+
+func (a *API) health(context.Context, *struct{}) (*reply[wire.Health], error) {
+	return &reply[wire.Health]{wire.Health{Status: "healthy", Timestamp: a.now()}}, nil
+}
+
+func (a *API) status(ctx context.Context, _ *struct{}) (*reply[wire.Status], error) {
+	n, err := a.jobs.Stats(ctx)
+	if err != nil {
+		return nil, a.fail(ctx, "status", err)
+	}
+	return &reply[wire.Status]{wire.Status{
+		Version:       a.o.Version,
+		Uptime:        time.Since(a.started).Round(time.Second).String(),
+		TotalJobs:     n.Total(),
+		PendingJobs:   n.Pending,
+		RunningJobs:   n.Running,
+		CompletedJobs: n.Completed,
+		FailedJobs:    n.Failed,
+		CancelledJobs: n.Cancelled,
+		Timestamp:     a.now(),
+	}}, nil
+}
+
+type submitInput struct {
+	ContentType string `header:"Content-Type" hidden:"true"`
+	RawBody     []byte
+	Atomic      bool `query:"atomic" doc:"Accept every job or none, as atomic in the body"`
+}
+
+type submitReply struct {
+	Status int
+	Body   wire.SubmitResult
+}
+
+func (a *API) submit(ctx context.Context, in *submitInput) (*submitReply, error) {
+	batch, err := decodeJobs(in.RawBody, in.ContentType)
+	if err != nil {
+		return nil, err
+	}
+	for i := range batch.Jobs {
+		if o := &batch.Jobs[i].Options; o.ParallelDownloads == 0 {
+			o.ParallelDownloads = a.o.ParallelDownloads
+		}
+	}
+	s, err := a.jobs.Submit(ctx, batch.Jobs, in.Atomic || batch.Atomic)
+	if err != nil {
+		return nil, a.fail(ctx, "submit", err)
+	}
+	out := &submitReply{Status: http.StatusOK, Body: wire.SubmitResult{
+		JobIDs:    append([]string{}, s.IDs...),
+		Accepted:  len(s.IDs),
+		Rejected:  len(batch.Jobs) - len(s.IDs),
+		Errors:    []string{},
+		Timestamp: a.now(),
+	}}
+	for _, r := range s.Rejected {
+		out.Body.Errors = append(out.Body.Errors, r.Error())
+	}
+	if out.Body.Accepted == 0 {
+		out.Status = http.StatusUnprocessableEntity
+	}
+	return out, nil
+}
+
+func (a *API) query(ctx context.Context, in *rawInput) (*reply[wire.QueryResult], error) {
+	var q wire.Query
+	if err := decodeJSON(in.RawBody, &q); err != nil {
+		return nil, err
+	}
+	if q.Limit < 0 {
+		return nil, failure(http.StatusUnprocessableEntity, "query", wire.ProblemDetail{
+			Location: "body.limit", Message: "must not be negative",
+		})
+	}
+	jq := jobs.Query{Limit: q.Limit, Cursor: q.Cursor}
+	switch {
+	case len(q.JobIDs) > 0:
+		jq.IDs = q.JobIDs
+	case q.All:
+	default:
+		for _, s := range q.Status {
+			if !slices.Contains(statuses, s) {
+				return nil, failure(http.StatusUnprocessableEntity, "query", wire.ProblemDetail{
+					Location: "body.status", Message: "must be of pending, running, completed, failed, cancelled",
+				})
+			}
+		}
+		jq.Statuses = q.Status
+	}
+	page, err := a.jobs.Query(ctx, jq)
+	if err != nil {
+		return nil, a.fail(ctx, "query", err)
+	}
+	out := wire.QueryResult{
+		Jobs:       make([]models.Job, len(page.Jobs)),
+		Total:      page.Total,
+		NextCursor: page.Next,
+		Timestamp:  a.now(),
+	}
+	for i, j := range page.Jobs {
+		out.Jobs[i] = shown(j)
+	}
+	return &reply[wire.QueryResult]{out}, nil
+}
+
+var statuses = []models.Status{
+	models.StatusPending, models.StatusRunning, models.StatusCompleted, models.StatusFailed, models.StatusCancelled,
+}
+
+func (a *API) job(ctx context.Context, in *idInput) (*reply[models.Job], error) {
+	j, err := a.jobs.Get(ctx, in.ID)
+	if err != nil {
+		return nil, a.fail(ctx, "job", err)
+	}
+	return &reply[models.Job]{shown(j)}, nil
+}
+
+func (a *API) cancel(ctx context.Context, in *rawInput) (*reply[wire.CancelResult], error) {
+	var c wire.Cancel
+	if err := decodeJSON(in.RawBody, &c); err != nil {
+		return nil, err
+	}
+	outcome := a.jobs.Cancel(ctx, c.JobIDs, models.Cancelled{KeepParts: c.KeepParts})
+	out := wire.CancelResult{
+		Cancelled: []string{},
+		Failed:    []string{},
+		Errors:    map[string]string{},
+		Timestamp: a.now(),
+	}
+	seen := make(map[string]bool, len(c.JobIDs))
+	for _, id := range c.JobIDs {
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		if err := outcome[id]; err != nil {
+			out.Failed = append(out.Failed, id)
+			out.Errors[id] = a.fail(ctx, "cancel", err).Error()
+			continue
+		}
+		out.Cancelled = append(out.Cancelled, id)
+	}
+	return &reply[wire.CancelResult]{out}, nil
+}
+
+func (a *API) retry(ctx context.Context, in *idInput) (*reply[models.Job], error) {
+	if err := a.jobs.Retry(ctx, in.ID); err != nil {
+		return nil, a.fail(ctx, "retry", err)
+	}
+	return a.job(ctx, in)
+}
+
+func (a *API) delete(ctx context.Context, in *idInput) (*struct{}, error) {
+	if err := a.jobs.Delete(ctx, in.ID); err != nil {
+		return nil, a.fail(ctx, "delete", err)
+	}
+	return nil, nil
+}
+
+// shown is a job as the API gives it: without password, and with no null where
+// the contract has a value.
+func shown(j models.Job) models.Job {
+	j.Definition = j.Definition.Redacted()
+	if j.Progress == nil {
+		j.Progress = &models.Progress{Phase: string(j.Status)}
+	}
+	if j.Result != nil && j.Result.Files == nil {
+		r := *j.Result
+		r.Files = []string{}
+		j.Result = &r
+	}
+	return j
+}

@@ -1,0 +1,135 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+)
+
+// Errors that an [Inventory] returns.
+var (
+	// ErrUnknownVCenter: the configuration has no vCenter of that name.
+	ErrUnknownVCenter = errors.New("no such vCenter in the daemon's configuration")
+	// ErrNoInventory: no vCenter was named, and there is no default one.
+	ErrNoInventory = errors.New("no vCenter is configured")
+)
+
+// problemType is the media type of RFC 9457.
+const problemType = "application/problem+json"
+
+// statusError is an error with the HTTP status to answer with. Its texts hold
+// no value of the request.
+type statusError struct {
+	status  int
+	detail  string
+	details []wire.ProblemDetail
+}
+
+func (e *statusError) Error() string { return e.detail }
+
+// GetStatus makes it a huma.StatusError.
+func (e *statusError) GetStatus() int { return e.status }
+
+// ContentType makes it a huma.ContentTypeFilter.
+func (e *statusError) ContentType(string) string { return problemType }
+
+func failure(status int, detail string, details ...wire.ProblemDetail) *statusError {
+	return &statusError{status: status, detail: detail, details: details}
+}
+
+// problem is the body for an error.
+func (e *statusError) problem(now time.Time) wire.Problem {
+	p := wire.Problem{
+		Title:     http.StatusText(e.status),
+		Status:    e.status,
+		Detail:    e.detail,
+		Errors:    e.details,
+		Error:     e.detail,
+		Timestamp: now,
+	}
+	if len(e.details) > 0 {
+		lines := make([]string, len(e.details))
+		for i, d := range e.details {
+			lines[i] = d.Message
+			if d.Location != "" && d.Location != "body" {
+				lines[i] = d.Location + ": " + d.Message
+			}
+		}
+		p.Error = strings.TrimPrefix(e.detail+": "+strings.Join(lines, "; "), ": ")
+	}
+	if p.Error == "" {
+		p.Error = p.Title
+	}
+	return p
+}
+
+// asProblem is the transformer that gives every error body its shape. The
+// framework's own errors carry the offending value, which may be a password:
+// only message and place are taken over.
+func (a *API) asProblem(_ huma.Context, _ string, v any) (any, error) {
+	switch e := v.(type) {
+	case *statusError:
+		return e.problem(a.now()), nil
+	case *huma.ErrorModel:
+		se := failure(e.Status, e.Detail)
+		if e.Status < http.StatusInternalServerError {
+			for _, d := range e.Errors {
+				if d != nil {
+					se.details = append(se.details, wire.ProblemDetail{Message: d.Message, Location: d.Location})
+				}
+			}
+		}
+		return se.problem(a.now()), nil
+	}
+	return v, nil
+}
+
+// refuse writes an error from outside the framework.
+func (a *API) refuse(w http.ResponseWriter, e *statusError) {
+	h := w.Header()
+	h.Set("Content-Type", problemType)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Del("Content-Length")
+	w.WriteHeader(e.status)
+	// An error here is a client that has gone.
+	_ = json.NewEncoder(w).Encode(e.problem(a.now()))
+}
+
+// fail maps an error of a lower layer to an answer. What it does not know is
+// logged and becomes a 500 that tells nothing.
+func (a *API) fail(ctx context.Context, what string, err error) error {
+	for _, k := range []struct {
+		is     error
+		status int
+	}{
+		{jobs.ErrNotFound, http.StatusNotFound},
+		{jobs.ErrFinished, http.StatusConflict},
+		{jobs.ErrNotFinished, http.StatusConflict},
+		{jobs.ErrCompleted, http.StatusConflict},
+		{jobs.ErrExists, http.StatusConflict},
+		{jobs.ErrCursor, http.StatusBadRequest},
+		{ErrUnknownVCenter, http.StatusNotFound},
+		{ErrNoInventory, http.StatusNotFound},
+	} {
+		if errors.Is(err, k.is) {
+			return failure(k.status, what+": "+k.is.Error())
+		}
+	}
+	switch {
+	case ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded):
+		return failure(http.StatusGatewayTimeout, what+": not done in time")
+	case errors.Is(err, context.Canceled):
+		return failure(http.StatusServiceUnavailable, what+": the daemon is stopping")
+	}
+	a.log.LogAttrs(ctx, slog.LevelError, what+" failed", slog.Any("error", err))
+	return failure(http.StatusInternalServerError, what+": internal error: the daemon's log tells more")
+}

@@ -1,0 +1,103 @@
+package api
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+)
+
+// Bounds of a page of the inventory, in VMs.
+const (
+	defaultVMs = 500
+	maxVMs     = 10000
+)
+
+type vmsInput struct {
+	VCenter string `query:"vcenter" doc:"Name in the daemon's configuration; may be left out when there is a default"`
+	Limit   int    `query:"limit" minimum:"0" maximum:"10000" doc:"VMs on a page; 0 means 500"`
+	Cursor  string `query:"cursor" doc:"next_cursor of the page before"`
+}
+
+// vms lists the inventory in order of path. The cursor is the last path of a
+// page, so that VMs that come and go between two pages neither repeat nor hide
+// others.
+func (a *API) vms(ctx context.Context, in *vmsInput) (*reply[wire.VMPage], error) {
+	if a.o.Inventory == nil {
+		return nil, failure(http.StatusNotImplemented, "vms: this daemon has no access to an inventory")
+	}
+	after, err := base64.RawURLEncoding.DecodeString(in.Cursor)
+	if err != nil {
+		return nil, failure(http.StatusBadRequest, "vms: invalid cursor")
+	}
+	ctx, cancel := context.WithTimeout(ctx, inventoryTimeout)
+	defer cancel()
+	all, err := a.o.Inventory.VMs(ctx, in.VCenter)
+	if err != nil {
+		return nil, a.vcenterFailed(ctx, "vms", err)
+	}
+	all = slices.Clone(all)
+	slices.SortStableFunc(all, func(x, y wire.VM) int { return strings.Compare(x.Path, y.Path) })
+	out := wire.VMPage{VMs: []wire.VM{}, Total: len(all), Timestamp: a.now()}
+	first, _ := slices.BinarySearchFunc(all, string(after), func(v wire.VM, after string) int {
+		if v.Path <= after {
+			return -1
+		}
+		return 1
+	})
+	if in.Cursor == "" {
+		first = 0
+	}
+	limit := in.Limit
+	if limit == 0 {
+		limit = defaultVMs
+	}
+	rest := all[first:]
+	if len(rest) > limit {
+		rest = rest[:limit]
+		out.NextCursor = base64.RawURLEncoding.EncodeToString([]byte(rest[limit-1].Path))
+	}
+	out.VMs = append(out.VMs, rest...)
+	return &reply[wire.VMPage]{out}, nil
+}
+
+func (a *API) check(ctx context.Context, in *rawInput) (*reply[wire.CheckResult], error) {
+	if a.o.Inventory == nil {
+		return nil, failure(http.StatusNotImplemented, "check: this daemon has no access to an inventory")
+	}
+	batch, err := decodeJobs(in.RawBody, in.ContentType)
+	if err != nil {
+		return nil, err
+	}
+	if len(batch.Jobs) != 1 {
+		return nil, failure(http.StatusUnprocessableEntity, "check: give one job")
+	}
+	def := batch.Jobs[0].WithDefaults()
+	if err := def.Validate(); err != nil {
+		return nil, failure(http.StatusUnprocessableEntity, err.Error())
+	}
+	ctx, cancel := context.WithTimeout(ctx, inventoryTimeout)
+	defer cancel()
+	out, err := a.o.Inventory.Check(ctx, def)
+	if err != nil {
+		return nil, a.vcenterFailed(ctx, "check", err)
+	}
+	out.OK = !slices.ContainsFunc(out.Findings, func(f wire.Finding) bool { return f.Severity == wire.SeverityError })
+	out.Timestamp = a.now()
+	if out.Findings == nil {
+		out.Findings = []wire.Finding{}
+	}
+	return &reply[wire.CheckResult]{out}, nil
+}
+
+// vcenterFailed maps an error of the Inventory.
+func (a *API) vcenterFailed(ctx context.Context, what string, err error) error {
+	if ctx.Err() != nil || errors.Is(err, ErrUnknownVCenter) || errors.Is(err, ErrNoInventory) {
+		return a.fail(ctx, what, err)
+	}
+	return failure(http.StatusBadGateway, what+": "+err.Error())
+}

@@ -1,0 +1,145 @@
+// Package wire holds the bodies that the REST API takes and gives, beside the
+// job itself (package models). The server and the Go client share it, so that
+// neither can drift from the other. Field names are a contract with users'
+// scripts: fields may be added, none changes its meaning. Times are RFC 3339,
+// sizes bytes.
+package wire
+
+import (
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+)
+
+// Health is the body of GET /health.
+type Health struct {
+	Status    string    `json:"status" enum:"healthy" doc:"Always \"healthy\" when there is an answer at all"`
+	Timestamp time.Time `json:"timestamp"`
+}
+
+// Status is the body of GET /status.
+type Status struct {
+	Version       string    `json:"version"`
+	Uptime        string    `json:"uptime" doc:"Go duration, such as 2h3m4s"`
+	TotalJobs     int       `json:"total_jobs"`
+	PendingJobs   int       `json:"pending_jobs"`
+	RunningJobs   int       `json:"running_jobs"`
+	CompletedJobs int       `json:"completed_jobs"`
+	FailedJobs    int       `json:"failed_jobs"`
+	CancelledJobs int       `json:"cancelled_jobs"`
+	Timestamp     time.Time `json:"timestamp"`
+}
+
+// Batch is the body of POST /jobs/submit when several jobs go together.
+type Batch struct {
+	Jobs   []models.JobDefinition `json:"jobs"`
+	Atomic bool                   `json:"atomic,omitempty" doc:"Accept every job or none"`
+}
+
+// SubmitResult is the answer to POST /jobs/submit, with status 200 when some
+// job was accepted and 422 when none was.
+type SubmitResult struct {
+	JobIDs    []string  `json:"job_ids" nullable:"false" doc:"Ids of the accepted jobs, in the order of the request"`
+	Accepted  int       `json:"accepted"`
+	Rejected  int       `json:"rejected"`
+	Errors    []string  `json:"errors" nullable:"false" doc:"Why jobs were rejected; names the job and the field, never a value"`
+	Timestamp time.Time `json:"timestamp"`
+}
+
+// Query is the body of POST /jobs/query. JobIDs comes before All, All before
+// Status; without any of them every job matches.
+type Query struct {
+	JobIDs []string        `json:"job_ids,omitempty"`
+	Status []models.Status `json:"status,omitempty"`
+	All    bool            `json:"all,omitempty"`
+	Limit  int             `json:"limit,omitempty" doc:"Jobs on a page; 0 is all of them"`
+	Cursor string          `json:"cursor,omitempty" doc:"next_cursor of the page before"`
+}
+
+// QueryResult is the answer to POST /jobs/query, newest job first unless ids
+// were asked for, which keep their order. Unknown ids are left out.
+type QueryResult struct {
+	Jobs       []models.Job `json:"jobs" nullable:"false"`
+	Total      int          `json:"total" doc:"Jobs that match, on this page and all others"`
+	NextCursor string       `json:"next_cursor,omitempty" doc:"Absent on the last page"`
+	Timestamp  time.Time    `json:"timestamp"`
+}
+
+// Cancel is the body of POST /jobs/cancel.
+type Cancel struct {
+	JobIDs    []string `json:"job_ids"`
+	KeepParts bool     `json:"keep_parts,omitempty" doc:"Keep part files, so that a retry goes on from them"`
+}
+
+// CancelResult is the answer to POST /jobs/cancel. A job is in Cancelled only
+// after its run has ended: lease aborted, snapshot removed.
+type CancelResult struct {
+	Cancelled []string          `json:"cancelled" nullable:"false"`
+	Failed    []string          `json:"failed" nullable:"false"`
+	Errors    map[string]string `json:"errors" doc:"Why, by job id"`
+	Timestamp time.Time         `json:"timestamp"`
+}
+
+// VM is one virtual machine of a vCenter's inventory.
+type VM struct {
+	Name        string `json:"name"`
+	Path        string `json:"path" doc:"Inventory path, as a job's vm_path takes it"`
+	UUID        string `json:"uuid,omitempty" doc:"Instance UUID, which a job's vm_path takes as well"`
+	PowerState  string `json:"power_state"`
+	GuestOS     string `json:"guest_os,omitempty"`
+	CPUs        int    `json:"cpus,omitempty"`
+	MemoryBytes int64  `json:"memory_bytes,omitempty"`
+	DiskBytes   int64  `json:"disk_bytes,omitempty" doc:"Space the VM takes on its datastores"`
+}
+
+// VMPage is the body of GET /vms: VMs in order of path.
+type VMPage struct {
+	VMs        []VM      `json:"vms" nullable:"false"`
+	Total      int       `json:"total" doc:"VMs in the inventory"`
+	NextCursor string    `json:"next_cursor,omitempty" doc:"Absent on the last page"`
+	Timestamp  time.Time `json:"timestamp"`
+}
+
+// Finding is one thing that preflight has to say about a job.
+type Finding struct {
+	Severity string `json:"severity" enum:"error,warning,info" doc:"A job with an error would fail"`
+	Code     string `json:"code" doc:"Stable name of the check"`
+	Message  string `json:"message"`
+	Hint     string `json:"hint,omitempty" doc:"What to try"`
+}
+
+// Severities of a [Finding].
+const (
+	SeverityError   = "error"
+	SeverityWarning = "warning"
+	SeverityInfo    = "info"
+)
+
+// CheckResult is the answer to POST /jobs/check: everything that stands in the
+// job's way, found without moving a byte.
+type CheckResult struct {
+	OK        bool      `json:"ok" doc:"True when no finding is an error"`
+	VM        *VM       `json:"vm,omitempty" doc:"The VM that vm_path stands for"`
+	Findings  []Finding `json:"findings" nullable:"false"`
+	Timestamp time.Time `json:"timestamp"`
+}
+
+// Problem is the body of every error: RFC 9457 members, and beside them the
+// error text and the time that the contract promises. It echoes no value of
+// the request.
+type Problem struct {
+	Type      string          `json:"type,omitempty" doc:"About:blank when absent"`
+	Title     string          `json:"title" doc:"Text of the HTTP status"`
+	Status    int             `json:"status"`
+	Detail    string          `json:"detail,omitempty"`
+	Instance  string          `json:"instance,omitempty"`
+	Errors    []ProblemDetail `json:"errors,omitempty"`
+	Error     string          `json:"error" doc:"One line for people: detail and errors"`
+	Timestamp time.Time       `json:"timestamp"`
+}
+
+// ProblemDetail is one of several causes of a [Problem].
+type ProblemDetail struct {
+	Message  string `json:"message"`
+	Location string `json:"location,omitempty" doc:"Where in the request, such as body.limit"`
+}

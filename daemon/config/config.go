@@ -1,0 +1,234 @@
+// Package config reads the daemon's configuration file: where it listens and
+// keeps its state, and the vCenters that jobs may refer to by name.
+//
+// The file is YAML, decoded strictly: an unknown or repeated key is an error
+// that names the key and its line. No error quotes a value, since any of them
+// may be a secret put in the wrong place. Passwords are not in the file but in
+// files of their own or systemd credentials, and are read when they are
+// needed, so that a rotated one is picked up without a restart.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// DefaultPath is read when no -config is given; then it may be absent.
+const DefaultPath = "/etc/hyper2kvm/config.yaml"
+
+// DefaultAddr is where the daemon listens unless told otherwise.
+const DefaultAddr = "localhost:8080"
+
+// MaxJobs is the most jobs that may run at once.
+const MaxJobs = 256
+
+// maxSize bounds the file, in bytes.
+const maxSize = 1 << 20
+
+// Config is the whole file. The zero value is a daemon with defaults and no
+// named vCenters.
+type Config struct {
+	Daemon   Daemon             `yaml:"daemon"`
+	VCenters map[string]VCenter `yaml:"vcenters"`
+}
+
+// Daemon is how the daemon itself runs. Flags of hyper2kvmd come before it.
+type Daemon struct {
+	Addr     string `yaml:"addr"`      // host:port; empty is DefaultAddr
+	StateDir string `yaml:"state_dir"` // absolute; holds the database
+	Jobs     int    `yaml:"jobs"`      // run at once, 1..256; 0 is the default
+	// SecretKeyFile holds an age identity (AGE-SECRET-KEY-1…) that encrypts
+	// the passwords in jobs; SecretKeyCredential names a systemd credential
+	// that does. Without either, a job with a password is refused.
+	SecretKeyFile       string `yaml:"secret_key_file"`
+	SecretKeyCredential string `yaml:"secret_key_credential"`
+	// DefaultVCenter is for jobs that name none. Empty is the only one, if
+	// there is one only.
+	DefaultVCenter string `yaml:"default_vcenter"`
+}
+
+// VCenter is one named vCenter (or ESXi host).
+type VCenter struct {
+	URL                string `yaml:"url"` // https://host/sdk or only the host
+	Username           string `yaml:"username"`
+	PasswordFile       string `yaml:"password_file"`       // absolute
+	PasswordCredential string `yaml:"password_credential"` // systemd credential name
+	Thumbprint         string `yaml:"thumbprint"`          // SHA-1 or SHA-256 of the certificate
+	CAFile             string `yaml:"ca_file"`             // PEM, absolute
+	Insecure           bool   `yaml:"insecure"`            // check no certificate at all
+	Datacenter         string `yaml:"datacenter"`          // default for relative VM paths
+	Limits             Limits `yaml:"limits"`
+}
+
+// Limits keep one vCenter's load bearable (F-NFC-19). 0 is the default.
+type Limits struct {
+	Jobs         int `yaml:"jobs"`           // run at once
+	Disks        int `yaml:"disks"`          // streams at once over all its hosts
+	DisksPerHost int `yaml:"disks_per_host"` // streams at once from one ESXi host
+}
+
+// Load reads the file at path. A missing file satisfies
+// errors.Is(err, fs.ErrNotExist).
+func Load(path string) (Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	return Decode(f, path)
+}
+
+// Decode reads a configuration from r; name stands for it in errors.
+func Decode(r io.Reader, name string) (Config, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxSize+1))
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", name, err)
+	}
+	if len(b) > maxSize {
+		return Config{}, fmt.Errorf("configuration %s: larger than %d bytes", name, maxSize)
+	}
+	var c Config
+	if err := decodeYAML(b, &c); err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", name, err)
+	}
+	if err := c.validate(); err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", name, err)
+	}
+	return c, nil
+}
+
+// DefaultVCenter names the vCenter for jobs that name none, or is "" when
+// there is no such.
+func (c Config) DefaultVCenter() string {
+	if names := c.Names(); c.Daemon.DefaultVCenter == "" && len(names) == 1 {
+		return names[0]
+	}
+	return c.Daemon.DefaultVCenter
+}
+
+// Names lists the named vCenters in order.
+func (c Config) Names() []string { return slices.Sorted(maps.Keys(c.VCenters)) }
+
+func (c Config) validate() error {
+	var errs []error
+	bad := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+	}
+	within := func(key string, n, limit int) {
+		if n < 0 || n > limit {
+			bad(key, "must be 1 to %d, or absent for the default", limit)
+		}
+	}
+	absolute := func(key, path string) {
+		if path != "" && !filepath.IsAbs(path) {
+			bad(key, "must be an absolute path")
+		}
+	}
+	exclusive := func(prefix, a, b, va, vb string) {
+		if va != "" && vb != "" {
+			bad(prefix+a, "excludes %s: give one of them", b)
+		}
+	}
+	credential := func(key, name string) {
+		if strings.ContainsAny(name, "/\x00") || name == "." || name == ".." {
+			bad(key, "must be the name of a systemd credential, not a path")
+		}
+	}
+
+	d := c.Daemon
+	absolute("daemon.state_dir", d.StateDir)
+	absolute("daemon.secret_key_file", d.SecretKeyFile)
+	credential("daemon.secret_key_credential", d.SecretKeyCredential)
+	exclusive("daemon.", "secret_key_file", "secret_key_credential", d.SecretKeyFile, d.SecretKeyCredential)
+	within("daemon.jobs", d.Jobs, MaxJobs)
+	if _, ok := c.VCenters[d.DefaultVCenter]; d.DefaultVCenter != "" && !ok {
+		bad("daemon.default_vcenter", "is none of vcenters")
+	}
+
+	for _, name := range c.Names() {
+		v, p := c.VCenters[name], "vcenters."+name+"."
+		if name == "" || strings.ContainsAny(name, " \t\r\n/") {
+			bad("vcenters", "a name is empty or holds a space or slash")
+		}
+		checkURL(p+"url", v.URL, bad)
+		if v.Username == "" {
+			bad(p+"username", "is missing")
+		}
+		if v.PasswordFile == "" && v.PasswordCredential == "" {
+			bad(p+"password_file", "is missing: put the password into a file of its own, or name a systemd credential in password_credential")
+		}
+		exclusive(p, "password_file", "password_credential", v.PasswordFile, v.PasswordCredential)
+		absolute(p+"password_file", v.PasswordFile)
+		credential(p+"password_credential", v.PasswordCredential)
+		absolute(p+"ca_file", v.CAFile)
+		if v.Insecure && (v.Thumbprint != "" || v.CAFile != "") {
+			bad(p+"insecure", "excludes thumbprint and ca_file, which would not be looked at")
+		}
+		within(p+"limits.jobs", v.Limits.Jobs, MaxJobs)
+		within(p+"limits.disks", v.Limits.Disks, 512)
+		within(p+"limits.disks_per_host", v.Limits.DisksPerHost, 64)
+	}
+	return errors.Join(errs...)
+}
+
+func checkURL(key, raw string, bad func(key, format string, args ...any)) {
+	if raw == "" {
+		bad(key, "is missing: want https://host/sdk")
+		return
+	}
+	if !strings.Contains(raw, "://") {
+		raw = "https://" + raw
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http"):
+		bad(key, "is no URL of a vCenter: want https://host/sdk")
+	case u.User != nil:
+		bad(key, "must not hold user or password: use username and password_file")
+	}
+}
+
+// Password reads the password. credentialsDir is where systemd puts
+// credentials ($CREDENTIALS_DIRECTORY). A trailing line end is dropped.
+func (v VCenter) Password(credentialsDir string) (string, error) {
+	b, err := ReadSecret(v.PasswordFile, v.PasswordCredential, credentialsDir)
+	if err != nil {
+		return "", fmt.Errorf("password: %w", err)
+	}
+	return string(b), nil
+}
+
+// ReadSecret reads a secret from file or, with file empty, from the systemd
+// credential of that name in credentialsDir. A trailing line end is dropped;
+// an empty secret is an error.
+func ReadSecret(file, credential, credentialsDir string) ([]byte, error) {
+	path := file
+	if path == "" {
+		if credentialsDir == "" {
+			return nil, fmt.Errorf("systemd credential %s: CREDENTIALS_DIRECTORY is not set; is LoadCredential=%s: in the unit, and the daemon started by systemd?", credential, credential)
+		}
+		path = filepath.Join(credentialsDir, credential)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	b, err := io.ReadAll(io.LimitReader(f, 64<<10))
+	if err != nil {
+		return nil, err
+	}
+	b = bytes.TrimRight(b, "\r\n")
+	if len(b) == 0 {
+		return nil, fmt.Errorf("%s is empty", path)
+	}
+	return b, nil
+}
