@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hyper2kvm/hyper2kvm/client"
+	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
+	"github.com/hyper2kvm/hyper2kvm/internal/version"
+	"github.com/hyper2kvm/hyper2kvm/tui"
+)
+
+// daemonFlags say which daemon does the work.
+func daemonFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "daemon", Usage: "hand the jobs to the daemon at `URL`", Sources: cli.EnvVars("H2KVM_DAEMON")},
+	}
+}
+
+// interactiveFlags are the root command's flags that matter when it is
+// interactive.
+func interactiveFlags() []cli.Flag {
+	return append(daemonFlags(),
+		&cli.StringFlag{Name: "vcenter", Usage: "with -daemon: the vCenter `NAME` in the daemon's configuration"},
+		&cli.StringFlag{Name: "profile", Usage: "connect with the saved profile `NAME`"},
+	)
+}
+
+// watchCommand comes back to the jobs of a daemon.
+func (a *app) watchCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "watch",
+		Usage: "show the jobs that a daemon is running, with keys to pause and cancel them",
+		Flags: daemonFlags(),
+		Action: cliargs.NoArgs(func(ctx context.Context, cmd *cli.Command) error {
+			o := a.tuiOptions(cmd)
+			if o.Daemon == "" {
+				o.Daemon = client.DefaultURL
+			}
+			if cmd.Bool("json") || !o.Interactive() {
+				return cliargs.Usage("%w; try h2kvmctl query -all, or h2kvmctl watch -all", tui.ErrNoTerminal)
+			}
+			return told(tui.Watch(ctx, o))
+		}),
+	}
+}
+
+// interactive is the root command without a subcommand.
+func (a *app) interactive(ctx context.Context, cmd *cli.Command) error {
+	o := a.tuiOptions(cmd)
+	if cmd.Bool("json") || !o.Interactive() {
+		return cliargs.Usage("%w; try hyper2kvm list, and hyper2kvm export -vm PATH -output DIR%s", tui.ErrNoTerminal, instead(o))
+	}
+	return told(tui.Run(ctx, o))
+}
+
+// instead is what one runs where there is a daemon.
+func instead(o tui.Options) string {
+	if o.Daemon == "" {
+		return ""
+	}
+	return fmt.Sprintf(", or h2kvmctl -daemon %s submit -vm PATH -output DIR", shellQuote(o.Daemon))
+}
+
+func (a *app) tuiOptions(cmd *cli.Command) tui.Options {
+	o := tui.Options{
+		Printer: a.Printer, In: os.Stdin, Getenv: a.getenv, Version: version.String(),
+		Thumbprint: cmd.String("thumbprint"), Profile: cmd.String("profile"),
+		Daemon: cmd.String("daemon"), VCenter: cmd.String("vcenter"),
+	}
+	if !a.ErrTTY {
+		o.Log = a.logger() // on the terminal it would write over the screen
+	}
+	return o
+}
+
+// told marks the errors that the screens have told already.
+func told(err error) error {
+	var outcome *tui.OutcomeError
+	if errors.As(err, &outcome) {
+		return toldError{err}
+	}
+	return err
+}

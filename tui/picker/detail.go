@@ -1,0 +1,129 @@
+package picker
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/hyper2kvm/hyper2kvm/progress/display"
+	"github.com/hyper2kvm/hyper2kvm/tui/cell"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
+)
+
+// detailPane draws the details of the VM under the cursor. When not everything
+// fits, its last line says how much is missing.
+func (m *Model) detailPane(width, height int) []string {
+	if height <= 0 {
+		return nil
+	}
+	i, ok := m.current()
+	if !ok {
+		return cell.Block([]string{cell.Rule("", width)}, width, height)
+	}
+	vm := m.list.vms[i]
+	in, known := m.details[vm.Ref]
+	state := ""
+	switch {
+	case m.pending == vm.Ref:
+		state = "looking closer …"
+	case known && in.Err != nil:
+		state = "details: " + cell.Safe(in.Err.Error())
+	case known:
+		vm = in.VM
+	}
+	lines := []string{cell.Rule(m.list.rows[i].name, width)}
+	lines = append(lines, obstacleLines(in.Obstacles)...)
+	if known && in.Err == nil && len(in.Obstacles) == 0 {
+		lines = append(lines, cell.Good.Paint(" ✓ nothing stands in the way of an export"))
+	}
+	if state != "" {
+		lines = append(lines, cell.Dim.Paint(" "+state))
+	}
+	lines = append(lines, m.facts(vm)...)
+	if more := len(lines) - height; more > 0 {
+		lines = append(lines[:height-1], cell.Dim.Paint(fmt.Sprintf(" … %d more lines; a larger terminal shows them", more+1)))
+	}
+	return cell.Block(lines, width, height)
+}
+
+func obstacleLines(obstacles []vsphere.Obstacle) []string {
+	var lines []string
+	for _, o := range obstacles {
+		mark, style := "!", cell.Warn
+		if o.Severity == vsphere.SeverityError {
+			mark, style = "✗", cell.Bad
+		}
+		lines = append(lines, style.Paint(" "+mark+" "+cell.Safe(o.Text)))
+	}
+	return lines
+}
+
+// facts are what is known of a VM, the most telling first.
+func (m *Model) facts(vm vsphere.VM) []string {
+	lines := []string{
+		fact("path", found(m.query, cell.Safe(vm.Path), false, cell.Plain)),
+		fact("hardware", fmt.Sprintf("%d CPU, %s, %s, %s", vm.CPUs, display.Bytes(vm.MemoryMiB<<20), firmware(vm), snapshots(vm.Snapshots))),
+	}
+	for _, d := range vm.Disks {
+		lines = append(lines, fact("disk", diskText(d)))
+	}
+	for _, n := range vm.NICs {
+		text := fmt.Sprintf("%s  %s  %s", n.Type, n.MAC, n.Network)
+		if !n.Connected {
+			text += "  (not connected)"
+		}
+		lines = append(lines, fact("nic", cell.Safe(text)))
+	}
+	guest := vm.GuestFullName
+	if guest == "" {
+		guest = vm.GuestID
+	}
+	lines = append(lines,
+		fact("guest", found(m.query, cell.Safe(guest), false, cell.Plain)),
+		fact("host", found(m.query, cell.Safe(vm.HostName), false, cell.Plain)),
+		fact("storage", found(m.query, cell.Safe(strings.Join(vm.Datastores, ", ")), false, cell.Plain)+
+			fmt.Sprintf("  %s used, %s provisioned", display.Bytes(vm.CommittedBytes), display.Bytes(vm.ProvisionedBytes))),
+	)
+	if vm.Annotation != "" {
+		lines = append(lines, fact("note", cell.Safe(strings.Join(strings.Fields(vm.Annotation), " "))))
+	}
+	return lines
+}
+
+func fact(name, text string) string {
+	return " " + cell.Dim.Paint(cell.Fit(name, 9)) + text
+}
+
+func diskText(d vsphere.Disk) string {
+	text := fmt.Sprintf("%s  %s %d:%d  [%s] %s", display.Bytes(d.Capacity), d.Controller, d.Bus, d.Unit, d.Datastore, path.Base(d.File))
+	if d.Thin {
+		text += "  thin"
+	}
+	if d.RDM != "" {
+		text += "  RDM " + d.RDM
+	}
+	if d.Mode != "" && d.Mode != "persistent" {
+		text += "  " + d.Mode
+	}
+	return cell.Safe(text)
+}
+
+func firmware(vm vsphere.VM) string {
+	switch {
+	case vm.SecureBoot:
+		return "UEFI with secure boot"
+	case vm.Firmware == vsphere.EFI:
+		return "UEFI"
+	}
+	return "BIOS"
+}
+
+func snapshots(n int) string {
+	switch n {
+	case 0:
+		return "no snapshots"
+	case 1:
+		return "1 snapshot"
+	}
+	return fmt.Sprintf("%d snapshots", n)
+}

@@ -1,0 +1,246 @@
+package picker
+
+import (
+	"cmp"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/hyper2kvm/hyper2kvm/tui/cell"
+	"github.com/hyper2kvm/hyper2kvm/tui/fuzzy"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
+)
+
+// row is what the list shows of one VM, safe for the terminal.
+type row struct {
+	name    string
+	folder  string // inventory path of the folder
+	twin    bool   // another VM has the same name
+	guest   string
+	problem string
+}
+
+// order is a way to sort.
+type order int
+
+const (
+	byMatch order = iota // as found; as they came in while the search is empty
+	byName
+	bySize
+	byPower
+	byDisks
+	byGuest
+	byProblem
+	orders // how many there are
+)
+
+func (o order) String() string {
+	return [...]string{"best match", "name", "size", "power", "disks", "guest", "problem"}[o]
+}
+
+// list is the VMs, which of them are shown, and which are marked.
+type list struct {
+	vms   []vsphere.VM
+	rows  []row
+	byRef map[string]int
+	find  *fuzzy.Finder
+
+	query     string
+	order     order
+	backwards bool
+	orders    map[order][]int // by order, all VMs
+	hit       []bool          // by VM, whether the search found it
+	shown     []int           // indexes of VMs, as on the screen
+
+	marked []bool
+	count  int   // of the marked
+	size   int64 // bytes that the marked take on datastores
+}
+
+func newList(vms []vsphere.VM) *list {
+	l := &list{
+		vms: vms, rows: make([]row, len(vms)), byRef: make(map[string]int, len(vms)),
+		orders: map[order][]int{}, hit: make([]bool, len(vms)), marked: make([]bool, len(vms)),
+	}
+	names := make(map[string]int, len(vms))
+	for _, vm := range vms {
+		names[vm.Name]++
+	}
+	items := make([][]string, len(vms))
+	for i, vm := range vms {
+		l.byRef[vm.Ref] = i
+		l.rows[i] = rowOf(vm)
+		l.rows[i].twin = names[vm.Name] > 1
+		items[i] = []string{
+			l.rows[i].name, l.rows[i].folder, l.rows[i].guest, cell.Safe(vm.HostName),
+			cell.Safe(strings.Join(vm.Datastores, " ")), stateTags(vm),
+		}
+	}
+	l.find = fuzzy.NewIndex(items).Finder()
+	l.refresh()
+	return l
+}
+
+func rowOf(vm vsphere.VM) row {
+	r := row{name: cell.Safe(vm.DisplayName()), folder: cell.Safe(path.Dir(vm.Path)), guest: cell.Safe(vm.GuestFullName)}
+	if r.guest == "" {
+		r.guest = cell.Safe(vm.GuestID)
+	}
+	switch {
+	case vm.ConnectionState != "" && vm.ConnectionState != "connected":
+		r.problem = cell.Safe(vm.ConnectionState)
+	case vm.Template:
+		r.problem = "template"
+	}
+	return r
+}
+
+// stateTags are the words by which a VM's state can be searched.
+func stateTags(vm vsphere.VM) string {
+	tags := []string{"is:" + vm.Firmware}
+	switch vm.Power {
+	case vsphere.PoweredOn:
+		tags = append(tags, "is:on", "running")
+	case vsphere.PoweredOff:
+		tags = append(tags, "is:off", "stopped")
+	case vsphere.Suspended:
+		tags = append(tags, "is:suspended")
+	}
+	if vm.Template {
+		tags = append(tags, "is:template")
+	}
+	if vm.Snapshots > 0 {
+		tags = append(tags, "is:snapshot")
+	}
+	if vm.ConnectionState != "" && vm.ConnectionState != "connected" {
+		tags = append(tags, "is:down")
+	}
+	return strings.Join(tags, " ")
+}
+
+func (l *list) search(query string) {
+	l.query = query
+	l.refresh()
+}
+
+// refresh makes shown anew.
+func (l *list) refresh() {
+	hits := l.find.Find(l.query)
+	if l.order == byMatch {
+		l.shown = append(l.shown[:0], hits...)
+	} else {
+		clear(l.hit)
+		for _, i := range hits {
+			l.hit[i] = true
+		}
+		l.shown = l.shown[:0]
+		for _, i := range l.sorted(l.order) {
+			if l.hit[i] {
+				l.shown = append(l.shown, i)
+			}
+		}
+	}
+	if l.backwards {
+		slices.Reverse(l.shown)
+	}
+}
+
+// sorted returns all VMs in an order; it is made once.
+func (l *list) sorted(o order) []int {
+	if s, ok := l.orders[o]; ok {
+		return s
+	}
+	s := make([]int, len(l.vms))
+	for i := range s {
+		s[i] = i
+	}
+	slices.SortStableFunc(s, func(a, b int) int { return l.compare(o, a, b) })
+	l.orders[o] = s
+	return s
+}
+
+func (l *list) compare(o order, a, b int) int {
+	va, vb, ra, rb := &l.vms[a], &l.vms[b], &l.rows[a], &l.rows[b]
+	var c int
+	switch o {
+	case bySize:
+		c = cmp.Compare(vb.CommittedBytes, va.CommittedBytes)
+	case byPower:
+		c = cmp.Compare(powerRank(va.Power), powerRank(vb.Power))
+	case byDisks:
+		c = cmp.Compare(vb.DiskCount, va.DiskCount)
+	case byGuest:
+		c = strings.Compare(ra.guest, rb.guest)
+	case byProblem:
+		c = strings.Compare(rb.problem, ra.problem)
+	}
+	return cmp.Or(c, strings.Compare(ra.name, rb.name))
+}
+
+// powerRank puts what can be exported as it is first.
+func powerRank(power string) int {
+	return slices.Index([]string{vsphere.PoweredOff, vsphere.Suspended, vsphere.PoweredOn}, power)
+}
+
+func (l *list) nextSort() {
+	l.order, l.backwards = (l.order+1)%orders, false
+	l.refresh()
+}
+
+func (l *list) reverse() {
+	l.backwards = !l.backwards
+	l.refresh()
+}
+
+func (l *list) setProblem(ref, text string) {
+	i, ok := l.byRef[ref]
+	if !ok || text == "" {
+		return
+	}
+	l.rows[i].problem = text
+	delete(l.orders, byProblem)
+}
+
+func (l *list) mark(i int, on bool) {
+	if l.marked[i] == on {
+		return
+	}
+	l.marked[i] = on
+	if on {
+		l.count++
+		l.size += l.vms[i].CommittedBytes
+	} else {
+		l.count--
+		l.size -= l.vms[i].CommittedBytes
+	}
+}
+
+func (l *list) toggle(i int) { l.mark(i, !l.marked[i]) }
+
+func (l *list) markShown(on bool) {
+	for _, i := range l.shown {
+		l.mark(i, on)
+	}
+}
+
+func (l *list) invertShown() {
+	for _, i := range l.shown {
+		l.toggle(i)
+	}
+}
+
+func (l *list) markNone() {
+	for i := range l.marked {
+		l.mark(i, false)
+	}
+}
+
+func (l *list) selected() []vsphere.VM {
+	var out []vsphere.VM
+	for i, on := range l.marked {
+		if on {
+			out = append(out, l.vms[i])
+		}
+	}
+	return out
+}

@@ -1,0 +1,220 @@
+// Package plan turns a choice of VMs and options into jobs, and words them: as
+// commands to repeat them with, as a job file, and as sentences that say what
+// will happen.
+//
+// One VM goes to the output directory itself; of several, each goes to a
+// directory of its own below it, named as its files are.
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/migrate"
+	"github.com/hyper2kvm/hyper2kvm/progress/display"
+	"github.com/hyper2kvm/hyper2kvm/tui/runs"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
+)
+
+// Choices are what one chooses for all VMs of a plan.
+type Choices struct {
+	Output  string // absolute directory
+	Options models.JobOptions
+	VMs     int    // VMs at a time, in this process
+	VCenter string // of the daemon's configuration; "" for its only one, and in this process
+}
+
+// Jobs makes a job for each VM.
+func Jobs(vms []vsphere.VM, c Choices) []runs.Spec {
+	specs := make([]runs.Spec, len(vms))
+	taken := map[string]bool{}
+	for i, vm := range vms {
+		output := c.Output
+		if len(vms) > 1 {
+			output = filepath.Join(c.Output, folder(vm, taken))
+		}
+		def := models.JobDefinition{
+			Name: vm.DisplayName(), VMPath: vm.Path, OutputPath: output, Options: c.Options, VCenter: c.VCenter,
+		}
+		if vm.Power == vsphere.PoweredOff {
+			def.Options.Snapshot = false
+		}
+		specs[i] = runs.Spec{Name: vm.DisplayName(), Ref: vm.Ref, Def: def.WithDefaults()}
+	}
+	return specs
+}
+
+// folder is the name of the VM's directory, unlike those that are taken; names
+// that differ in case alone count as one.
+func folder(vm vsphere.VM, taken map[string]bool) string {
+	base := migrate.FileBase(vm.Name)
+	name := base
+	for n := 2; taken[strings.ToLower(name)]; n++ {
+		name = base + "-" + strconv.Itoa(n)
+	}
+	taken[strings.ToLower(name)] = true
+	return name
+}
+
+// Validate returns every problem of the choices in words for people, joined.
+func (c Choices) Validate() error {
+	def := models.JobDefinition{VMPath: "vm", OutputPath: c.Output, Options: c.Options}.WithDefaults()
+	var invalid *models.ValidationError
+	if err := def.Validate(); errors.As(err, &invalid) {
+		var texts []string
+		for _, p := range invalid.Problems {
+			name := strings.NewReplacer("options.", "", "output_path", "output directory", "_", " ").Replace(p.Field)
+			texts = append(texts, name+" "+p.Reason)
+		}
+		return errors.New(strings.Join(texts, "; "))
+	}
+	return nil
+}
+
+// Need is the space in bytes that the VMs take at most: what they have on their
+// datastores. With compression it is less, nobody can tell how much.
+func Need(vms []vsphere.VM) int64 {
+	var n int64
+	for _, vm := range vms {
+		n += vm.CommittedBytes
+	}
+	return n
+}
+
+// Compressed reports whether the choices make files smaller than what is in the
+// disks.
+func (c Choices) Compressed() bool {
+	return c.Options.Format == models.FormatOVF || c.Options.Format == "" || c.Options.Compress
+}
+
+// CheckSpace compares what the VMs need with the bytes that are free. refuse
+// tells why it cannot fit, warn why it may not.
+func CheckSpace(vms []vsphere.VM, c Choices, free int64) (refuse, warn string) {
+	need := Need(vms)
+	if free < 0 || need <= free {
+		return "", ""
+	}
+	text := fmt.Sprintf("%s are needed and %s are free", display.Bytes(need), display.Bytes(free))
+	if c.Compressed() {
+		return "", "up to " + text + "; compression makes it less"
+	}
+	return text + ": choose another directory, fewer VMs, or a compressed format", ""
+}
+
+// Command is the command that runs a job in this process.
+func Command(def models.JobDefinition, thumbprint string) string {
+	args := []string{"hyper2kvm", "export", "-vm", Quote(def.VMPath), "-output", Quote(def.OutputPath)}
+	o := def.Options
+	args = append(args, "-format", string(o.Format))
+	if o.ParallelDownloads != models.DefaultParallelDownloads {
+		args = append(args, "-parallel", strconv.Itoa(o.ParallelDownloads))
+	}
+	for _, flag := range []struct {
+		name string
+		on   bool
+	}{
+		{"-snapshot", o.Snapshot}, {"-remove-cdrom", o.RemoveCDROM}, {"-virtio", o.Virtio},
+		{"-compress", o.Compress}, {"-overwrite", o.Overwrite},
+	} {
+		if flag.on {
+			args = append(args, flag.name)
+		}
+	}
+	if o.Verify != "" {
+		args = append(args, "-verify", o.Verify)
+	}
+	if thumbprint != "" {
+		args = append(args, "-thumbprint", thumbprint)
+	}
+	return strings.Join(args, " ")
+}
+
+// Quote returns s as one word of a POSIX shell.
+func Quote(s string) string {
+	plain := func(r rune) bool {
+		return r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r)) || strings.ContainsRune("%+,-./:=@_", r)
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// JobFile is the jobs as a file that a daemon takes: one job, or jobs: with a
+// list. It holds no password.
+func JobFile(specs []runs.Spec) (string, error) {
+	defs := make([]models.JobDefinition, len(specs))
+	for i, s := range specs {
+		defs[i] = s.Def.Redacted()
+	}
+	var v any = struct {
+		Jobs []models.JobDefinition `yaml:"jobs"`
+	}{defs}
+	if len(defs) == 1 {
+		v = defs[0]
+	}
+	var b strings.Builder
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	if err := enc.Encode(v); err != nil {
+		return "", fmt.Errorf("job file: %w", err)
+	}
+	return b.String(), enc.Close()
+}
+
+// Steps says what will happen, a sentence each.
+func Steps(vms []vsphere.VM, c Choices) []string {
+	running := 0
+	for _, vm := range vms {
+		if vm.Power != vsphere.PoweredOff {
+			running++
+		}
+	}
+	o := c.Options
+	var steps []string
+	if o.RemoveCDROM {
+		steps = append(steps, "CD/DVD drives are taken out of the VMs; they are put back if the export fails, and stay out if it succeeds.")
+	}
+	switch {
+	case running > 0 && o.Snapshot:
+		steps = append(steps, fmt.Sprintf("%s exported from a temporary snapshot, which is removed afterwards. What the guest writes from then on is not in the copy.", counted(running, "running VM is", "running VMs are")))
+	case running > 0:
+		steps = append(steps, fmt.Sprintf("%s refused: only VMs that are off are exported without a snapshot.", counted(running, "running VM is", "running VMs are")))
+	}
+	if running < len(vms) {
+		steps = append(steps, "A VM that is off cannot be powered on or moved while it is exported.")
+	}
+	switch o.Format {
+	case models.FormatQcow2:
+		text := "Each disk becomes a qcow2 image"
+		if o.Compress {
+			text = "Each disk becomes a compressed qcow2 image"
+		}
+		steps = append(steps, text+", with a libvirt domain for each VM.")
+	case models.FormatRaw:
+		steps = append(steps, "Each disk becomes a sparse raw image, with a libvirt domain for each VM.")
+	default:
+		steps = append(steps, "Disks stay VMDK as vSphere sends them, with an OVF descriptor and a manifest.")
+	}
+	if o.Virtio && o.Format != models.FormatOVF {
+		steps = append(steps, "The domain has disks and NICs on virtio: the guest needs the drivers, or it does not boot.")
+	}
+	if o.Overwrite {
+		steps = append(steps, "What an earlier export left there is replaced.")
+	}
+	return append(steps, "Files get their names only when everything of a VM has arrived and is verified. Nothing is deleted at the vCenter.")
+}
+
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

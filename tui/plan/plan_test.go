@@ -1,0 +1,152 @@
+package plan_test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/tui/plan"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
+)
+
+func vm(path, power string, size int64) vsphere.VM {
+	return vsphere.VM{Ref: path, Path: path, Name: path[strings.LastIndexByte(path, '/')+1:], Power: power, CommittedBytes: size}
+}
+
+var choices = plan.Choices{Output: "/srv/vms", Options: models.JobOptions{Format: models.FormatQcow2, Snapshot: true, ParallelDownloads: 8}}
+
+func TestOneVMGoesToTheDirectoryAndSeveralBelowIt(t *testing.T) {
+	t.Parallel()
+	outputs := func(vms ...vsphere.VM) []string {
+		var out []string
+		for _, s := range plan.Jobs(vms, choices) {
+			out = append(out, s.Def.OutputPath)
+		}
+		return out
+	}
+	if diff := cmp.Diff([]string{"/srv/vms"}, outputs(vm("/DC0/vm/web", vsphere.PoweredOff, 1))); diff != "" {
+		t.Error(diff)
+	}
+	got := outputs(vm("/DC0/vm/a/web", vsphere.PoweredOff, 1), vm("/DC0/vm/b/web", vsphere.PoweredOff, 1),
+		vm("/DC0/vm/b/WEB", vsphere.PoweredOff, 1), vm("/DC0/vm/x%2fy", vsphere.PoweredOff, 1))
+	want := []string{"/srv/vms/web", "/srv/vms/web-2", "/srv/vms/WEB-3", "/srv/vms/x_y"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestOnlyVMsThatAreNotOffTakeASnapshot(t *testing.T) {
+	t.Parallel()
+	specs := plan.Jobs([]vsphere.VM{vm("/v/off", vsphere.PoweredOff, 1), vm("/v/on", vsphere.PoweredOn, 1)}, choices)
+	if specs[0].Def.Options.Snapshot || !specs[1].Def.Options.Snapshot {
+		t.Errorf("snapshots: %t, %t", specs[0].Def.Options.Snapshot, specs[1].Def.Options.Snapshot)
+	}
+}
+
+func TestTheCommandMeansTheJob(t *testing.T) {
+	t.Parallel()
+	spec := plan.Jobs([]vsphere.VM{vm("/DC0/vm/it's a $(VM)", vsphere.PoweredOn, 1)}, choices)[0]
+	got := plan.Command(spec.Def, "AA:BB")
+	want := `hyper2kvm export -vm '/DC0/vm/it'\''s a $(VM)' -output /srv/vms -format qcow2 -parallel 8 -snapshot -thumbprint AA:BB`
+	if got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestQuotedTextIsOneWordToTheShell(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{"", "plain", "a b", "it's", "$HOME", "`id`", "-x", "日本", "a\nb", `back\slash`, "'", "*"} {
+		out, err := exec.Command("sh", "-c", "printf %s. "+plan.Quote(s)).Output()
+		if err != nil || string(out) != s+"." {
+			t.Errorf("%q came back as %q, %v", s, out, err)
+		}
+	}
+}
+
+func TestTheJobFileIsReadBackAsTheJobs(t *testing.T) {
+	t.Parallel()
+	for _, vms := range [][]vsphere.VM{
+		{vm("/DC0/vm/web: #1", vsphere.PoweredOn, 1)},
+		{vm("/DC0/vm/a/web", vsphere.PoweredOff, 1), vm("/DC0/vm/b/web", vsphere.PoweredOn, 1)},
+	} {
+		specs := plan.Jobs(vms, choices)
+		specs[0].Def.Password = "hunter2"
+		text, err := plan.JobFile(specs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(text, "hunter2") {
+			t.Error("the job file holds the password")
+		}
+		batch, err := models.DecodeJobs(strings.NewReader(text), "application/yaml")
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, text)
+		}
+		specs[0].Def.Password = ""
+		var want []models.JobDefinition
+		for _, s := range specs {
+			want = append(want, s.Def)
+		}
+		if diff := cmp.Diff(want, batch.Jobs); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+func TestSpaceThatCannotDoIsRefused(t *testing.T) {
+	t.Parallel()
+	vms := []vsphere.VM{vm("/v/a", vsphere.PoweredOff, 30<<30), vm("/v/b", vsphere.PoweredOff, 12<<30)}
+	compressed := choices
+	compressed.Options.Compress = true
+	cases := []struct {
+		why          string
+		c            plan.Choices
+		free         int64
+		refuse, warn bool
+	}{
+		{"enough", choices, 42 << 30, false, false},
+		{"too little", choices, 42<<30 - 1, true, false},
+		{"too little, compressed", compressed, 1 << 30, false, true},
+		{"nobody knows", choices, -1, false, false},
+	}
+	for _, c := range cases {
+		refuse, warn := plan.CheckSpace(vms, c.c, c.free)
+		if (refuse != "") != c.refuse || (warn != "") != c.warn {
+			t.Errorf("%s: refused %q, warned %q", c.why, refuse, warn)
+		}
+	}
+}
+
+func TestChoicesThatCannotWorkAreNamed(t *testing.T) {
+	t.Parallel()
+	c := choices
+	c.Output, c.Options.ParallelDownloads, c.Options.Format, c.Options.Compress = "relative", 99, models.FormatRaw, true
+	err := c.Validate()
+	if err == nil {
+		t.Fatal("they were accepted")
+	}
+	for _, part := range []string{"output directory must be absolute", "parallel downloads must be from 1 to 64", "compress needs format qcow2"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q is not in %q", part, err)
+		}
+	}
+	if err := choices.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStepsSayWhatHappensToRunningVMs(t *testing.T) {
+	t.Parallel()
+	vms := []vsphere.VM{vm("/v/a", vsphere.PoweredOn, 1), vm("/v/b", vsphere.PoweredOn, 1)}
+	if text := strings.Join(plan.Steps(vms, choices), "\n"); !strings.Contains(text, "2 running VMs are exported from a temporary snapshot") || strings.Contains(text, "cannot be powered on") {
+		t.Error(text)
+	}
+	c := choices
+	c.Options.Snapshot = false
+	if text := strings.Join(plan.Steps(vms[:1], c), "\n"); !strings.Contains(text, "1 running VM is refused") {
+		t.Error(text)
+	}
+}

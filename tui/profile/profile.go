@@ -1,0 +1,147 @@
+// Package profile remembers the vCenters that a person has connected to: address,
+// user, and the thumbprint of a certificate that the person has accepted. It never
+// holds a password.
+//
+// Profiles are in one YAML file that only its owner can read, written whole and
+// renamed into place.
+package profile
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Profile is one vCenter or ESXi host.
+type Profile struct {
+	Name string `yaml:"name"`
+	URL  string `yaml:"url"` // without user info
+	User string `yaml:"user,omitempty"`
+	// Thumbprint is the SHA-256 of the certificate that was accepted, in hex
+	// with colons; "" when an authority vouches for it.
+	Thumbprint string `yaml:"thumbprint,omitempty"`
+}
+
+// Store is the file of profiles.
+type Store struct{ path string }
+
+// file is what the file holds.
+type file struct {
+	Profiles []Profile `yaml:"profiles"`
+}
+
+// Open returns the store in dir; an empty dir is hyper2kvm in the user's
+// configuration directory. Nothing is read or made yet.
+func Open(dir string) (*Store, error) {
+	if dir == "" {
+		base, err := os.UserConfigDir()
+		if err != nil {
+			return nil, fmt.Errorf("profiles: %w", err)
+		}
+		dir = filepath.Join(base, "hyper2kvm")
+	}
+	return &Store{path: filepath.Join(dir, "profiles.yaml")}, nil
+}
+
+// Path is the file's name.
+func (s *Store) Path() string { return s.path }
+
+// List returns the profiles by name. A file that does not exist holds none.
+func (s *Store) List() ([]Profile, error) {
+	b, err := os.ReadFile(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("profiles: %w", err)
+	}
+	var f file
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	d.KnownFields(true)
+	if err := d.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("profiles: %s: %w; mend or remove the file", s.path, err)
+	}
+	slices.SortFunc(f.Profiles, func(a, b Profile) int { return strings.Compare(a.Name, b.Name) })
+	return f.Profiles, nil
+}
+
+// Find returns the profile of that name.
+func (s *Store) Find(name string) (Profile, bool, error) {
+	all, err := s.List()
+	i := slices.IndexFunc(all, func(p Profile) bool { return p.Name == name })
+	if err != nil || i < 0 {
+		return Profile{}, false, err
+	}
+	return all[i], true, nil
+}
+
+// ForHost returns the profile whose URL has that host and port.
+func (s *Store) ForHost(host string) (Profile, bool, error) {
+	all, err := s.List()
+	i := slices.IndexFunc(all, func(p Profile) bool { return strings.EqualFold(hostOf(p.URL), host) })
+	if err != nil || i < 0 {
+		return Profile{}, false, err
+	}
+	return all[i], true, nil
+}
+
+func hostOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
+// Save adds p, or replaces the profile of the same name. User info is taken out
+// of its URL.
+func (s *Store) Save(p Profile) error {
+	u, err := url.Parse(p.URL)
+	if err != nil || u.Host == "" {
+		return errors.New("profiles: the URL of the profile has no host")
+	}
+	u.User = nil
+	p.URL = u.String()
+	all, err := s.List()
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(old Profile) bool { return old.Name == p.Name })
+	b, err := yaml.Marshal(file{Profiles: append(all, p)})
+	if err != nil {
+		return fmt.Errorf("profiles: %w", err)
+	}
+	return s.write(b)
+}
+
+func (s *Store) write(b []byte) error {
+	dir := filepath.Dir(s.path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("profiles: %w", err)
+	}
+	tmp, err := os.CreateTemp(dir, ".profiles-*") // readable by its owner only
+	if err != nil {
+		return fmt.Errorf("profiles: %w", err)
+	}
+	defer os.Remove(tmp.Name()) //nolint:errcheck // it is gone once it is renamed
+	_, err = tmp.Write(b)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if err = errors.Join(err, tmp.Close()); err == nil {
+		err = os.Rename(tmp.Name(), s.path)
+	}
+	if err != nil {
+		return fmt.Errorf("profiles: %w", err)
+	}
+	return nil
+}

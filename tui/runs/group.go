@@ -1,0 +1,269 @@
+package runs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/progress"
+	"github.com/hyper2kvm/hyper2kvm/transfer"
+)
+
+// DefaultParallel is how many jobs run at a time unless told otherwise.
+const DefaultParallel = 2
+
+// ErrLeft is the cause with which the context of [Backend.Export] ends when
+// nobody looks any more: jobs that can go on without us do.
+var ErrLeft = errors.New("left")
+
+// Options of a [Group]. The zero value works.
+type Options struct {
+	Parallel int               // jobs at a time; 0 is [DefaultParallel], negative is no bound
+	Limiter  *transfer.Limiter // bandwidth of all jobs together; nil is no limit
+}
+
+// Group is jobs that are run together. Its methods may be called from any
+// goroutine.
+type Group struct {
+	backend  Backend
+	parallel int
+	wake     chan struct{} // a state has changed; holds one
+
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced whenever a state changes
+	jobs    []*entry
+	log     []Event
+}
+
+// entry is a job and its state, under the group's mutex.
+type entry struct {
+	Job
+	status Status // all but Progress
+	active bool   // Export has not returned
+	cancel context.CancelCauseFunc
+	logged int64 // last event of the tracker that is in the group's log
+}
+
+// NewGroup returns a group of jobs that wait to be run.
+func NewGroup(b Backend, specs []Spec, o Options) *Group {
+	g := &Group{backend: b, parallel: o.Parallel, wake: make(chan struct{}, 1), changed: make(chan struct{})}
+	if g.parallel == 0 {
+		g.parallel = DefaultParallel
+	}
+	for _, s := range specs {
+		g.jobs = append(g.jobs, &entry{
+			Job:    Job{Spec: s, Tracker: progress.New(), Limiter: transfer.NewLimiter(0, o.Limiter)},
+			status: Status{Spec: s, State: Waiting},
+		})
+	}
+	return g
+}
+
+// Run runs the jobs until ctx ends, which cancels those that are running, with
+// the cause of ctx. It returns when nothing is left of any of them.
+func (g *Group) Run(ctx context.Context) {
+	var active sync.WaitGroup
+	for {
+		g.start(ctx, &active)
+		select {
+		case <-g.wake:
+		case <-ctx.Done():
+			active.Wait()
+			return
+		}
+	}
+}
+
+// start starts waiting jobs while there are places.
+func (g *Group) start(ctx context.Context, active *sync.WaitGroup) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	places := g.parallel
+	for _, e := range g.jobs {
+		if e.active && e.status.State != Paused {
+			places--
+		}
+	}
+	for _, e := range g.jobs {
+		if e.status.State != Waiting || e.active || g.parallel > 0 && places <= 0 || ctx.Err() != nil {
+			continue
+		}
+		places--
+		e.active = true
+		if e.Again {
+			e.Tracker.ResetFiles()
+		}
+		e.status.State, e.status.Started, e.status.Ended, e.status.Err = Running, time.Now(), time.Time{}, nil
+		job, cancel := context.WithCancelCause(ctx)
+		e.cancel = cancel
+		g.nudge()
+		active.Go(func() {
+			result, err := g.backend.Export(job, &e.Job)
+			cancel(nil)
+			g.ended(e, result, err)
+		})
+	}
+}
+
+// ended takes in what came of a job.
+func (g *Group) ended(e *entry, result models.Result, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	defer g.nudge()
+	e.active, e.Again = false, true
+	e.Limiter.SetLimit(0)
+	s := &e.status
+	s.Reached = e.Tracker.Phase()
+	switch {
+	case err == nil:
+		s.State, s.Result = Done, result
+	case errors.Is(err, context.Canceled):
+		s.State, s.Err = Cancelled, err
+	default:
+		s.State, s.Err = Failed, err
+	}
+	s.Ended = time.Now()
+}
+
+// Changed returns a channel that is closed when the state of a job next changes.
+func (g *Group) Changed() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.changed
+}
+
+// nudge tells of a changed state, and makes Run look. g.mu is held.
+func (g *Group) nudge() {
+	close(g.changed)
+	g.changed = make(chan struct{})
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Statuses returns every job as it is now, in their order, and takes what their
+// trackers have to tell into the log.
+func (g *Group) Statuses() []Status {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := make([]Status, len(g.jobs))
+	for i, e := range g.jobs {
+		out[i] = e.status
+		out[i].Progress = e.Tracker.Snapshot()
+		for _, ev := range e.Tracker.EventsAfter(e.logged) {
+			g.log = append(g.log, Event{Job: e.Name, Event: ev})
+			e.logged = ev.Seq
+		}
+	}
+	if over := len(g.log) - maxLog; over > 0 {
+		g.log = slices.Delete(g.log, 0, over)
+	}
+	return out
+}
+
+// maxLog bounds the log of a group.
+const maxLog = 1000
+
+// Log returns the latest events, at most n, the oldest first. [Group.Statuses]
+// brings it up to date.
+func (g *Group) Log(n int) []Event {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.log[max(len(g.log)-n, 0):])
+}
+
+// Pause holds job i, if it waits or runs.
+func (g *Group) Pause(ctx context.Context, i int) error {
+	g.mu.Lock()
+	e := g.jobs[i]
+	running := e.status.State == Running
+	if !running && e.status.State != Waiting {
+		g.mu.Unlock()
+		return nil
+	}
+	e.status.State = Paused
+	g.nudge()
+	g.mu.Unlock()
+	if !running {
+		return nil
+	}
+	return g.hold(ctx, e, true)
+}
+
+func (g *Group) hold(ctx context.Context, e *entry, on bool) error {
+	if err := g.backend.Hold(ctx, &e.Job, on); err != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if e.active && e.status.State == Paused {
+			e.status.State = Running
+			g.nudge()
+		}
+		return fmt.Errorf("pause %s: %w", e.Name, err)
+	}
+	return nil
+}
+
+// Resume lets a paused job go on, and runs a failed or cancelled one again.
+func (g *Group) Resume(ctx context.Context, i int) error {
+	g.mu.Lock()
+	e := g.jobs[i]
+	state := e.status.State
+	if state != Paused && state != Failed && state != Cancelled {
+		g.mu.Unlock()
+		return nil
+	}
+	active := e.active
+	if active {
+		e.status.State = Running
+	} else {
+		e.status.State = Waiting
+	}
+	g.nudge()
+	g.mu.Unlock()
+	if !active {
+		return nil
+	}
+	return g.hold(ctx, e, false)
+}
+
+// Cancel ends job i and removes its part files. It does not wait.
+func (g *Group) Cancel(i int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.stop(g.jobs[i], models.Cancelled{})
+}
+
+// Stop ends every job that has not ended and keeps part files, so that a later
+// run goes on from them. It does not wait.
+func (g *Group) Stop() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, e := range g.jobs {
+		g.stop(e, models.Cancelled{KeepParts: true})
+	}
+}
+
+func (g *Group) stop(e *entry, why models.Cancelled) {
+	s := &e.status
+	switch {
+	case s.State.Ended():
+	case e.active:
+		s.State = Stopping
+		e.cancel(why)
+	default:
+		s.State, s.Ended, s.Err = Cancelled, time.Now(), why
+	}
+	g.nudge()
+}
+
+// Ended reports whether every job has come to an end.
+func (g *Group) Ended() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !slices.ContainsFunc(g.jobs, func(e *entry) bool { return !e.status.State.Ended() })
+}

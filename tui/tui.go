@@ -1,0 +1,241 @@
+package tui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+
+	tea "charm.land/bubbletea/v2"
+	"golang.org/x/term"
+
+	"github.com/hyper2kvm/hyper2kvm/client"
+	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
+	"github.com/hyper2kvm/hyper2kvm/migrate"
+	"github.com/hyper2kvm/hyper2kvm/tui/monitor"
+	"github.com/hyper2kvm/hyper2kvm/tui/plan"
+	"github.com/hyper2kvm/hyper2kvm/tui/profile"
+	"github.com/hyper2kvm/hyper2kvm/tui/runs"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
+)
+
+// ErrNoTerminal says that there is no terminal to be interactive on.
+var ErrNoTerminal = errors.New("this is interactive and needs a terminal")
+
+// frames is how often a second the screen is written at most: enough to look
+// immediate, and kind to slow lines.
+const frames = 30
+
+// Options of [Run] and [Watch]. Printer and In are needed.
+type Options struct {
+	Printer *terminal.Printer
+	In      *os.File                 // the terminal's input
+	Getenv  func(name string) string // nil is os.Getenv
+	Version string                   // of the program, for people
+	Log     *slog.Logger             // nil discards; must not write to the terminal
+	Migrate func(*migrate.Migrator)  // changes how this process exports; may be nil
+
+	Thumbprint string // pins the vCenter's certificate
+	Profile    string // name of the saved profile to connect with
+	ConfigDir  string // of profiles; "" is hyper2kvm in the user's configuration directory
+	Daemon     string // URL of a daemon to hand jobs to; "" runs them in this process
+	VCenter    string // of the daemon's configuration; "" is its default
+}
+
+// OutcomeError says that not every export was completed. It has been told to the
+// person already. It unwraps to the errors of the exports, and to
+// context.Canceled when some were cancelled.
+type OutcomeError struct {
+	Failed, Cancelled, Total int
+	Errs                     []error
+}
+
+// Error counts.
+func (e *OutcomeError) Error() string {
+	return fmt.Sprintf("of %d export(s), %d failed and %d were cancelled", e.Total, e.Failed, e.Cancelled)
+}
+
+// Unwrap gives the errors of the exports.
+func (e *OutcomeError) Unwrap() []error { return e.Errs }
+
+// Interactive reports whether o has a terminal that can be drawn on.
+func (o Options) Interactive() bool {
+	return o.Printer.TTY && o.In != nil && term.IsTerminal(int(o.In.Fd())) && o.getenv("TERM") != "dumb"
+}
+
+func (o Options) getenv(name string) string {
+	if o.Getenv == nil {
+		return os.Getenv(name)
+	}
+	return o.Getenv(name)
+}
+
+// Run lets a person choose VMs and exports them. It returns when they leave.
+//
+// Errors: [ErrNoTerminal], an [*OutcomeError], those of [vsphere.Dial] and of
+// package client, and the context's.
+func Run(ctx context.Context, o Options) error {
+	if !o.Interactive() {
+		return ErrNoTerminal
+	}
+	banner(o)
+	if o.Daemon != "" {
+		return runDaemon(ctx, o)
+	}
+	store, err := profile.Open(o.ConfigDir)
+	if err != nil {
+		return err
+	}
+	c := connector{o: o, store: store, ask: prompter{in: o.In, out: o.Printer.Out}}
+	client, cfg, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := client.Close(context.WithoutCancel(ctx)); err != nil {
+			o.Printer.Warning("log out: %v", err)
+		}
+	}()
+	inv := ownInventory{client}
+	vms, err := listVMs(ctx, o, inv)
+	if err != nil {
+		return err
+	}
+	m := migrate.Migrator{
+		Endpoint: func(models.JobDefinition) (vsphere.Config, error) { return cfg, nil },
+		Limits:   &migrate.Limits{}, Log: o.Log,
+	}
+	if o.Migrate != nil {
+		o.Migrate(&m)
+	}
+	s := services{
+		title: cfg.URL.Host, pinned: cfg.Thumbprint, inspect: inv.inspect, free: freeAt,
+		begin: func(_ context.Context, specs []runs.Spec, c plan.Choices) (*runs.Group, error) {
+			return runs.NewGroup(runs.Local{Migrator: m}, specs, runs.Options{Parallel: c.VMs}), nil
+		},
+	}
+	return screens(ctx, o, s, func(s services) *wizard { return newWizard(s, vms, defaults(o)) })
+}
+
+// defaults are the choices that a person finds.
+func defaults(o Options) plan.Choices {
+	c := plan.Choices{Output: "vms", VMs: runs.DefaultParallel, VCenter: o.VCenter}
+	c.Options.Format = models.FormatQcow2
+	c.Options.ParallelDownloads = models.DefaultParallelDownloads
+	var workers int
+	if _, err := fmt.Sscanf(o.getenv("DOWNLOAD_WORKERS"), "%d", &workers); err == nil && workers >= 1 && workers <= models.MaxParallelDownloads {
+		c.Options.ParallelDownloads = workers
+	}
+	if o.Daemon != "" {
+		c.Output = "/var/lib/hyper2kvm/vms"
+	} else if dir, err := os.Getwd(); err == nil {
+		c.Output = dir + "/vms"
+	}
+	return c
+}
+
+// runDaemon is Run with the jobs handed to a daemon.
+func runDaemon(ctx context.Context, o Options) error {
+	d, err := client.New(o.Daemon, client.Options{})
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := greetDaemon(ctx, o, d); err != nil {
+		return err
+	}
+	inv := daemonInventory{d, o.VCenter}
+	vms, err := listVMs(ctx, o, inv)
+	if err != nil {
+		return err
+	}
+	s := daemonServices(d)
+	s.inspect = inv.inspect
+	return screens(ctx, o, s, func(s services) *wizard { return newWizard(s, vms, defaults(o)) })
+}
+
+func daemonServices(d *client.Client) services {
+	return services{
+		title: d.BaseURL(), leavable: true,
+		command: "h2kvmctl -daemon " + plan.Quote(d.BaseURL()) + " submit -file hyper2kvm-jobs.yaml",
+		free:    func(string) int64 { return -1 },
+		begin: func(ctx context.Context, specs []runs.Spec, _ plan.Choices) (*runs.Group, error) {
+			defs := make([]models.JobDefinition, len(specs))
+			for i, s := range specs {
+				defs[i] = s.Def
+			}
+			r, err := d.Submit(ctx, defs, true)
+			if err != nil {
+				return nil, err
+			}
+			if len(r.JobIDs) != len(specs) {
+				return nil, fmt.Errorf("the daemon accepted %d of %d jobs", len(r.JobIDs), len(specs))
+			}
+			for i, id := range r.JobIDs {
+				specs[i].ID = id
+			}
+			return runs.NewGroup(runs.Daemon{Client: d}, specs, runs.Options{Parallel: -1}), nil
+		},
+	}
+}
+
+// Watch shows the jobs that a daemon has not ended yet. Errors are as for [Run].
+func Watch(ctx context.Context, o Options) error {
+	if !o.Interactive() {
+		return ErrNoTerminal
+	}
+	d, err := client.New(o.Daemon, client.Options{})
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	r, err := d.Query(ctx, wire.Query{Status: []models.Status{models.StatusPending, models.StatusRunning}})
+	if err != nil {
+		return err
+	}
+	if len(r.Jobs) == 0 {
+		o.Printer.Info("No job is pending or running at %s", d.BaseURL())
+		return nil
+	}
+	var specs []runs.Spec
+	for i := len(r.Jobs) - 1; i >= 0; i-- { // the oldest first
+		def := r.Jobs[i].Definition
+		specs = append(specs, runs.Spec{Name: def.Name, ID: def.ID, Def: def})
+	}
+	g := runs.NewGroup(runs.Daemon{Client: d}, specs, runs.Options{Parallel: -1})
+	return screens(ctx, o, daemonServices(d), func(s services) *wizard {
+		s.start(g)
+		w := newWizard(s, nil, defaults(o))
+		w.watch(g)
+		return w
+	})
+}
+
+// screens runs the full-screen program and tells how it ended.
+func screens(ctx context.Context, o Options, s services, build func(services) *wizard) error {
+	var groups sync.WaitGroup
+	running, stop := context.WithCancelCause(ctx)
+	s.do = func(f func(context.Context) tea.Msg) tea.Cmd {
+		return func() tea.Msg { return f(ctx) }
+	}
+	s.start = func(g *runs.Group) {
+		groups.Go(func() { g.Run(running) })
+	}
+	w := build(s)
+	p := tea.NewProgram(w, tea.WithInput(o.In), tea.WithOutput(o.Printer.Out), tea.WithoutSignalHandler(), tea.WithFPS(frames))
+	unhook := context.AfterFunc(ctx, func() { p.Send(monitor.Interrupt{}) })
+	defer unhook()
+	_, err := p.Run()
+	stop(runs.ErrLeft)
+	if !w.forced {
+		groups.Wait()
+	}
+	if err != nil {
+		return fmt.Errorf("terminal: %w", err)
+	}
+	return summarize(o.Printer, w.done, w.forced, s.leavable)
+}
