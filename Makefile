@@ -1,0 +1,49 @@
+# hyper2kvm: `make demo` shows the main job, `make test` runs every check.
+# Both install what they need on a Debian machine when run as root, and say
+# what to install where they cannot.
+
+GO          ?= go
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS     := -s -w -X github.com/hyper2kvm/hyper2kvm/internal/version.version=$(VERSION)
+FUZZTIME    ?= 60s
+
+export CGO_ENABLED ?= 0
+
+.PHONY: all build demo test unit lint tidy-check fuzz bench profile clean setup-test setup-demo setup-bench
+
+all: build
+
+build: ## the three binaries and the lab vCenter, in build/
+	@mkdir -p build
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o build/ ./cmd/...
+	$(GO) build -trimpath -o build/ ./vsphere/vspheretest/labvcenter
+
+demo: setup-demo build ## export a bootable guest from the lab vCenter to qcow2, and boot it
+	scripts/demo.sh
+
+test: setup-test lint unit ## everything CI runs
+
+unit: build
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+lint: tidy-check
+	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+tidy-check:
+	$(GO) mod tidy -diff
+
+fuzz: ## every fuzz target for FUZZTIME each
+	scripts/fuzz.sh $(FUZZTIME)
+
+bench: setup-bench build ## ours beside govc, qemu-img, and curl, in one run
+	scripts/bench.sh
+
+setup-test setup-demo setup-bench: setup-%:
+	@scripts/setup.sh $*
+
+clean:
+	rm -rf build
