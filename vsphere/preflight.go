@@ -267,7 +267,7 @@ func (c *Client) checkHost(ctx context.Context, x *exam, vm VM) error {
 		return nil // the host is what we speak to
 	}
 	var host mo.HostSystem
-	if err := c.properties(ctx, *x.vm.Runtime.Host, []string{"name", "runtime.connectionState"}, &host); err != nil {
+	if err := c.properties(ctx, *x.vm.Runtime.Host, []string{"name", "runtime.connectionState", "summary.config.port"}, &host); err != nil {
 		if faultOf(err) == nil {
 			return err
 		}
@@ -281,14 +281,24 @@ func (c *Client) checkHost(ctx context.Context, x *exam, vm VM) error {
 	if reach == nil {
 		reach = reachTCP
 	}
-	if err := reach(ctx, host.Name, 443); err != nil {
+	port := hostPortOf(host.Summary.Config.Port)
+	if err := reach(ctx, host.Name, port); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		x.warn(CodeHost, fmt.Sprintf("its ESXi host %s cannot be reached on port 443: %v", host.Name, plainNetwork(err)),
+		x.warn(CodeHost, fmt.Sprintf("its ESXi host %s cannot be reached on port %d: %v", host.Name, port, plainNetwork(err)),
 			"the data comes from the host itself: check DNS, routing and firewalls between this machine and it")
 	}
 	return nil
+}
+
+// hostPortOf returns the port on which a host serves data: 443 (F-NFC-5), unless
+// it was added to vCenter with one of its own (F-INV-4).
+func hostPortOf(configured int32) int {
+	if configured <= 0 || configured == 902 {
+		return 443
+	}
+	return int(configured)
 }
 
 // reachLimit bounds an attempt to reach a host.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -98,8 +100,8 @@ func TestPreflightTriesToReachTheHostThatServesTheData(t *testing.T) {
 	c := dial(t, labConfig(t, lab))
 	vm := find(t, c, "web")
 	found, err := c.Preflight(t.Context(), vm, vsphere.PreflightOptions{Reach: func(_ context.Context, host string, port int) error {
-		if host != vm.HostName || port != 443 {
-			t.Errorf("asked for %s:%d, want %s:443", host, port, vm.HostName)
+		if got := net.JoinHostPort(host, strconv.Itoa(port)); got != lab.HostAddr(0) {
+			t.Errorf("asked for %s, want %s", got, lab.HostAddr(0))
 		}
 		return errors.New("no route")
 	}})

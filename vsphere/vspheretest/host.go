@@ -1,9 +1,12 @@
 package vspheretest
 
 import (
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
+
+	"github.com/vmware/govmomi/simulator"
 )
 
 // host is an ESXi host's data plane.
@@ -11,6 +14,13 @@ type host struct {
 	*endpoint
 	srv     *Server
 	streams atomic.Int64 // being sent
+}
+
+// introduce gives the simulator's host the address of its data plane, so that a
+// client can find out whether it reaches it.
+func (h *host) introduce(sim *simulator.HostSystem) {
+	name, port := h.ip.String(), int32(h.ln.Addr().(*net.TCPAddr).Port)
+	sim.Name, sim.Summary.Config.Name, sim.Summary.Config.Port = name, name, port
 }
 
 // serveNFC answers /nfc/TICKET/FILE and /ha-nfc/TICKET/FILE. The ticket is all

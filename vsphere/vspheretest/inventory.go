@@ -39,6 +39,9 @@ func newInventory(s *Server) (*inventory, error) {
 	in.dc = reg.Any("Datacenter").(*simulator.Datacenter)
 	cluster := reg.Any("ClusterComputeResource").(*simulator.ClusterComputeResource)
 	in.pool, in.hosts = *cluster.ResourcePool, cluster.Host
+	for i, ref := range in.hosts {
+		s.hosts[i].introduce(reg.Get(ref).(*simulator.HostSystem))
+	}
 	for i := range datastores {
 		ds, ok := reg.FindByName(fmt.Sprintf("LocalDS_%d", i), in.dc.Datastore).(*simulator.Datastore)
 		if !ok {
@@ -47,7 +50,7 @@ func newInventory(s *Server) (*inventory, error) {
 		ds.Summary.Capacity, ds.Summary.FreeSpace = 1<<50, 1<<49
 		in.stores = append(in.stores, ds)
 	}
-	pg, ok := reg.Any("DistributedVirtualPortgroup").(*simulator.DistributedVirtualPortgroup)
+	pg, ok := reg.FindByName("DC0_DVPG0", in.dc.Network).(*simulator.DistributedVirtualPortgroup)
 	if !ok {
 		return nil, errors.New("the simulator made no port group")
 	}
@@ -227,7 +230,7 @@ func (in *inventory) patch(g *guest, vm *simulator.VirtualMachine) {
 	vm.Summary.Storage = &types.VirtualMachineStorageSummary{}
 	for _, d := range g.disks { // the simulator sees the sizes of empty files
 		used := d.populated
-		if used == 0 {
+		if used == 0 && d.stream != nil {
 			used = d.stream.size
 		}
 		vm.Summary.Storage.Committed += used
