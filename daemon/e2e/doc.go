@@ -1,0 +1,23 @@
+// Package e2e holds tests of the daemon as users have it: the built programs
+// hyper2kvmd and h2kvmctl, their state on disk, and a lab vCenter at the other
+// end.
+//
+// The crash test ends the daemon with SIGKILL, again and again, and says what
+// must hold afterwards. Its instants are counted in events of the lab (calls of
+// the API, leases, positions in the streams), so that they spread over all that
+// a job does and not over the time it takes. Half of them strike inside the
+// event: vCenter then does what was asked, and nobody is there to hear of it.
+// The other half strike some milliseconds later, which is where files are
+// synced and renamed. The random numbers have a fixed seed; H2KVM_CRASH_SEED
+// sets another one, and H2KVM_CRASH_KILLS how many kills each daemon gets. The
+// same seed gives the same plan, but not the same run: which event is the
+// hundredth depends on the machine.
+//
+// A disk counts as finished from the first kill after which the ledger in the
+// job's work directory says so. From then on the lab must not serve one byte of
+// it. A disk that was whole when the daemon died, but not yet in the ledger, is
+// fetched again.
+//
+// Not covered: the loss of the machine's power. The programs die, but what they
+// have written stays with the kernel.
+package e2e
