@@ -249,7 +249,7 @@ func (r *run) fetchGroup(ctx context.Context, lease *vsphere.Lease, group []*dis
 	empty := make([]error, len(group))
 	for i, d := range group {
 		g.Go(func() error {
-			err := d.fetch(gctx, lease, items[i], algorithm, transfer.Options{Workers: workers, ChunkSize: chunkSize(atOnce, workers)})
+			err := d.move(gctx, lease, items[i], algorithm, transfer.Options{Workers: workers, ChunkSize: chunkSize(atOnce, workers)})
 			if errors.Is(err, transfer.ErrEmptyBody) {
 				empty[i] = err
 				return nil

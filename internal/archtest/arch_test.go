@@ -43,7 +43,7 @@ var rooms = map[string][]string{
 	"daemon/store/sqlite/...": {"daemon/jobs", "daemon/models"},
 	"daemon/store/storetest":  {"daemon/jobs", "daemon/models"}, // for tests
 	"daemon/jobs":             {"daemon/models", "progress"},
-	"daemon/models":           {"progress"},
+	"daemon/models":           {"progress", "transfer"},
 	"client":                  {"daemon/api/wire", "daemon/models"},
 
 	"migrate/...":       {"migrate/...", "vsphere", "disk", "kvm", "transfer", "progress/...", "daemon/models"},
