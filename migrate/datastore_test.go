@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
@@ -223,9 +224,18 @@ func TestTheDatastoreAloneIsRefusedWithTheReasonWhereItDoesNotServe(t *testing.T
 	t.Run("seen when it is asked", func(t *testing.T) {
 		t.Parallel()
 		b := newBench(t, vspheretest.Config{Profile: vspheretest.VSAN}, disks...)
+		var opened atomic.Int32
+		b.OnLease(func(e vspheretest.LeaseEvent) {
+			if e.Kind == vspheretest.LeaseOpened {
+				opened.Add(1)
+			}
+		})
 		_, _, err := b.run(context.Background(), b.by(models.TransportDatastore, models.FormatRaw))
 		if !errors.Is(err, migrate.ErrDatastore) || !migrate.Permanent(err) || !strings.Contains(migrate.Hint(err), "auto") {
 			t.Fatalf("error %v, hint %q", err, migrate.Hint(err))
+		}
+		if n := opened.Load(); n != 1 {
+			t.Errorf("%d leases were opened, although another one does not help", n)
 		}
 		b.clean()
 		if left := b.visible(); left != nil {

@@ -280,8 +280,8 @@ func (r *run) fetchGroup(ctx context.Context, lease *vsphere.Lease, group []*dis
 // classify says which failures of a download a new lease may mend: a lost
 // lease, and refusals that come of a lease or session that has ended.
 func classify(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, ErrDatastore) {
+		return err
 	}
 	if cause := context.Cause(ctx); errors.Is(cause, errLater) {
 		return cause
