@@ -15,12 +15,12 @@ import (
 func disks() map[string][]byte {
 	return map[string][]byte{
 		"empty":               make([]byte, 3*mib),
-		"dense":               content(1, 8*mib, 10),
-		"with holes":          content(2, 40*mib, 3),
+		"dense":               content(1, 4*mib, 10),
+		"with holes":          content(2, 40*mib, 2),
 		"one sector":          bytes.Repeat([]byte{5}, 512),
 		"one sector too many": content(3, 4*mib+512, 10),
 		"odd, hole at end":    append(content(4, 2*mib, 10), make([]byte, 11*512)...),
-		"odd, 127 sectors":    content(5, 9*mib+127*512, 8),
+		"odd, 127 sectors":    content(5, 3*mib+127*512, 8),
 		"a grain":             content(6, grain, 10),
 	}
 }
@@ -59,7 +59,9 @@ func TestDecodedImagesAreIdenticalToTheDisk(t *testing.T) {
 
 func TestVariantsOfTheTailLayoutAreRead(t *testing.T) {
 	t.Parallel()
-	want := content(11, 34*mib+512*3, 2)
+	want := make([]byte, 34*mib+512*3)
+	copy(want, content(11, 2*mib, 5))
+	copy(want[33*mib+grain:], content(12, mib-grain+512*3, 5))
 	for name, o := range map[string]testvmdk.Options{
 		"grains of 4 KiB":             {GrainSize: 4 * kib},
 		"grains of 1 MiB":             {GrainSize: 1 * mib},
@@ -75,9 +77,10 @@ func TestVariantsOfTheTailLayoutAreRead(t *testing.T) {
 			dir := t.TempDir()
 			rawPath := filepath.Join(dir, "source.raw")
 			write(t, rawPath, want)
+			stream := tailLayout(want, o)
 			for _, tg := range targets() {
 				path := filepath.Join(dir, "image")
-				sum := decode(t, bytes.NewReader(tailLayout(want, o)), tg, path, disk.Options{Capacity: int64(len(want))})
+				sum := decode(t, bytes.NewReader(stream), tg, path, disk.Options{Capacity: int64(len(want))})
 				judge(t, tg, path, rawPath)
 				if o.GrainSize <= grain && sum.DataBytes > int64(len(want))/2 {
 					t.Errorf("%s: %d bytes written, holes are not kept", tg.name, sum.DataBytes)
@@ -92,14 +95,11 @@ func TestVariantsOfTheTailLayoutAreRead(t *testing.T) {
 
 func TestHolesStayHoles(t *testing.T) {
 	t.Parallel()
-	want := make([]byte, 1*gib)
-	for off := 0; off < len(want); off += 64 * mib {
-		copy(want[off:], "a grain now and then")
-	}
-	stream := tailLayout(want, testvmdk.Options{})
+	d := sparse(1*gib, 64*mib)
+	stream := testvmdk.Encode(d, testvmdk.Options{})
 	for _, tg := range targets() {
 		path := filepath.Join(t.TempDir(), "image")
-		decode(t, bytes.NewReader(stream), tg, path, disk.Options{Capacity: int64(len(want))})
+		decode(t, bytes.NewReader(stream), tg, path, disk.Options{Capacity: d.Capacity})
 		if n := allocated(t, path); n > 4*mib {
 			t.Errorf("%s: 1 MiB of data takes %d bytes", tg.name, n)
 		}
@@ -108,8 +108,8 @@ func TestHolesStayHoles(t *testing.T) {
 
 func TestVerifyWithCompressionNoticesBadChecksums(t *testing.T) {
 	t.Parallel()
-	want := content(21, 4*mib, 10)
-	stream := tailLayout(want, testvmdk.Options{Level: 9})
+	want := content(21, 2*mib, 10)
+	stream := tailLayout(want, testvmdk.Options{})
 	s, err := disk.NewStreamReader(bytes.NewReader(stream), disk.StreamOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +138,7 @@ func TestVerifyWithCompressionNoticesBadChecksums(t *testing.T) {
 
 func TestQemuWritesToACompressedImage(t *testing.T) {
 	t.Parallel()
-	want := content(31, 16*mib, 10)
+	want := content(31, 8*mib, 10)
 	dir := t.TempDir()
 	rawPath, path := filepath.Join(dir, "source.raw"), filepath.Join(dir, "image.qcow2")
 	tg := targets()[2]

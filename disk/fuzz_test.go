@@ -60,23 +60,6 @@ func FuzzDecodeStream(f *testing.F) {
 	})
 }
 
-// compactFront moves the grains of a small stream of qemu-img's up to its
-// tables.
-func compactFront(p []byte) []byte {
-	const tablesEnd = 31 // sectors: header, descriptor, two directories with a table each
-	le := binary.LittleEndian
-	moved := le.Uint64(p[64:]) - tablesEnd
-	out := append(bytes.Clone(p[:tablesEnd*512]), bytes.TrimRight(p[128*512:], "\x00")...)
-	out = append(out, make([]byte, 512-len(out)%512)...)
-	le.PutUint64(out[64:], tablesEnd)
-	for off := 27 * 512; off < tablesEnd*512; off += 4 {
-		if e := le.Uint32(out[off:]); e != 0 {
-			le.PutUint32(out[off:], e-uint32(moved))
-		}
-	}
-	return out
-}
-
 // FuzzQcow2 damages images and part files: patch holds records of an offset and
 // a word to be put there, and cut shortens the file. The check must find it
 // good, corrupt or unsupported; OpenQcow2 must refuse it, or go on with it to an

@@ -54,6 +54,9 @@ func TestA2TiBSparseDiskIsIdenticalInLittleSpace(t *testing.T) {
 		disk.LayoutFront: readFile(t, frontLayout(t, rawPath)),
 	} {
 		for _, tg := range targets() {
+			if layout == disk.LayoutFront && tg.name != "qcow2" {
+				continue // 256 MiB of tables: once will do
+			}
 			path := filepath.Join(t.TempDir(), "image")
 			decode(t, bytes.NewReader(stream), tg, path, disk.Options{Capacity: d.Capacity})
 			judge(t, tg, path, rawPath)
@@ -65,12 +68,12 @@ func TestA2TiBSparseDiskIsIdenticalInLittleSpace(t *testing.T) {
 }
 
 // TestMemoryDoesNotGrowWithTheDisk decodes disks whose level 2 tables and
-// refcount blocks would take 256 MiB if all were held.
+// refcount blocks would take 64 MiB if all were held.
 func TestMemoryDoesNotGrowWithTheDisk(t *testing.T) {
 	for _, compress := range []bool{false, true} {
-		d := sparse(2*tib, 512*mib)
+		d := sparse(2*tib, 2*gib)
 		r, w := io.Pipe()
-		go func() { _ = w.CloseWithError(testvmdk.Write(w, d, testvmdk.Options{})) }()
+		go func() { _ = w.CloseWithError(testvmdk.Write(w, d, testvmdk.Options{Repeat: true})) }()
 		path := filepath.Join(t.TempDir(), "image")
 		image, err := disk.CreateQcow2(path, d.Capacity, disk.Qcow2Options{Compress: compress})
 		if err != nil {
@@ -80,7 +83,7 @@ func TestMemoryDoesNotGrowWithTheDisk(t *testing.T) {
 		var most uint64
 		n := 0
 		_, err = disk.DecodeStream(context.Background(), r, image, disk.Options{OnPosition: func(int64) {
-			if n++; n%50 == 0 {
+			if n++; n%30 == 0 {
 				most = max(most, liveHeap())
 			}
 		}})
@@ -96,7 +99,7 @@ func TestMemoryDoesNotGrowWithTheDisk(t *testing.T) {
 		if err := image.Commit(); err != nil {
 			t.Fatal(err)
 		}
-		if info, err := disk.CheckQcow2(context.Background(), path); err != nil || info.Plain+info.Compressed != 4096 {
+		if info, err := disk.CheckQcow2(context.Background(), path); err != nil || info.Plain+info.Compressed != 1024 {
 			t.Errorf("compress %v: %+v, error %v", compress, info, err)
 		}
 		qemuImg(t, "check", path)
@@ -114,20 +117,20 @@ func liveHeap() uint64 {
 // what a stream's structure needs in memory, against the size of the disk.
 func TestTableChecksNeedOneBitForEachTable(t *testing.T) {
 	t.Parallel()
-	d := sparse(2*tib, 16*mib)
+	d := sparse(64*gib, 32*mib)
 	r, w := io.Pipe()
 	go func() {
 		_ = w.CloseWithError(testvmdk.Write(w, d, testvmdk.Options{Repeat: true}))
 	}()
 	var last disk.Position
-	sum, err := disk.DecodeStream(context.Background(), r, nil, disk.Options{CheckpointEvery: mib, OnCheckpoint: func(p disk.Position) error {
+	sum, err := disk.DecodeStream(context.Background(), r, nil, disk.Options{CheckpointEvery: 64 * kib, OnCheckpoint: func(p disk.Position) error {
 		last = p
 		return nil
 	}})
-	if err != nil || sum.Grains != 2*tib/(16*mib) {
+	if err != nil || sum.Grains != 2048 {
 		t.Fatalf("%+v, error %v", sum, err)
 	}
-	if n := len(last.Tables.Used); n > 8192 || len(last.Tables.Pending) > 1 {
-		t.Errorf("%d bytes of bits and %d pending tables for 65536 tables", n, len(last.Tables.Pending))
+	if n := len(last.Tables.Used); n > 256 || len(last.Tables.Pending) > 1 {
+		t.Errorf("%d bytes of bits and %d pending tables for 2048 tables", n, len(last.Tables.Pending))
 	}
 }

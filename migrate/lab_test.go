@@ -2,11 +2,13 @@ package migrate_test
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
+	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest/streamvmdk"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -61,6 +64,33 @@ func rawDisk(t testing.TB, size int64, extents ...extent) string {
 	return f.Name()
 }
 
+// streams holds, by the path of a raw disk, a function that encodes it once.
+var streams sync.Map
+
+// stream returns the disk at raw as ESXi sends it, encoded once for all labs
+// that serve it.
+func stream(t testing.TB, raw string) string {
+	t.Helper()
+	once, _ := streams.LoadOrStore(raw, sync.OnceValues(func() (string, error) {
+		src, err := os.Open(raw)
+		if err != nil {
+			return "", err
+		}
+		defer src.Close()
+		dst, err := os.Create(raw + ".vmdk")
+		if err != nil {
+			return "", err
+		}
+		_, err = streamvmdk.Encode(context.Background(), dst, src, streamvmdk.Options{})
+		return dst.Name(), errors.Join(err, dst.Close())
+	}))
+	path, err := once.(func() (string, error))()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // bench is a lab, a Migrator for it, and a VM to export.
 type bench struct {
 	*vspheretest.Server
@@ -79,13 +109,12 @@ func newBench(t testing.TB, cfg vspheretest.Config, disks ...string) *bench {
 		cfg.VMs = []vspheretest.VM{{Name: "guest1"}}
 	}
 	for _, d := range disks {
-		cfg.VMs[0].Disks = append(cfg.VMs[0].Disks, vspheretest.Disk{Path: d})
+		cfg.VMs[0].Disks = append(cfg.VMs[0].Disks, vspheretest.Disk{Path: stream(t, d)})
 	}
 	b.Server = vspheretest.Start(t, cfg)
 	b.m = &migrate.Migrator{
-		Endpoint:     func(models.JobDefinition) (vsphere.Config, error) { return b.config(), nil },
-		StallTimeout: 400 * time.Millisecond,
-		Budget:       transfer.BudgetOptions{Min: time.Millisecond, Max: 20 * time.Millisecond},
+		Endpoint: func(models.JobDefinition) (vsphere.Config, error) { return b.config(), nil },
+		Budget:   transfer.BudgetOptions{Min: time.Millisecond, Max: 20 * time.Millisecond},
 	}
 	return b
 }

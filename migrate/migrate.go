@@ -132,7 +132,8 @@ type run struct {
 	disks  []*diskRun
 	extras []extra
 	notes  []string
-	undone error // what could not be put back after a failure
+	doubt  vsphere.Obstacle // about the host, worth telling if the transfer fails
+	undone error            // what could not be put back after a failure
 }
 
 // extra is a file of the VM that is no disk: its NVRAM (F-NFC-14).
@@ -209,6 +210,9 @@ func (r *run) do(ctx context.Context) (result models.Result, err error) {
 		return result, err
 	}
 	if err := r.export(ctx); err != nil {
+		if r.doubt.Text != "" && Hint(err) == "" {
+			err = withHint(err, r.doubt.Text+"; "+r.doubt.Hint)
+		}
 		return result, err
 	}
 	receipt, err := r.describe(ctx)

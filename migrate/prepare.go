@@ -103,6 +103,10 @@ func (r *run) check(ctx context.Context) error {
 			continue
 		}
 		for _, o := range warnings {
+			if o.Code == vsphere.CodeHost {
+				r.doubt = o // the lease may name another address: the transfer will tell
+				continue
+			}
 			r.note("%s", o.Text)
 		}
 		if len(fatal) > 0 {

@@ -197,13 +197,33 @@ func TestTwoRunsOfOneVMInOneDirectoryExcludeEachOther(t *testing.T) {
 	}
 }
 
+func TestAVMThatCannotFitIsRefusedBeforeAByteMoves(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, vspheretest.Config{}, twoDisks(t)...)
+	b.out = filepath.Join(tinyFileSystem(t, 4*mib), "out")
+	_, _, err := b.run(context.Background(), b.job(models.FormatRaw))
+	var preflight *migrate.PreflightError
+	if !errors.As(err, &preflight) || preflight.Obstacles[0].Code != migrate.CodeSpace {
+		t.Fatalf("error %v", err)
+	}
+	if len(b.Requests(vspheretest.NFC)) > 0 || exists(b.out) {
+		t.Error("something moved, or was written")
+	}
+}
+
 func TestAFullFileSystemIsToldAndLeavesNoFinalName(t *testing.T) {
 	t.Parallel()
 	for _, format := range everyFormat {
 		t.Run(string(format), func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, vspheretest.Config{}, twoDisks(t)...)
-			b.out = filepath.Join(tinyFileSystem(t, 6*mib), "out")
+			tiny := tinyFileSystem(t, 32*mib)
+			b.out = filepath.Join(tiny, "out")
+			b.OnByte("guest1", 0, mib, func() { // somebody else takes the space
+				if err := os.WriteFile(filepath.Join(tiny, "filler"), make([]byte, 33*mib), 0o600); err == nil {
+					t.Error("the file system is not full")
+				}
+			})
 			_, _, err := b.run(context.Background(), b.job(format))
 			if !errors.Is(err, migrate.ErrNoSpace) || !migrate.Permanent(err) || migrate.Hint(err) == "" {
 				t.Fatalf("error %v, hint %q", err, migrate.Hint(err))

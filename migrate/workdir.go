@@ -100,7 +100,10 @@ func (w *workdir) begin(id identity, jobID string) (resumed bool, err error) {
 	if err := w.empty(); err != nil {
 		return false, err
 	}
-	w.ledger = ledger{Version: ledgerVersion, JobID: jobID, VM: id, Disks: map[string]*diskEntry{}}
+	w.ledger = ledger{
+		Version: ledgerVersion, JobID: jobID, VM: id, Disks: map[string]*diskEntry{},
+		Lease: w.ledger.Lease, Opening: w.ledger.Opening, // the VM is the same, and as busy as before
+	}
 	return false, w.save()
 }
 
@@ -161,12 +164,12 @@ func (w *workdir) noteLease(ref string) error {
 	return w.update(func(l *ledger) { l.Lease, l.Opening = ref, false })
 }
 
-// interrupted reports whether an earlier run died with something open at
-// vSphere.
+// interrupted reports whether something is unfinished beside the disks: at
+// vSphere, or in giving files their names.
 func (w *workdir) interrupted() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.ledger.Lease != "" || w.ledger.Opening || w.ledger.Snapshot != ""
+	return w.ledger.Lease != "" || w.ledger.Opening || w.ledger.Snapshot != "" || w.ledger.Install != nil
 }
 
 // kept counts the disks that a later run need not fetch, or not from the
@@ -244,9 +247,7 @@ func (w *workdir) close(keep bool) error {
 	defer func() { _ = w.lock.Close() }()
 	if keep {
 		done, partial := w.kept()
-		w.mu.Lock()
-		keep = done+partial > 0 || w.ledger.Install != nil
-		w.mu.Unlock()
+		keep = done+partial > 0 || w.interrupted()
 	}
 	if keep {
 		return w.removeStray()

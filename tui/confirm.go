@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
 
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
@@ -155,11 +156,10 @@ func (p *confirmation) save() {
 		p.trouble = err.Error()
 		return
 	}
-	abs, err := filepath.Abs(name)
-	if err != nil {
-		abs = name
+	p.notice = "the job file is written: " + name
+	if dir, err := os.Getwd(); err == nil {
+		p.notice += " in " + dir
 	}
-	p.notice = "the job file is written: " + abs
 }
 
 // View draws the page.
@@ -278,14 +278,37 @@ func (p *confirmation) place(i int) string {
 
 func (p *confirmation) commandLines(width int) []string {
 	if p.s.command != "" {
-		return wrapped(" ", cell.Safe(p.s.command), width)
+		return commandLine(p.s.command, width)
 	}
 	var lines []string
 	for _, s := range p.specs[:min(len(p.specs), maxListed)] {
-		lines = append(lines, wrapped(" ", cell.Safe(plan.Command(s.Def, p.s.pinned)), width)...)
+		lines = append(lines, commandLine(plan.Command(s.Def, p.s.pinned), width)...)
 	}
 	if more := len(p.specs) - maxListed; more > 0 {
 		lines = append(lines, cell.Dim.Paint(fmt.Sprintf(" and %d more", more)))
 	}
 	return lines
+}
+
+// commandLine breaks a command between its words so that a shell takes the lines
+// for one. A word that alone is too long is broken all the same.
+func commandLine(command string, width int) []string {
+	var lines []string
+	line := ""
+	for _, word := range plan.Words(cell.Safe(command)) {
+		if line != "" && cell.Width(line)+cell.Width(word)+4 > width {
+			lines = append(lines, line+" \\")
+			line = "  "
+		}
+		line += " " + word
+	}
+	var out []string
+	for _, l := range append(lines, line) {
+		for cell.Width(l) > width && width > 1 {
+			head := ansi.TruncateWc(l, width, "")
+			out, l = append(out, head), l[len(head):]
+		}
+		out = append(out, l)
+	}
+	return out
 }

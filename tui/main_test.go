@@ -33,8 +33,8 @@ func TestMain(m *testing.M) {
 	err := run(ctx, o)
 	stop()
 	if err != nil {
-		fmt.Printf("ended: %v\n", err)
+		fmt.Printf("ENDED BADLY: %v\n", err)
 		os.Exit(1)
 	}
-	fmt.Println("ended well")
+	fmt.Println("ENDED WELL")
 }

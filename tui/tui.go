@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
+	"time"
 
 	tea "charm.land/bubbletea/v2"
 	"golang.org/x/term"
@@ -109,9 +111,6 @@ func Run(ctx context.Context, o Options) error {
 		Endpoint: func(models.JobDefinition) (vsphere.Config, error) { return cfg, nil },
 		Limits:   &migrate.Limits{}, Log: o.Log,
 	}
-	if o.Migrate != nil {
-		o.Migrate(&m)
-	}
 	s := services{
 		title: cfg.URL.Host, pinned: cfg.Thumbprint, inspect: inv.inspect, free: freeAt,
 		begin: func(_ context.Context, specs []runs.Spec, c plan.Choices) (*runs.Group, error) {
@@ -183,7 +182,12 @@ func daemonServices(d *client.Client) services {
 	}
 }
 
-// Watch shows the jobs that a daemon has not ended yet. Errors are as for [Run].
+// recent is how long [Watch] shows a job that has ended: who left in the evening
+// wants to see in the morning what came of it.
+const recent = 16 * time.Hour
+
+// Watch shows the jobs that a daemon has not ended yet, and those that ended in
+// the last hours. Errors are as for [Run].
 func Watch(ctx context.Context, o Options) error {
 	if !o.Interactive() {
 		return ErrNoTerminal
@@ -193,18 +197,14 @@ func Watch(ctx context.Context, o Options) error {
 		return err
 	}
 	defer d.Close()
-	r, err := d.Query(ctx, wire.Query{Status: []models.Status{models.StatusPending, models.StatusRunning}})
+	r, err := d.Query(ctx, wire.Query{All: true})
 	if err != nil {
 		return err
 	}
-	if len(r.Jobs) == 0 {
-		o.Printer.Info("No job is pending or running at %s", d.BaseURL())
+	specs := watched(r.Jobs, r.Timestamp)
+	if len(specs) == 0 {
+		o.Printer.Info("No job is pending or running at %s, and none ended lately", d.BaseURL())
 		return nil
-	}
-	var specs []runs.Spec
-	for i := len(r.Jobs) - 1; i >= 0; i-- { // the oldest first
-		def := r.Jobs[i].Definition
-		specs = append(specs, runs.Spec{Name: def.Name, ID: def.ID, Def: def})
 	}
 	g := runs.NewGroup(runs.Daemon{Client: d}, specs, runs.Options{Parallel: -1})
 	return screens(ctx, o, daemonServices(d), func(s services) *wizard {
@@ -213,6 +213,19 @@ func Watch(ctx context.Context, o Options) error {
 		w.watch(g)
 		return w
 	})
+}
+
+// watched are the jobs worth showing at the time now of the daemon, the oldest
+// first.
+func watched(jobs []models.Job, now time.Time) []runs.Spec {
+	var specs []runs.Spec
+	for _, j := range slices.Backward(jobs) {
+		if j.Status.Final() && (j.CompletedAt == nil || now.Sub(*j.CompletedAt) > recent) {
+			continue
+		}
+		specs = append(specs, runs.Spec{Name: j.Definition.Name, ID: j.Definition.ID, Def: j.Definition})
+	}
+	return specs
 }
 
 // screens runs the full-screen program and tells how it ended.

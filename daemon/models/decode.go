@@ -218,6 +218,7 @@ func (d *decoder) options(n *yaml.Node, field string) JobOptions {
 		"snapshot":                 d.boolean(&o.Snapshot),
 		"virtio":                   d.boolean(&o.Virtio),
 		"compress":                 d.boolean(&o.Compress),
+		"overwrite":                d.boolean(&o.Overwrite),
 		"verify":                   d.text(&o.Verify),
 		"retries":                  d.number(&o.Retries),
 		"transport":                d.text(&transport),

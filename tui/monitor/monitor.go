@@ -41,6 +41,9 @@ type Interrupt struct{}
 
 type tick time.Time
 
+// stillRunning is told to who wants to close the screen too early.
+const stillRunning = "exports are running: ctrl-c stops them"
+
 // Model is the screen. Make one with [New]; drive it as a tea.Model's Update and
 // View, with a size from tea.WindowSizeMsg.
 type Model struct {
@@ -133,6 +136,9 @@ func (m *Model) sample(now time.Time) {
 		all.Files = append(all.Files, s.Progress.Files...)
 	}
 	m.total.observe(all, now)
+	if m.notice == stillRunning && m.group.Ended() {
+		m.notice = ""
+	}
 }
 
 // observe takes a sample in. What was measured before the first file is there,
@@ -183,7 +189,7 @@ func (m *Model) key(key string) tea.Cmd {
 		if m.group.Ended() || m.o.Leavable {
 			return message(Closed{})
 		}
-		m.notice = "exports are running: ctrl-c stops them"
+		m.notice = stillRunning
 	case "b":
 		if m.o.Back && m.group.Ended() {
 			return message(Closed{Back: true})

@@ -161,7 +161,11 @@ func (m *Model) jobLine(i int, s runs.Status) string {
 	case runs.Waiting, runs.Failed, runs.Cancelled:
 		return line
 	case runs.Done:
-		return line + fmt.Sprintf("%s in %s", display.Bytes(s.Result.TotalSize), display.Duration(s.Ended.Sub(s.Started)))
+		took := s.Result.Duration
+		if took == 0 {
+			took = s.Ended.Sub(s.Started)
+		}
+		return line + fmt.Sprintf("%s in %s", display.Bytes(s.Result.TotalSize), display.Duration(took))
 	}
 	percent := s.Progress.Percent()
 	line += cell.Bar(percent/100, bar, stateStyle(s.State)) + fmt.Sprintf(" %5.1f%%", percent)

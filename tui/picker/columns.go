@@ -87,7 +87,7 @@ func (c columns) line(vm *vsphere.VM, r *row, query string, marked, under bool) 
 	text, style := powerText(vm.Power)
 	s += base.Paint(" ") + base.And(style).Paint(cell.Fit(text, c.power))
 	if c.disks > 0 {
-		s += base.Paint(" " + cell.Right(strconv.Itoa(vm.DiskCount), c.disks))
+		s += base.Paint(" " + cell.Right(diskCount(vm), c.disks))
 	}
 	s += base.Paint(" " + cell.Right(display.Bytes(vm.CommittedBytes), c.size))
 	if c.guest > 0 {
@@ -116,6 +116,14 @@ func found(query, text string, name bool, base cell.Style) string {
 		return base.Paint(text)
 	}
 	return cell.Highlight(text, fuzzy.Positions(query, text, name), base, cell.Match)
+}
+
+// diskCount is how many disks a VM has; some inventories do not tell.
+func diskCount(vm *vsphere.VM) string {
+	if vm.DiskCount == 0 {
+		return "–"
+	}
+	return strconv.Itoa(vm.DiskCount)
 }
 
 func powerText(power string) (string, cell.Style) {

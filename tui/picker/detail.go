@@ -61,8 +61,8 @@ func obstacleLines(obstacles []vsphere.Obstacle) []string {
 // facts are what is known of a VM, the most telling first.
 func (m *Model) facts(vm vsphere.VM) []string {
 	lines := []string{
-		fact("path", found(m.query, cell.Safe(vm.Path), false, cell.Plain)),
-		fact("hardware", fmt.Sprintf("%d CPU, %s, %s, %s", vm.CPUs, display.Bytes(vm.MemoryMiB<<20), firmware(vm), snapshots(vm.Snapshots))),
+		fact("path", m.searched(vm.Path)),
+		fact("hardware", hardware(vm)),
 	}
 	for _, d := range vm.Disks {
 		lines = append(lines, fact("disk", diskText(d)))
@@ -78,16 +78,39 @@ func (m *Model) facts(vm vsphere.VM) []string {
 	if guest == "" {
 		guest = vm.GuestID
 	}
-	lines = append(lines,
-		fact("guest", found(m.query, cell.Safe(guest), false, cell.Plain)),
-		fact("host", found(m.query, cell.Safe(vm.HostName), false, cell.Plain)),
-		fact("storage", found(m.query, cell.Safe(strings.Join(vm.Datastores, ", ")), false, cell.Plain)+
-			fmt.Sprintf("  %s used, %s provisioned", display.Bytes(vm.CommittedBytes), display.Bytes(vm.ProvisionedBytes))),
-	)
-	if vm.Annotation != "" {
-		lines = append(lines, fact("note", cell.Safe(strings.Join(strings.Fields(vm.Annotation), " "))))
+	storage := display.Bytes(vm.CommittedBytes) + " used"
+	if vm.ProvisionedBytes > 0 {
+		storage += ", " + display.Bytes(vm.ProvisionedBytes) + " provisioned"
+	}
+	if len(vm.Datastores) > 0 {
+		storage = m.searched(strings.Join(vm.Datastores, ", ")) + "  " + storage
+	}
+	for _, f := range [][2]string{
+		{"guest", m.searched(guest)},
+		{"host", m.searched(vm.HostName)},
+		{"storage", storage},
+		{"note", cell.Safe(strings.Join(strings.Fields(vm.Annotation), " "))},
+	} {
+		if f[1] != "" {
+			lines = append(lines, fact(f[0], f[1]))
+		}
 	}
 	return lines
+}
+
+// searched is text with what the search found in it.
+func (m *Model) searched(text string) string {
+	return found(m.query, cell.Safe(text), false, cell.Plain)
+}
+
+// hardware is what a VM has, in a line. Without firmware, nothing but CPUs and
+// memory is known.
+func hardware(vm vsphere.VM) string {
+	text := fmt.Sprintf("%d CPU, %s", vm.CPUs, display.Bytes(vm.MemoryMiB<<20))
+	if vm.Firmware != "" {
+		text += ", " + firmware(vm) + ", " + snapshots(vm.Snapshots)
+	}
+	return text
 }
 
 func fact(name, text string) string {

@@ -86,13 +86,6 @@ func (m *Model) Init() tea.Cmd { return m.moved() }
 // Selected returns the marked VMs in the order of the list's input.
 func (m *Model) Selected() []vsphere.VM { return m.list.selected() }
 
-// Details returns what inspection found of the VM with the reference ref, and
-// whether it has been inspected.
-func (m *Model) Details(ref string) (Inspected, bool) {
-	d, ok := m.details[ref]
-	return d, ok && d.Err == nil
-}
-
 // SetProblem shows text as the last problem seen with a VM.
 func (m *Model) SetProblem(ref, text string) { m.list.setProblem(ref, cell.Safe(text)) }
 

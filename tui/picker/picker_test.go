@@ -153,8 +153,8 @@ func TestResizingToFiftyByTwelveAndBackShowsTheSame(t *testing.T) {
 func TestEverySizeFits(t *testing.T) {
 	t.Parallel()
 	vms := append(inventory(40), vsphere.VM{Ref: "x", Name: "日本語サーバー%2f1", Path: "/DC0/vm/日本語サーバー%2f1", GuestFullName: "ゲスト\x1b[2J"})
-	for width := 1; width < 180; width += 7 {
-		for height := 1; height < 40; height += 5 {
+	for width := 1; width < 180; width += 23 {
+		for height := 1; height < 40; height += 9 {
 			m := picker.New(vms, picker.Options{Inspect: func(vsphere.VM) tea.Cmd { return nil }})
 			m.Update(tea.WindowSizeMsg{Width: width, Height: height})
 			screen(t, m, width, height)

@@ -147,6 +147,25 @@ func Quote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
+// Words splits a command that [Command] or [Quote] made at the spaces between its
+// words; quoted ones stay whole and quoted.
+func Words(command string) []string {
+	var words []string
+	start, quoted := 0, false
+	for i := 0; i < len(command); i++ {
+		switch {
+		case command[i] == '\\' && !quoted:
+			i++
+		case command[i] == '\'':
+			quoted = !quoted
+		case command[i] == ' ' && !quoted:
+			words = append(words, command[start:i])
+			start = i + 1
+		}
+	}
+	return append(words, command[start:])
+}
+
 // JobFile is the jobs as a file that a daemon takes: one job, or jobs: with a
 // list. It holds no password.
 func JobFile(specs []runs.Spec) (string, error) {

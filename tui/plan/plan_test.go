@@ -150,3 +150,12 @@ func TestStepsSayWhatHappensToRunningVMs(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+func TestWordsOfACommandStayWhole(t *testing.T) {
+	t.Parallel()
+	command := "export -vm " + plan.Quote("/it's a VM") + " -output " + plan.Quote("") + " x"
+	want := []string{"export", "-vm", `'/it'\''s a VM'`, "-output", "''", "x"}
+	if diff := cmp.Diff(want, plan.Words(command)); diff != "" {
+		t.Error(diff)
+	}
+}

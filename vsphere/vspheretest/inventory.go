@@ -224,6 +224,15 @@ func (in *inventory) patch(g *guest, vm *simulator.VirtualMachine) {
 		vm.Config.KeyId = key // a vTPM encrypts the VM's home files (F-NFC-15)
 	}
 	vm.DisabledMethod = g.vm.DisabledMethods
+	vm.Summary.Storage = &types.VirtualMachineStorageSummary{}
+	for _, d := range g.disks { // the simulator sees the sizes of empty files
+		used := d.populated
+		if used == 0 {
+			used = d.stream.size
+		}
+		vm.Summary.Storage.Committed += used
+		vm.Summary.Storage.Uncommitted += d.capacity - min(used, d.capacity)
+	}
 	for _, dev := range vm.Config.Hardware.Device {
 		if vd, ok := dev.(*types.VirtualDisk); ok {
 			patchDisk(g, vd)
