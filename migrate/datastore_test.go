@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
@@ -18,6 +19,22 @@ var imageFormats = []models.Format{models.FormatRaw, models.FormatQcow2}
 // withCBT is a lab whose guest1 tracks changed blocks.
 func withCBT(faults ...string) vspheretest.Config {
 	return vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", CBT: true}}, Faults: faults}
+}
+
+// newFlatBench is newBench with a lab that has the disks' raw data, which is
+// what a datastore serves.
+func newFlatBench(t testing.TB, cfg vspheretest.Config, disks ...string) *bench {
+	t.Helper()
+	if len(cfg.VMs) == 0 {
+		cfg.VMs = []vspheretest.VM{{Name: "guest1"}}
+	}
+	for _, d := range disks {
+		cfg.VMs[0].Disks = append(cfg.VMs[0].Disks, vspheretest.Disk{Path: d})
+	}
+	b := newBench(t, cfg)
+	b.raw = disks
+	b.m.StallTimeout = 400 * time.Millisecond
+	return b
 }
 
 // by is a job that reads disks the given way.
@@ -55,7 +72,7 @@ func TestDisksOfEveryShapeComeIdenticalFromTheDatastore(t *testing.T) {
 					if cbt {
 						of = disks
 					}
-					b := newBench(t, vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", CBT: cbt}}}, of...)
+					b := newFlatBench(t, vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", CBT: cbt}}}, of...)
 					def := b.by(models.TransportDatastore, format)
 					def.Options.Verify = verify
 					result := b.export(def)
@@ -81,7 +98,7 @@ func TestDisksOfEveryShapeComeIdenticalFromTheDatastore(t *testing.T) {
 func TestWithChangedBlockTrackingHolesAreNotRead(t *testing.T) {
 	t.Parallel()
 	disk := rawDisk(t, 256*mib, extent{0, mib, true}, extent{mib + 128*kib, 64 * kib, false}, extent{200 * mib, 2 * mib, false})
-	b := newBench(t, withCBT(), disk)
+	b := newFlatBench(t, withCBT(), disk)
 	result := b.export(b.by(models.TransportDatastore, models.FormatRaw))
 	b.identical(result)
 	if served := b.BytesServed("guest1", 0); served > 4*mib {
@@ -95,7 +112,7 @@ func TestWithChangedBlockTrackingHolesAreNotRead(t *testing.T) {
 func TestWithoutChangedBlockTrackingZerosAreReadButNotWritten(t *testing.T) {
 	t.Parallel()
 	disk := rawDisk(t, 64*mib, extent{0, mib, true}, extent{40 * mib, 2 * mib, false})
-	b := newBench(t, vspheretest.Config{}, disk)
+	b := newFlatBench(t, vspheretest.Config{}, disk)
 	for _, format := range imageFormats {
 		def := b.by(models.TransportDatastore, format)
 		def.OutputPath += string(format)
@@ -120,7 +137,7 @@ func TestAPassingFaultOfTheDatastoreIsOutlived(t *testing.T) {
 		for _, format := range imageFormats {
 			t.Run(fault+" "+string(format), func(t *testing.T) {
 				t.Parallel()
-				b := newBench(t, withCBT(), disks...)
+				b := newFlatBench(t, withCBT(), disks...)
 				if strings.HasPrefix(fault, "norange") || strings.HasPrefix(fault, "change") {
 					// Not at the probe, which is the first thing asked.
 					b.OnByte("guest1", 0, 2*mib, func() { b.addFault(fault) })
@@ -144,7 +161,7 @@ func (b *bench) addFault(spec string) {
 
 func TestAutoTakesTheDatastoreAndSaysWhy(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, withCBT(), twoDisks(t)...)
+	b := newFlatBench(t, withCBT(), twoDisks(t)...)
 	result, tracker, err := b.run(context.Background(), b.by(models.TransportAuto, models.FormatQcow2))
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +192,7 @@ func TestAutoTakesTheLeaseWhereTheDatastoreDoesNotServeAndSaysWhy(t *testing.T) 
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, c.cfg, disks...)
+			b := newFlatBench(t, c.cfg, disks...)
 			def := b.by(models.TransportAuto, models.FormatQcow2)
 			if c.change != nil {
 				c.change(&def.Options)
@@ -197,7 +214,7 @@ func TestAutoTakesTheLeaseWhereTheDatastoreDoesNotServeAndSaysWhy(t *testing.T) 
 
 func TestAutoTakesTheLeaseWhenRangesEndInTheMiddle(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, withCBT(), twoDisks(t)...)
+	b := newFlatBench(t, withCBT(), twoDisks(t)...)
 	b.OnByte("guest1", 0, 2*mib, func() { b.addFault("norange:plane=folder,disk=0,times=always") })
 	result := b.export(b.by(models.TransportAuto, models.FormatRaw))
 	b.identical(result)
@@ -211,7 +228,7 @@ func TestTheDatastoreAloneIsRefusedWithTheReasonWhereItDoesNotServe(t *testing.T
 	disks := twoDisks(t)
 	t.Run("known beforehand", func(t *testing.T) {
 		t.Parallel()
-		b := newBench(t, vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", Snapshots: []string{"before"}}}}, disks...)
+		b := newFlatBench(t, vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", Snapshots: []string{"before"}}}}, disks...)
 		_, _, err := b.run(context.Background(), b.by(models.TransportDatastore, models.FormatRaw))
 		var preflight *migrate.PreflightError
 		if !errors.As(err, &preflight) || preflight.Obstacles[0].Code != migrate.CodeDatastore {
@@ -223,7 +240,7 @@ func TestTheDatastoreAloneIsRefusedWithTheReasonWhereItDoesNotServe(t *testing.T
 	})
 	t.Run("seen when it is asked", func(t *testing.T) {
 		t.Parallel()
-		b := newBench(t, vspheretest.Config{Profile: vspheretest.VSAN}, disks...)
+		b := newFlatBench(t, vspheretest.Config{Profile: vspheretest.VSAN}, disks...)
 		var opened atomic.Int32
 		b.OnLease(func(e vspheretest.LeaseEvent) {
 			if e.Kind == vspheretest.LeaseOpened {
@@ -251,7 +268,7 @@ func TestAReadingFromTheDatastoreGoesOnInTheMiddleOfADisk(t *testing.T) {
 		for _, verify := range []string{"", "full"} {
 			t.Run(fmt.Sprintf("%s verify=%q", format, verify), func(t *testing.T) {
 				t.Parallel()
-				b := newBench(t, withCBT(), disk)
+				b := newFlatBench(t, withCBT(), disk)
 				def := b.by(models.TransportDatastore, format)
 				def.Options.Verify = verify
 				def.Options.ParallelDownloads = 1 // little is read ahead, and lost
@@ -277,7 +294,7 @@ func TestACheckpointOfTheOtherTransportIsNotGoneOnFrom(t *testing.T) {
 	for _, format := range imageFormats {
 		t.Run(string(format), func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, vspheretest.Config{Profile: vspheretest.Ranged}, disk)
+			b := newFlatBench(t, vspheretest.Config{Profile: vspheretest.Ranged}, disk)
 			b.cancelAt(b.by(models.TransportDatastore, format), 0, 30*mib, models.ErrShutdown)
 			result := b.export(b.by(models.TransportNFC, format))
 			b.identical(result)
@@ -291,7 +308,7 @@ func TestACheckpointOfTheOtherTransportIsNotGoneOnFrom(t *testing.T) {
 func TestASecondReadingFindsAByteThatTheWireChanged(t *testing.T) {
 	t.Parallel()
 	for _, format := range imageFormats {
-		b := newBench(t, withCBT("corrupt:at=3MB,disk=0"), twoDisks(t)...)
+		b := newFlatBench(t, withCBT("corrupt:at=3MB,disk=0"), twoDisks(t)...)
 		def := b.by(models.TransportDatastore, format)
 		def.Options.Verify = "full"
 		result, tracker, err := b.run(context.Background(), def)
@@ -307,7 +324,7 @@ func TestASecondReadingFindsAByteThatTheWireChanged(t *testing.T) {
 
 func TestTheVMIsLockedByALeaseWhileItsDatastoreIsRead(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, withCBT(), twoDisks(t)...)
+	b := newFlatBench(t, withCBT(), twoDisks(t)...)
 	leases := make(chan int, 1)
 	b.OnByte("guest1", 0, 2*mib, func() { leases <- len(b.Leases()) })
 	b.identical(b.export(b.by(models.TransportDatastore, models.FormatRaw)))
@@ -319,7 +336,7 @@ func TestTheVMIsLockedByALeaseWhileItsDatastoreIsRead(t *testing.T) {
 
 func TestACancelledReadingFromTheDatastoreLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, withCBT(), twoDisks(t)...)
+	b := newFlatBench(t, withCBT(), twoDisks(t)...)
 	b.cancelAt(b.by(models.TransportDatastore, models.FormatQcow2), 0, 3*mib, models.Cancelled{})
 	b.clean()
 	if exists(b.out) {

@@ -18,7 +18,7 @@ func TestAJobsLimitIsLiftedWhileItRunsAndBefore(t *testing.T) {
 		for _, running := range []bool{true, false} {
 			t.Run(string(way), func(t *testing.T) {
 				t.Parallel()
-				b := newBench(t, withCBT(), disks...)
+				b := newFlatBench(t, withCBT(), disks...)
 				b.m.JobLimits = &migrate.JobLimits{}
 				def := b.by(way, models.FormatRaw)
 				def.ID, def.Options.Limit = "job-1", "20kB/s"
