@@ -93,7 +93,7 @@ func (r *run) fetchExtra(ctx context.Context, lease *vsphere.Lease, item vsphere
 
 func (r *run) readExtra(ctx context.Context, lease *vsphere.Lease, item vsphere.Item, budget *transfer.Budget) ([]byte, error) {
 	stream, err := transfer.NewReader(ctx, lease.Source(item), transfer.Info{}, transfer.Options{
-		StallTimeout: r.m.StallTimeout, Limiter: r.m.Limiter, Budget: budget,
+		StallTimeout: r.m.StallTimeout, Limiter: r.limiter, Budget: budget,
 	})
 	if err != nil {
 		return nil, err
@@ -161,7 +161,7 @@ func (r *run) describe(ctx context.Context) (Receipt, error) {
 	for _, d := range r.disks {
 		result.Disks = append(result.Disks, d.result)
 	}
-	result.Notes = r.notes
+	result.Notes = append(r.notes, r.datastoreNotes()...)
 	result.Duration = time.Since(r.started)
 	receipt := Receipt{JobID: r.def.ID, VMPath: r.vm.Path, InstanceUUID: r.vm.InstanceUUID, Format: r.def.Options.Format, Result: result}
 	return receipt, r.work.installAll(install{Moves: moves, Receipt: receipt})

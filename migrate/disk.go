@@ -31,6 +31,7 @@ type diskRun struct {
 	done      bool   // verified, and in the ledger
 	plain     bool   // ranges failed to give the same bytes: one stream only
 	refetched bool   // because the manifest disagreed
+	viaLease  string // why it is not read from its datastore, where that was asked for
 	algorithm string // the manifest's, where it is not the one that was asked for
 	result    models.DiskResult
 }
@@ -74,7 +75,7 @@ func (d *diskRun) fetch(ctx context.Context, lease *vsphere.Lease, item vsphere.
 	d.item = item
 	source := lease.Source(item)
 	budget := transfer.NewBudget(d.r.m.Budget)
-	o.StallTimeout, o.Limiter, o.Budget, o.File = d.r.m.StallTimeout, d.r.m.Limiter, budget, d.file
+	o.StallTimeout, o.Limiter, o.Budget, o.File = d.r.m.StallTimeout, d.r.limiter, budget, d.file
 	for {
 		if d.algorithm != "" {
 			algorithm = d.algorithm
@@ -144,7 +145,7 @@ type start struct {
 func (d *diskRun) open(ctx context.Context, source transfer.Source, algorithm string, o transfer.Options) (io.ReadCloser, transfer.Info, start, error) {
 	fresh := start{hash: hashState{Algorithm: algorithm}}
 	e, ok := d.r.work.entry(d.key())
-	if c := e.Checkpoint; ok && c != nil && !d.plain && c.Hash.Algorithm == algorithm && e.Capacity == d.disk.Capacity {
+	if c := e.Checkpoint; ok && c != nil && c.Position != nil && !d.plain && c.Hash.Algorithm == algorithm && e.Capacity == d.disk.Capacity {
 		info := transfer.Info{Size: c.Size, Ranges: true, ETag: c.ETag}
 		o.Offset = c.Hash.Offset
 		stream, err := transfer.NewReader(ctx, source, info, o)

@@ -21,6 +21,9 @@ var (
 	ErrEmptyStream = errors.New("the host sends an empty stream")
 	// ErrNotOffered: the lease does not list a disk of the VM.
 	ErrNotOffered = errors.New("vSphere does not export this disk")
+	// ErrDatastore: the job asks to read from the datastore only, and that does
+	// not work for a disk.
+	ErrDatastore = errors.New("cannot be read from the datastore")
 	// ErrNoSpace: the file system of the output directory is full, or certain
 	// to become so.
 	ErrNoSpace = errors.New("not enough space")

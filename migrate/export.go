@@ -249,7 +249,7 @@ func (r *run) fetchGroup(ctx context.Context, lease *vsphere.Lease, group []*dis
 	empty := make([]error, len(group))
 	for i, d := range group {
 		g.Go(func() error {
-			err := d.fetch(gctx, lease, items[i], algorithm, transfer.Options{Workers: workers, ChunkSize: chunkSize(atOnce, workers)})
+			err := d.move(gctx, lease, items[i], algorithm, transfer.Options{Workers: workers, ChunkSize: chunkSize(atOnce, workers)})
 			if errors.Is(err, transfer.ErrEmptyBody) {
 				empty[i] = err
 				return nil
@@ -280,8 +280,8 @@ func (r *run) fetchGroup(ctx context.Context, lease *vsphere.Lease, group []*dis
 // classify says which failures of a download a new lease may mend: a lost
 // lease, and refusals that come of a lease or session that has ended.
 func classify(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, ErrDatastore) {
+		return err
 	}
 	if cause := context.Cause(ctx); errors.Is(cause, errLater) {
 		return cause

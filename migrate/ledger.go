@@ -57,6 +57,10 @@ type checkpoint struct {
 	Size     int64          `json:"size"` // of the stream, in bytes
 	Hash     hashState      `json:"hash"` // at or before Position.StreamOffset
 	Position *disk.Position `json:"position"`
+
+	// Datastore is set instead of Position when the disk was read from its
+	// datastore; Size is the disk's then, and Hash counts packed bytes.
+	Datastore *areaPosition `json:"datastore,omitempty"`
 }
 
 // install is a list of renames to be done, and the receipt to be written then.

@@ -48,6 +48,7 @@ type Migrator struct {
 
 	Limits       *Limits           // shared by all runs; nil means limits of this run alone
 	Limiter      *transfer.Limiter // bandwidth of all runs; nil is unlimited
+	JobLimits    *JobLimits        // changes a job's bandwidth while it runs; may be nil
 	Log          *slog.Logger      // nil discards
 	StallTimeout time.Duration     // without a byte; 0 is package transfer's default
 	Budget       transfer.BudgetOptions
@@ -69,6 +70,7 @@ type Migrator struct {
 // advice that comes with an error.
 func (m *Migrator) Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error) {
 	r := m.newRun(def, t)
+	defer m.JobLimits.hold(def.ID, r.limiter)()
 	var result models.Result
 	var err error
 	if errors.As(context.Cause(ctx), new(models.Cancelled)) {
@@ -108,6 +110,8 @@ func (m *Migrator) newRun(def models.JobDefinition, t *progress.Tracker) *run {
 	if r.limits == nil {
 		r.limits = &Limits{}
 	}
+	rate, _ := models.ParseRate(def.Options.Limit) // validated when the job was taken
+	r.limiter = transfer.NewLimiter(rate, m.Limiter)
 	return r
 }
 
@@ -118,6 +122,7 @@ type run struct {
 	t       *progress.Tracker
 	log     *slog.Logger
 	limits  *Limits
+	limiter *transfer.Limiter // the job's bandwidth, within that of all runs
 	started time.Time
 
 	client *vsphere.Client

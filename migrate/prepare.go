@@ -124,6 +124,7 @@ func (r *run) obstacles(ctx context.Context) ([]vsphere.Obstacle, error) {
 		RemoveCDROM: r.def.Options.RemoveCDROM,
 		Reach:       r.m.Reach,
 	})
+	out = append(out, r.datastoreObstacles()...)
 	if err != nil || r.def.OutputPath == "" {
 		return out, err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"io"
-	"strings"
 
 	"github.com/urfave/cli/v3"
 
@@ -36,7 +35,7 @@ func newRoot(p *terminal.Printer, in io.Reader) *cli.Command {
 		Commands: []*cli.Command{
 			a.statusCommand(), a.submitCommand(), a.queryCommand(), a.cancelCommand(),
 			a.watchCommand(), a.logsCommand(), a.retryCommand(), a.deleteCommand(),
-			a.vmsCommand(), a.checkCommand(),
+			a.limitCommand(), a.vmsCommand(), a.checkCommand(),
 		},
 		Writer:    p.Out,
 		ErrWriter: p.Err,
@@ -71,14 +70,7 @@ func idFlag() cli.Flag {
 
 // ids collects the job ids of -id and of the arguments, resolved to full ones.
 func ids(ctx context.Context, cmd *cli.Command, c *client.Client) ([]string, error) {
-	var given []string
-	for _, s := range append(cmd.StringSlice("id"), cmd.Args().Slice()...) {
-		for id := range strings.SplitSeq(s, ",") {
-			if id = strings.TrimSpace(id); id != "" {
-				given = append(given, id)
-			}
-		}
-	}
+	given := splitIDs(append(cmd.StringSlice("id"), cmd.Args().Slice()...))
 	if len(given) == 0 {
 		return nil, cliargs.Usage("%s needs -id ID[,ID]", cmd.FullName())
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/apitest"
+	"github.com/hyper2kvm/hyper2kvm/transfer"
 )
 
 var update = flag.Bool("update", false, "rewrite the scripts' golden files")
@@ -36,7 +37,7 @@ func TestScripts(t *testing.T) {
 			"exit1": exits(1), "exit2": exits(2), "exit3": exits(3), "exit4": exits(4),
 		},
 		Setup: func(e *testscript.Env) error {
-			d := apitest.Start(e.T().(testing.TB), api.Options{Inventory: inventory{}})
+			d := apitest.Start(e.T().(testing.TB), api.Options{Inventory: inventory{}, Bandwidth: transfer.NewLimiter(0, nil)})
 			e.Setenv("H2KVM_DAEMON", d.URL)
 			e.Setenv("TOP", examples)
 			e.Setenv("TZ", "UTC")

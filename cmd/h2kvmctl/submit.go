@@ -35,6 +35,8 @@ func jobFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "snapshot", Usage: "export a running VM from a temporary snapshot"},
 		&cli.BoolFlag{Name: "virtio", Usage: "disks and NICs on virtio in the domain"},
 		&cli.BoolFlag{Name: "compress", Usage: "compressed qcow2"},
+		&cli.StringFlag{Name: "transport", Usage: "how disks are read: nfc (default), datastore or auto"},
+		&cli.StringFlag{Name: "limit", Usage: "bandwidth `RATE` of the job, such as 200MB/s"},
 		&cli.StringFlag{Name: "verify", Usage: "\"full\" checks every grain as well"},
 	}
 }
@@ -56,6 +58,8 @@ func jobFrom(cmd *cli.Command) models.JobDefinition {
 			Compress:          cmd.Bool("compress"),
 			Verify:            cmd.String("verify"),
 			Retries:           cmd.Int("retries"),
+			Transport:         models.Transport(cmd.String("transport")),
+			Limit:             cmd.String("limit"),
 		},
 	}
 }

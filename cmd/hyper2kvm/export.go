@@ -15,7 +15,6 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
-	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -24,6 +23,7 @@ func planFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "vm", Usage: "the VM: inventory `PATH`, name, or UUID"},
 		&cli.StringFlag{Name: "format", Value: string(models.FormatOVF), Usage: "`FORMAT` to land in: ovf, raw, or qcow2"},
+		&cli.StringFlag{Name: "transport", Value: string(models.TransportNFC), Usage: "how disks are read: nfc, through the export lease; datastore, in ranges; auto chooses"},
 		&cli.BoolFlag{Name: "snapshot", Usage: "export a running VM from a temporary snapshot"},
 		&cli.BoolFlag{Name: "remove-cdrom", Usage: "take CD/DVD drives out of the VM first; put back if the export fails"},
 		&cli.BoolFlag{Name: "overwrite", Usage: "replace what an earlier export left in the output directory"},
@@ -41,7 +41,7 @@ failure, run the same command again: verified disks are not fetched twice.`,
 			&cli.IntFlag{Name: "parallel", Value: models.DefaultParallelDownloads, Usage: "transfers at a time, 1 to 64", Sources: cli.EnvVars("DOWNLOAD_WORKERS")},
 			&cli.BoolFlag{Name: "virtio", Usage: "put disks and NICs on virtio in the libvirt domain; the guest needs the drivers"},
 			&cli.BoolFlag{Name: "compress", Usage: "write compressed qcow2 clusters"},
-			&cli.StringFlag{Name: "verify", Usage: "`full` inflates every grain also where that is not needed to write it"},
+			&cli.StringFlag{Name: "verify", Usage: "`full` inflates every grain also where that is not needed to write it, and reads a datastore twice"},
 			&cli.StringFlag{Name: "limit", Usage: "bandwidth `RATE`, such as 200MB/s"},
 		),
 		Action: cliargs.NoArgs(a.export),
@@ -62,6 +62,8 @@ func definition(cmd *cli.Command) (models.JobDefinition, error) {
 			Compress:          cmd.Bool("compress"),
 			Verify:            cmd.String("verify"),
 			Overwrite:         cmd.Bool("overwrite"),
+			Transport:         models.Transport(cmd.String("transport")),
+			Limit:             cmd.String("limit"),
 		},
 	}
 	if def.VMPath == "" {
@@ -98,13 +100,6 @@ func (a *app) migrator(cmd *cli.Command) (*migrate.Migrator, error) {
 		Endpoint: func(models.JobDefinition) (vsphere.Config, error) { return cfg, nil },
 		Limits:   &migrate.Limits{},
 		Log:      a.logger(),
-	}
-	if limit := cmd.String("limit"); limit != "" {
-		rate, err := transfer.ParseRate(limit)
-		if err != nil {
-			return nil, cliargs.Usage("-limit: %w", err)
-		}
-		m.Limiter = transfer.NewLimiter(rate, nil)
 	}
 	return m, nil
 }
@@ -167,8 +162,13 @@ func (a *app) watch(ctx context.Context, m *migrate.Migrator, def models.JobDefi
 func (a *app) summary(r models.Result) {
 	for _, d := range r.Disks {
 		how := "verified by its end-of-stream marker; the host offered no checksum"
-		if d.Verified == "manifest" {
+		switch d.Verified {
+		case "manifest":
 			how = "verified against the host's manifest"
+		case "size":
+			how = "read from the datastore in ranges and verified by its size; there is no checksum"
+		case "second-read":
+			how = "read from the datastore twice, with the same SHA-256"
 		}
 		a.Info("%s: %s, %s", display.SafeText(d.File), display.Bytes(d.Capacity), how)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlite"
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
 	"github.com/hyper2kvm/hyper2kvm/internal/version"
+	"github.com/hyper2kvm/hyper2kvm/transfer"
 )
 
 // shutdownTimeout bounds how long requests may go on after a signal. Runs have
@@ -45,15 +46,16 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	defer func() { err = errors.Join(err, store.Close()) }()
 
 	v := vcenters{config: s.config, getenv: s.getenv, log: log}
-	r := newRunner(v)
+	bandwidth := transfer.NewLimiter(s.limit, nil)
+	r := newRunner(v, bandwidth)
 	exposed := !local(l.Addr())
 	manager := jobs.New(store, r, jobs.Options{
-		MaxJobs: s.jobs, PerVCenter: jobsPerVCenter(s), Sealer: seal, Logger: log,
+		MaxJobs: s.jobs, PerVCenter: jobsPerVCenter(s), Sealer: seal, Logger: log, Throttle: r.migrator.JobLimits,
 	})
 	handler := api.New(manager, api.Options{
 		Version: version.String(), Logger: log, ParallelDownloads: s.parallel,
 		AnyHost: exposed, Hosts: []string{hostOf(s.addr)},
-		Inventory: inventory{vcenters: v, migrator: &r.migrator},
+		Inventory: inventory{vcenters: v, migrator: &r.migrator}, Bandwidth: bandwidth,
 	})
 	log.Info("hyper2kvmd is listening", "addr", l.Addr().String(), "version", version.String(),
 		"database", s.db, "vcenters", s.config.Names(), "passwords_in_jobs", seal != nil)

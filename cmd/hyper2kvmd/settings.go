@@ -28,7 +28,8 @@ type settings struct {
 	insecure bool   // -insecure-listen
 	db       string // path of the database
 	jobs     int
-	parallel int // DOWNLOAD_WORKERS, 0 when not set
+	limit    int64 // bytes per second of all jobs together, 0 for no limit
+	parallel int   // DOWNLOAD_WORKERS, 0 when not set
 	getenv   func(string) string
 }
 
@@ -45,6 +46,9 @@ func settingsFrom(cmd *cli.Command, getenv func(string) string) (settings, error
 	s.jobs = cmp.Or(cmd.Int("jobs"), d.Jobs)
 	if s.jobs < 0 || s.jobs > config.MaxJobs {
 		return s, fmt.Errorf("-jobs: must be 1 to %d", config.MaxJobs)
+	}
+	if s.limit, err = models.ParseRate(cmp.Or(cmd.String("limit"), d.Limit)); err != nil {
+		return s, errors.New("-limit: must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s")
 	}
 	if v := getenv("DOWNLOAD_WORKERS"); v != "" {
 		s.parallel, err = strconv.Atoi(v)

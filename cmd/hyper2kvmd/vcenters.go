@@ -12,6 +12,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
+	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -83,9 +84,9 @@ type runner struct {
 	others   *migrate.Limits
 }
 
-func newRunner(v vcenters) *runner {
+func newRunner(v vcenters, bandwidth *transfer.Limiter) *runner {
 	r := &runner{
-		migrator: migrate.Migrator{Endpoint: v.endpoint, Log: v.log},
+		migrator: migrate.Migrator{Endpoint: v.endpoint, Log: v.log, Limiter: bandwidth, JobLimits: &migrate.JobLimits{}},
 		limits:   make(map[string]*migrate.Limits),
 		others:   &migrate.Limits{},
 	}

@@ -45,11 +45,19 @@ type Inventory interface {
 	Check(ctx context.Context, def models.JobDefinition) (wire.CheckResult, error)
 }
 
+// Bandwidth is the limit of all jobs together, in bytes per second, where 0 is
+// no limit.
+type Bandwidth interface {
+	Limit() int64
+	SetLimit(bytesPerSecond int64)
+}
+
 // Options of an [API]. The zero value works.
 type Options struct {
 	Version   string       // shown by /status and in the OpenAPI description
 	Logger    *slog.Logger // nil discards
 	Inventory Inventory    // nil answers 501 to what needs one
+	Bandwidth Bandwidth    // nil answers 501 to /limits
 
 	// Hosts are accepted in the Host header beside names of this machine's
 	// loopback; AnyHost accepts all, for a daemon that others may reach.
@@ -151,7 +159,10 @@ func Endpoints() []Endpoint {
 		{"GET", "/jobs/{id}", "One job"},
 		{"GET", "/jobs/{id}/events", "Follow a job (server-sent events)"},
 		{"POST", "/jobs/{id}/retry", "Queue a failed or cancelled job again"},
+		{"PUT", "/jobs/{id}/limit", "Change a job's bandwidth, also while it runs"},
 		{"DELETE", "/jobs/{id}", "Forget a finished job"},
+		{"GET", "/limits", "Bandwidth of all jobs together"},
+		{"PUT", "/limits", "Change the bandwidth of all jobs together"},
 		{"GET", "/vms", "VMs of a vCenter"},
 		{"GET", "/openapi.yaml", "This interface as OpenAPI 3.1 (also .json)"},
 	}

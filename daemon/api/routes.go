@@ -66,6 +66,8 @@ func (a *API) register(h huma.API) {
 	del.Description = "What the job wrote to disk stays."
 	huma.Register(h, del, a.delete)
 
+	b.registerLimits(a)
+
 	events := b.op("watch-job", "GET", "/jobs/{id}/events", "Follow a job")
 	events.Description = "Server-sent events named state, log and progress, each with an Event as data: first those kept, then new ones. " +
 		"State and log events have ids to resume after with Last-Event-ID; progress comes at most once a second and is not kept. " +
@@ -143,7 +145,7 @@ func (b builder) finish() {
 	// Fields may be added to answers, so only what is sent in is closed.
 	for name, s := range schemas {
 		switch name {
-		case "JobDefinition", "JobOptions", "Batch", "Query", "Cancel":
+		case "JobDefinition", "JobOptions", "Batch", "Query", "Cancel", "SetLimit":
 		default:
 			if s.AdditionalProperties == false {
 				s.AdditionalProperties = nil

@@ -19,6 +19,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
 
 // DefaultPath is read when no -config is given; then it may be absent.
@@ -45,6 +47,7 @@ type Daemon struct {
 	Addr     string `yaml:"addr"`      // host:port; empty is DefaultAddr
 	StateDir string `yaml:"state_dir"` // absolute; holds the database
 	Jobs     int    `yaml:"jobs"`      // run at once, 1..256; 0 is the default
+	Limit    string `yaml:"limit"`     // bandwidth of all jobs together, as 200MB/s; empty is none
 	// SecretKeyFile holds an age identity (AGE-SECRET-KEY-1…) that encrypts
 	// the passwords in jobs; SecretKeyCredential names a systemd credential
 	// that does. Without either, a job with a password is refused.
@@ -149,6 +152,9 @@ func (c Config) validate() error {
 	credential("daemon.secret_key_credential", d.SecretKeyCredential)
 	exclusive("daemon.", "secret_key_file", "secret_key_credential", d.SecretKeyFile, d.SecretKeyCredential)
 	within("daemon.jobs", d.Jobs, MaxJobs)
+	if _, err := models.ParseRate(d.Limit); err != nil {
+		bad("daemon.limit", "must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s")
+	}
 	if _, ok := c.VCenters[d.DefaultVCenter]; d.DefaultVCenter != "" && !ok {
 		bad("daemon.default_vcenter", "is none of vcenters")
 	}

@@ -91,6 +91,7 @@ func TestErrorsNameKeyAndLineAndNoValue(t *testing.T) {
 		"relative password file":   {"vcenters: {v: {url: h, username: u, password_file: hunter2}}", "must be an absolute path"},
 		"insecure with thumbprint": {vc("    insecure: true\n    thumbprint: hunter2\n"), "vcenters.v.insecure: excludes"},
 		"negative limit":           {vc("    limits: {disks: -1}\n"), "vcenters.v.limits.disks: must be 1 to 512"},
+		"no rate":                  {"daemon: {limit: hunter2}", "daemon.limit: must be a rate such as 200MB/s"},
 		"too many jobs":            {"daemon: {jobs: 1000}", "daemon.jobs: must be 1 to 256"},
 		"a default that is none":   {"daemon: {default_vcenter: hunter2}", "daemon.default_vcenter: is none of vcenters"},
 		"two secret keys":          {"daemon: {secret_key_file: /k, secret_key_credential: k}", "excludes secret_key_credential"},

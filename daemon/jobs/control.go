@@ -133,6 +133,24 @@ func (m *Manager) Retry(ctx context.Context, id string) error {
 	return nil
 }
 
+// SetLimit bounds a job's bandwidth, in the form of [models.ParseRate], from now
+// on, also while it runs, and for later runs of it. It returns [ErrNotFound],
+// [ErrFinished], or the reason why limit is no rate.
+func (m *Manager) SetLimit(ctx context.Context, id, limit string) error {
+	rate, err := models.ParseRate(limit)
+	if err != nil {
+		return err
+	}
+	if err := m.store.SetLimit(ctx, id, limit); err != nil {
+		return err
+	}
+	if m.o.Throttle != nil {
+		m.o.Throttle.Set(id, rate)
+	}
+	m.hub.changed(id)
+	return nil
+}
+
 // Delete forgets a job that has ended and its events, or returns [ErrNotFound]
 // or [ErrNotFinished]. What the job wrote to disk stays.
 func (m *Manager) Delete(ctx context.Context, id string) error {

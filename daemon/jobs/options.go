@@ -16,7 +16,11 @@ type Options struct {
 
 	Sealer Sealer       // encrypts passwords; nil refuses jobs that carry one
 	Logger *slog.Logger // nil discards
-	Owner  string       // names this daemon in leases; must be unique to the process; empty makes one up
+
+	// Throttle changes the bandwidth of jobs that run. With nil a new limit
+	// takes effect at the job's next run.
+	Throttle Throttle
+	Owner    string // names this daemon in leases; must be unique to the process; empty makes one up
 
 	Lease        time.Duration // how long a claim holds without a heartbeat, 0 means 30 s
 	Heartbeat    time.Duration // between writes of a running job's progress, 0 means 5 s
@@ -26,6 +30,12 @@ type Options struct {
 
 	RetryMin time.Duration // wait after a first failed attempt, 0 means 10 s; doubles with each
 	RetryMax time.Duration // longest wait, 0 means 10 min
+}
+
+// Throttle changes the bandwidth of the job with an ID to bytesPerSecond, where
+// 0 is no limit, if it runs.
+type Throttle interface {
+	Set(id string, bytesPerSecond int64)
 }
 
 func (o Options) withDefaults() Options {

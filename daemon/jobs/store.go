@@ -98,6 +98,10 @@ type Control interface {
 	// attempts, or returns [ErrNotFinished] or [ErrCompleted].
 	Retry(ctx context.Context, id string) error
 
+	// SetLimit changes Options.Limit of a job's definition, for its runs from
+	// now on, or returns [ErrFinished] for one that has ended.
+	SetLimit(ctx context.Context, id, limit string) error
+
 	// Delete forgets a job that has ended, or returns [ErrNotFinished].
 	Delete(ctx context.Context, id string) error
 }

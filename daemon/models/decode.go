@@ -209,7 +209,7 @@ func (d *decoder) job(n *yaml.Node, field string) JobDefinition {
 
 func (d *decoder) options(n *yaml.Node, field string) JobOptions {
 	var o JobOptions
-	var format string
+	var format, transport string
 	d.mapping(n, field, map[string]setter{
 		"parallel_downloads":       d.number(&o.ParallelDownloads),
 		"remove_cdrom":             d.boolean(&o.RemoveCDROM),
@@ -221,8 +221,10 @@ func (d *decoder) options(n *yaml.Node, field string) JobOptions {
 		"overwrite":                d.boolean(&o.Overwrite),
 		"verify":                   d.text(&o.Verify),
 		"retries":                  d.number(&o.Retries),
+		"transport":                d.text(&transport),
+		"limit":                    d.text(&o.Limit),
 	})
-	o.Format = Format(format)
+	o.Format, o.Transport = Format(format), Transport(transport)
 	return o
 }
 

@@ -73,7 +73,7 @@ func TestAJobFileIsReadInAnyOfItsForms(t *testing.T) {
 			Insecure: true, Thumbprint: "t", Priority: -5,
 			Options: models.JobOptions{
 				ParallelDownloads: 1, RemoveCDROM: true, ShowIndividualProgress: true, Format: models.FormatQcow2,
-				Snapshot: true, Virtio: true, Compress: true, Verify: "full", Retries: 2,
+				Snapshot: true, Virtio: true, Compress: true, Verify: "full", Retries: 2, Transport: models.TransportAuto, Limit: "200MB/s",
 			},
 		}}}},
 	} {
@@ -103,7 +103,7 @@ insecure: true
 thumbprint: t
 priority: -5
 options: {parallel_downloads: 1, remove_cdrom: true, show_individual_progress: true, format: qcow2,
-  snapshot: true, virtio: true, compress: true, verify: full, retries: 2}
+  snapshot: true, virtio: true, compress: true, verify: full, retries: 2, transport: auto, limit: 200MB/s}
 `
 
 func TestWhatAJobFileMustNotHoldIsNamedWithItsPlace(t *testing.T) {

@@ -18,7 +18,7 @@ func fill(v reflect.Value) {
 		switch f := v.Field(i); f.Interface().(type) {
 		case string:
 			f.SetString("x")
-		case models.Format:
+		case models.Format, models.Transport:
 			f.SetString("qcow2")
 		case bool:
 			f.SetBool(true)

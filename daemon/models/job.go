@@ -26,6 +26,16 @@ const (
 	FormatQcow2 Format = "qcow2" // qcow2 version 3 images and a libvirt domain
 )
 
+// Transport is how a disk's bytes leave vSphere.
+type Transport string
+
+// Transports a job can ask for. The empty string means [TransportNFC].
+const (
+	TransportNFC       Transport = "nfc"       // the stream of an export lease
+	TransportDatastore Transport = "datastore" // ranges of the flat file on the datastore, for raw and qcow2 only
+	TransportAuto      Transport = "auto"      // the datastore where it can be read, the lease otherwise
+)
+
 // Status is where a job stands.
 type Status string
 
@@ -82,6 +92,11 @@ type JobOptions struct {
 	Verify                 string `json:"verify,omitempty" yaml:"verify,omitempty"`       // "" or "full"
 	Overwrite              bool   `json:"overwrite,omitempty" yaml:"overwrite,omitempty"` // replace what an earlier export left
 	Retries                int    `json:"retries,omitempty" yaml:"retries,omitempty"`     // whole-job attempts after the first, 0..20
+
+	Transport Transport `json:"transport,omitempty" yaml:"transport,omitempty"` // how disks are read; "" means nfc
+	// Limit bounds the job's bandwidth, as "200MB/s" or "1Gbit/s"; "" and "0"
+	// are no limit of its own. See [ParseRate].
+	Limit string `json:"limit,omitempty" yaml:"limit,omitempty"`
 }
 
 // Redacted returns d without its password, for storing, showing and logging.
@@ -137,10 +152,10 @@ type DiskResult struct {
 	File        string `json:"file"`        // absolute path
 	Capacity    int64  `json:"capacity"`    // bytes
 	Transferred int64  `json:"transferred"` // bytes off the wire in this run, 0 when it was there already
-	StreamSize  int64  `json:"stream_size"` // bytes of the stream as sent
-	Digest      string `json:"digest"`      // "sha256:<hex>" or "sha1:<hex>" of the stream as sent
-	Verified    string `json:"verified"`    // "manifest" or "end-of-stream"
-	Transport   string `json:"transport"`   // "stream" or "ranges"
+	StreamSize  int64  `json:"stream_size"` // bytes of the stream as sent; of the areas that were read, from a datastore
+	Digest      string `json:"digest"`      // "sha256:<hex>" or "sha1:<hex>" of the stream as sent; may be empty from a datastore
+	Verified    string `json:"verified"`    // "manifest", "end-of-stream"; from a datastore "size" or "second-read"
+	Transport   string `json:"transport"`   // "stream" or "ranges" under a lease, "datastore"
 	Retries     int64  `json:"retries"`     // attempts after the first
 	Resumed     bool   `json:"resumed"`     // part or all of it came from an earlier run
 }

@@ -173,6 +173,21 @@ func (v *validator) options(o JobOptions) {
 	default:
 		v.add("options.format", "must be %s, %s or %s", FormatOVF, FormatRaw, FormatQcow2)
 	}
+	switch o.Transport {
+	case "", TransportNFC, TransportAuto:
+	case TransportDatastore:
+		if o.Format != FormatRaw && o.Format != FormatQcow2 {
+			v.add("options.transport", "%s needs format %s or %s: an OVF directory is made of the streams that only a lease gives",
+				TransportDatastore, FormatQcow2, FormatRaw)
+		} else if o.Compress {
+			v.add("options.transport", "%s excludes compress: compressed images are made of the streams that only a lease gives", TransportDatastore)
+		}
+	default:
+		v.add("options.transport", "must be %s, %s or %s", TransportNFC, TransportDatastore, TransportAuto)
+	}
+	if _, err := ParseRate(o.Limit); err != nil {
+		v.add("options.limit", "must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s")
+	}
 	if o.Verify != "" && o.Verify != "full" {
 		v.add("options.verify", `must be "full" or left out`)
 	}

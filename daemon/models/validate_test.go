@@ -63,6 +63,8 @@ func TestEachProblemOfADefinitionIsNamed(t *testing.T) {
 		"options.retries":            valid(func(d *models.JobDefinition) { d.Options.Retries = -1 }),
 		"options.format":             valid(func(d *models.JobDefinition) { d.Options.Format = "vhd" }),
 		"options.verify":             valid(func(d *models.JobDefinition) { d.Options.Verify = "no" }),
+		"options.transport":          valid(func(d *models.JobDefinition) { d.Options.Transport = models.TransportDatastore }), // with format ovf
+		"options.limit":              valid(func(d *models.JobDefinition) { d.Options.Limit = "fast" }),
 		"options.compress":           valid(func(d *models.JobDefinition) { d.Options.Compress = true }),
 		"options.virtio":             valid(func(d *models.JobDefinition) { d.Options.Virtio = true }),
 		"priority":                   valid(func(d *models.JobDefinition) { d.Priority = 101 }),

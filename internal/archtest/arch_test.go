@@ -44,7 +44,7 @@ var rooms = map[string][]string{
 	"daemon/store/storetest":  {"daemon/jobs", "daemon/models"}, // for tests
 	"daemon/e2e":              {}, // tests only
 	"daemon/jobs":             {"daemon/models", "progress"},
-	"daemon/models":           {"progress"},
+	"daemon/models":           {"progress", "transfer"},
 	"client":                  {"daemon/api/wire", "daemon/models"},
 
 	"migrate/...":       {"migrate/...", "vsphere", "disk", "kvm", "transfer", "progress/...", "daemon/models"},

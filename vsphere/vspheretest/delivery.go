@@ -87,7 +87,7 @@ func (d *delivery) struck(kind faultKind) *fault {
 	if d.r.Method != http.MethodGet {
 		return nil
 	}
-	return d.srv.faults.strike(kind, d.guest, d.disk)
+	return d.srv.faults.strike(kind, d.plane, d.guest, d.disk)
 }
 
 // runRanged answers as RFC 9110 says for one range; several, or none that can
@@ -148,7 +148,7 @@ func parseRange(header string, size int64) (from, to int64, ok bool) {
 
 // send writes the header and bytes [from, to) of the object.
 func (d *delivery) send(status int, from, to int64) {
-	faults := d.srv.faults.within(d.guest, d.disk, from, to)
+	faults := d.srv.faults.within(d.plane, d.guest, d.disk, from, to)
 	for _, f := range faults {
 		if f.kind == faultTruncate { // a clean end short of the length needs chunks
 			d.w.Header().Del("Content-Length")

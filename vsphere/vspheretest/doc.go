@@ -64,7 +64,8 @@
 //
 // Every fault takes times=N (1 when left out, "always" for no end), vm=NAME (the
 // name, its folder and name, or the inventory path; no comma) and disk=N (counted
-// from 0).
+// from 0). plane=nfc or plane=folder limits it to streams under a lease or to
+// /folder, whose positions are those of the raw disk.
 // A fault with at= strikes the request that would send that byte: a range that
 // begins there is struck before its first byte. A retry that passes over the
 // byte again is struck again, until the fault's times are used up. SIZE is in

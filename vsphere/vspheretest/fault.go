@@ -35,6 +35,7 @@ type fault struct {
 	code  int
 	vm    string // name or inventory path; empty: any
 	disk  int    // index among the VM's disks; -1: any
+	plane Plane  // NFC or Folder; empty: both
 	keep  bool   // session: leases outlive their session
 	left  int    // strikes left; negative: without end
 }
@@ -72,6 +73,10 @@ func (f *fault) set(key, value string) (err error) {
 		f.vm = value
 	case "disk":
 		f.disk, err = strconv.Atoi(value)
+	case "plane":
+		if f.plane = Plane(value); f.plane != NFC && f.plane != Folder {
+			err = errors.New("plane: want nfc or folder")
+		}
 	case "keep":
 		f.keep, err = strconv.ParseBool(value)
 	case "times":
@@ -84,7 +89,7 @@ func (f *fault) set(key, value string) (err error) {
 			err = errors.New(`times: want a positive number or "always"`)
 		}
 	default:
-		err = fmt.Errorf("unknown key %q: want at, after, code, times, vm, disk or keep", key)
+		err = fmt.Errorf("unknown key %q: want at, after, code, times, vm, disk, plane or keep", key)
 	}
 	return err
 }
@@ -162,9 +167,12 @@ func (s *faultSet) find(want func(*fault) bool) []*fault {
 	return found
 }
 
+// on tells whether f strikes on a plane.
+func (f *fault) on(p Plane) bool { return f.plane == "" || f.plane == p }
+
 // strike finds the first rule of a kind for this disk and uses it up.
-func (s *faultSet) strike(kind faultKind, g *guest, disk int) *fault {
-	for _, f := range s.find(func(f *fault) bool { return f.kind == kind && f.matches(g, disk) }) {
+func (s *faultSet) strike(kind faultKind, p Plane, g *guest, disk int) *fault {
+	for _, f := range s.find(func(f *fault) bool { return f.kind == kind && f.on(p) && f.matches(g, disk) }) {
 		if s.take(f) {
 			return f
 		}
@@ -173,9 +181,9 @@ func (s *faultSet) strike(kind faultKind, g *guest, disk int) *fault {
 }
 
 // within returns the rules tied to a byte in [from, to) of this disk, by position.
-func (s *faultSet) within(g *guest, disk int, from, to int64) []*fault {
+func (s *faultSet) within(p Plane, g *guest, disk int, from, to int64) []*fault {
 	found := s.find(func(f *fault) bool {
-		return f.at >= from && f.at < to && f.kind != faultChange && f.matches(g, disk)
+		return f.at >= from && f.at < to && f.kind != faultChange && f.on(p) && f.matches(g, disk)
 	})
 	slices.SortStableFunc(found, func(a, b *fault) int { return int(min(max(a.at-b.at, -1), 1)) })
 	return found

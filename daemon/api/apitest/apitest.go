@@ -28,6 +28,8 @@ type Daemon struct {
 	API    *api.API
 	Jobs   *jobs.Manager
 	Runner *Runner
+	// Throttle knows what running jobs were told of their bandwidth.
+	Throttle *Throttle
 
 	log *lockedBuffer
 }
@@ -44,9 +46,9 @@ func Start(t testing.TB, o api.Options) *Daemon {
 	if o.Version == "" {
 		o.Version = "1.2.3"
 	}
-	d := &Daemon{Runner: newRunner(), log: log}
+	d := &Daemon{Runner: newRunner(), Throttle: &Throttle{limits: map[string]int64{}}, log: log}
 	d.Jobs = jobs.New(memory.New(), d.Runner, jobs.Options{
-		MaxJobs: 4, Sealer: xorSealer{}, Logger: o.Logger,
+		MaxJobs: 4, Sealer: xorSealer{}, Logger: o.Logger, Throttle: d.Throttle,
 		Sample: 10 * time.Millisecond, Poll: 20 * time.Millisecond,
 	})
 	d.API = api.New(d.Jobs, o)
@@ -121,6 +123,27 @@ func (r *Runner) Run(ctx context.Context, def models.JobDefinition, t *progress.
 	f.SetPosition(1000)
 	f.SetState(progress.Complete)
 	return models.Result{VMName: "vm", OutputDir: def.OutputPath, Success: true, TotalSize: 1000, Duration: 1500 * time.Millisecond}, nil
+}
+
+// Throttle is a jobs.Throttle that remembers.
+type Throttle struct {
+	mu     sync.Mutex
+	limits map[string]int64
+}
+
+// Set implements [jobs.Throttle].
+func (t *Throttle) Set(id string, bytesPerSecond int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.limits[id] = bytesPerSecond
+}
+
+// Of returns what was last set for a job, in bytes per second.
+func (t *Throttle) Of(id string) (bytesPerSecond int64, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	bytesPerSecond, ok = t.limits[id]
+	return bytesPerSecond, ok
 }
 
 type permanent struct{ error }

@@ -143,3 +143,15 @@ type ProblemDetail struct {
 	Message  string `json:"message"`
 	Location string `json:"location,omitempty" doc:"Where in the request, such as body.limit"`
 }
+
+// SetLimit is the body of PUT /limits and PUT /jobs/{id}/limit.
+type SetLimit struct {
+	Limit string `json:"limit" doc:"Bandwidth, such as 200MB/s, 25MiB/s or 1Gbit/s; \"none\" is no limit"`
+}
+
+// Limits is the answer to GET and PUT /limits.
+type Limits struct {
+	Limit          string    `json:"limit" doc:"Bandwidth of all jobs together, \"none\" when there is no limit"`
+	BytesPerSecond int64     `json:"bytes_per_second" doc:"The same as a number, 0 when there is no limit"`
+	Timestamp      time.Time `json:"timestamp"`
+}

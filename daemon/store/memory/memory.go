@@ -256,6 +256,25 @@ func (s *Store) Retry(ctx context.Context, id string) error {
 	return nil
 }
 
+// SetLimit implements [jobs.Control].
+func (s *Store) SetLimit(ctx context.Context, id, limit string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.byID[id]
+	switch {
+	case r == nil:
+		return jobs.ErrNotFound
+	case r.job.Status.Final():
+		return jobs.ErrFinished
+	}
+	r.job.Definition.Options.Limit = limit
+	r.job.UpdatedAt = clock()
+	return nil
+}
+
 // Delete implements [jobs.Control].
 func (s *Store) Delete(ctx context.Context, id string) error {
 	if err := ctx.Err(); err != nil {

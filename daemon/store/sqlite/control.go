@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
@@ -81,6 +82,34 @@ func (s *Store) Retry(ctx context.Context, id string) error {
 			return err
 		}
 		return appendEvents(ctx, tx, r.seq, state(now, models.StatusPending, ""))
+	})
+}
+
+// SetLimit implements [jobs.Control].
+func (s *Store) SetLimit(ctx context.Context, id, limit string) error {
+	return s.tx(ctx, func(tx *sql.Tx) error {
+		var r row
+		if err := r.find(ctx, tx, id); err != nil {
+			return err
+		}
+		if r.status.Final() {
+			return jobs.ErrFinished
+		}
+		if err := tx.QueryRowContext(ctx, `SELECT definition FROM jobs WHERE seq = ?`, r.seq).Scan(&r.definition); err != nil {
+			return err
+		}
+		var def models.JobDefinition
+		if err := json.Unmarshal(r.definition, &def); err != nil {
+			return fmt.Errorf("job %s: stored definition: %w", id, err)
+		}
+		def.Options.Limit = limit
+		changed, err := json.Marshal(def)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE jobs SET definition = ?, updated_at = ? WHERE seq = ?`,
+			string(changed), millis(clock()), r.seq)
+		return err
 	})
 }
 

@@ -283,3 +283,25 @@ func unknownJobs(f *fixture) {
 		}
 	}
 }
+
+func setLimit(f *fixture) {
+	limit := func(id, rate string) { f.Helper(); f.must(f.SetLimit(f.Context(), id, rate)) }
+	want := definition("a")
+	f.create(want)
+	limit("a", "10MB/s")
+	want.Options.Limit = "10MB/s"
+	f.equal("definition", f.get("a").Definition, want)
+	c := f.claim("owner")
+	f.equal("claimed limit", c.Job.Definition.Options.Limit, "10MB/s")
+	limit("a", "20MB/s")
+	f.equal("limit", f.get("a").Definition.Options.Limit, "20MB/s")
+	f.equal("status", f.get("a").Status, models.StatusRunning)
+	f.finish(c.Lease, models.StatusFailed)
+	if err := f.SetLimit(f.Context(), "a", "none"); !errors.Is(err, jobs.ErrFinished) {
+		f.Errorf("of a job that has ended: %v, want ErrFinished", err)
+	}
+	if err := f.SetLimit(f.Context(), "b", "none"); !errors.Is(err, jobs.ErrNotFound) {
+		f.Errorf("of no job: %v, want ErrNotFound", err)
+	}
+	f.equal("limit afterwards", f.get("a").Definition.Options.Limit, "20MB/s")
+}

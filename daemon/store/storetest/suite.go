@@ -51,6 +51,7 @@ func (s Suite) Run(t *testing.T) {
 		{"a job that has ended cannot be cancelled", cancelFinished},
 		{"a failed job is tried again with all its attempts", retryFailed},
 		{"only jobs that have ended and are not completed are tried again", retryRefused},
+		{"the limit of a job that has not ended can be changed", setLimit},
 		{"only jobs that have ended are deleted, with their events", deleteFinished},
 		{"counts follow every change of status", countsFollow},
 		{"jobs are listed newest first, in pages", listPages},

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hyper2kvm/hyper2kvm/client"
+	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
+	"github.com/hyper2kvm/hyper2kvm/progress/display"
+)
+
+func (a *app) limitCommand() *cli.Command {
+	return &cli.Command{
+		Name: "limit", Usage: "show or change the bandwidth of all jobs together, or of some",
+		ArgsUsage: "[RATE|none]",
+		Description: `RATE is such as 200MB/s, 25MiB/s or 1Gbit/s. A change takes effect at once, also
+on jobs that run. That of all jobs together is forgotten when the daemon starts
+again; that of a job is kept with it.`,
+		Flags:  []cli.Flag{idFlag()},
+		Action: a.with(a.limit),
+	}
+}
+
+func (a *app) limit(ctx context.Context, cmd *cli.Command, c *client.Client) error {
+	rate := cmd.Args().First()
+	if cmd.Args().Len() > 1 {
+		return cliargs.Usage("one RATE is enough; several jobs go into -id, separated by commas")
+	}
+	if _, err := models.ParseRate(rate); err != nil {
+		return cliargs.UsageError{Err: err}
+	}
+	if cmd.IsSet("id") {
+		return a.limitJobs(ctx, cmd, c, rate)
+	}
+	var (
+		r   wire.Limits
+		err error
+	)
+	if rate == "" {
+		r, err = c.Limits(ctx)
+	} else {
+		r, err = c.SetLimit(ctx, rate)
+	}
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		return a.PrintJSON(r)
+	}
+	a.Success("Bandwidth of all jobs together: %s", display.SafeText(r.Limit))
+	return nil
+}
+
+// limitJobs changes the bandwidth of the jobs that -id names.
+func (a *app) limitJobs(ctx context.Context, cmd *cli.Command, c *client.Client, rate string) error {
+	if rate == "" {
+		return cliargs.Usage("-id needs a RATE, or none: h2kvmctl limit -id ID 50MB/s")
+	}
+	jobs, err := resolve(ctx, c, splitIDs(cmd.StringSlice("id")))
+	if err != nil {
+		return err
+	}
+	changed := []models.Job{}
+	err = a.each(jobs, func(id string) error {
+		j, err := c.SetJobLimit(ctx, id, rate)
+		if err == nil {
+			changed = append(changed, j)
+		}
+		return err
+	})
+	if a.JSON {
+		if jerr := a.PrintJSON(changed); jerr != nil {
+			return jerr
+		}
+		return err
+	}
+	for _, j := range changed {
+		a.Success("Bandwidth of job %s: %s", display.SafeText(j.Definition.ID), display.SafeText(j.Definition.Options.Limit))
+	}
+	return err
+}
+
+// splitIDs takes lists of ids apart.
+func splitIDs(lists []string) []string {
+	var out []string
+	for _, s := range lists {
+		for id := range strings.SplitSeq(s, ",") {
+			if id = strings.TrimSpace(id); id != "" {
+				out = append(out, id)
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,82 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+)
+
+// registerLimits adds the routes that show and change bandwidths.
+func (b builder) registerLimits(a *API) {
+	get := b.op("get-limits", "GET", "/limits", "Bandwidth of all jobs together")
+	huma.Register(b.h, get, a.limits)
+
+	put, body := b.withBody(b.op("set-limits", "PUT", "/limits", "Change the bandwidth of all jobs together"))
+	put.Description = "Takes effect at once. It is not kept: at the next start the daemon has the limit of its configuration."
+	huma.Register(b.h, put, a.setLimits)
+	body.Content = b.json(reflect.TypeFor[wire.SetLimit]())
+
+	job, body := b.withBody(b.op("set-job-limit", "PUT", "/jobs/{id}/limit", "Change a job's bandwidth"))
+	job.Description = "Takes effect at once, also while the job runs, and is kept with the job. " +
+		"The limit of all jobs together holds beside it. 409 when the job has ended."
+	huma.Register(b.h, job, a.setJobLimit)
+	body.Content = b.json(reflect.TypeFor[wire.SetLimit]())
+}
+
+func (a *API) limits(context.Context, *struct{}) (*reply[wire.Limits], error) {
+	if a.o.Bandwidth == nil {
+		return nil, failure(http.StatusNotImplemented, "limits: this daemon has no limit to change")
+	}
+	n := a.o.Bandwidth.Limit()
+	return &reply[wire.Limits]{wire.Limits{Limit: models.FormatRate(n), BytesPerSecond: n, Timestamp: a.now()}}, nil
+}
+
+func (a *API) setLimits(ctx context.Context, in *rawInput) (*reply[wire.Limits], error) {
+	_, rate, err := decodeLimit(in.RawBody)
+	if err != nil {
+		return nil, err
+	}
+	if a.o.Bandwidth != nil {
+		a.o.Bandwidth.SetLimit(rate)
+		a.log.InfoContext(ctx, "the bandwidth of all jobs was changed", "limit", models.FormatRate(rate))
+	}
+	return a.limits(ctx, nil)
+}
+
+// limitInput is the body of a change to one job.
+type limitInput struct {
+	ID      string `path:"id" doc:"Id of the job"`
+	RawBody []byte
+}
+
+func (a *API) setJobLimit(ctx context.Context, in *limitInput) (*reply[models.Job], error) {
+	limit, _, err := decodeLimit(in.RawBody)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.jobs.SetLimit(ctx, in.ID, limit); err != nil {
+		return nil, a.fail(ctx, "limit", err)
+	}
+	return a.job(ctx, &idInput{ID: in.ID})
+}
+
+// decodeLimit reads the body of a change: the limit as it is kept, and in bytes
+// per second.
+func decodeLimit(b []byte) (string, int64, error) {
+	var s wire.SetLimit
+	if err := decodeJSON(b, &s); err != nil {
+		return "", 0, err
+	}
+	rate, err := models.ParseRate(s.Limit)
+	if err != nil || s.Limit == "" {
+		return "", 0, failure(http.StatusUnprocessableEntity, "limit", wire.ProblemDetail{
+			Location: "body.limit", Message: `must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s, or "none"`,
+		})
+	}
+	return models.FormatRate(rate), rate, nil
+}

@@ -1,0 +1,118 @@
+package api_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/hyper2kvm/hyper2kvm/client"
+	"github.com/hyper2kvm/hyper2kvm/daemon/api"
+	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/transfer"
+)
+
+func (d *daemon) put(path, body string) answer {
+	d.t.Helper()
+	return d.do("PUT", path, "application/json", body)
+}
+
+func TestTheBandwidthOfAllJobsIsShownAndChangedAtOnce(t *testing.T) {
+	t.Parallel()
+	bandwidth := transfer.NewLimiter(200_000_000, nil)
+	d := start(t, api.Options{Bandwidth: bandwidth})
+	if l := decode[wire.Limits](t, d.get("/limits")); l.Limit != "200MB/s" || l.BytesPerSecond != 200_000_000 {
+		t.Errorf("limits %+v", l)
+	}
+	for _, c := range []struct {
+		limit, shown string
+		want         int64
+	}{{"25MiB/s", "25MiB/s", 25 << 20}, {"1Gbit/s", "125MB/s", 125_000_000}, {"none", "none", 0}} {
+		l := decode[wire.Limits](t, d.put("/limits", `{"limit":"`+c.limit+`"}`))
+		if l.Limit != c.shown || l.BytesPerSecond != c.want || bandwidth.Limit() != c.want {
+			t.Errorf("%s gives %+v, and a limiter of %d", c.limit, l, bandwidth.Limit())
+		}
+	}
+}
+
+func TestALimitThatIsNoRateIsRefusedWithoutAnEcho(t *testing.T) {
+	t.Parallel()
+	bandwidth := transfer.NewLimiter(1000, nil)
+	d := start(t, api.Options{Bandwidth: bandwidth})
+	id := d.running("/dc/vm/held")
+	for _, path := range []string{"/limits", "/jobs/" + id + "/limit"} {
+		for body, status := range map[string]int{
+			`{"limit":"hunter2"}`: http.StatusUnprocessableEntity,
+			`{"limit":"-5MB/s"}`:  http.StatusUnprocessableEntity,
+			`{}`:                  http.StatusUnprocessableEntity,
+			`{"rate":"1MB/s"}`:    http.StatusBadRequest,
+			`{"limit":5}`:         http.StatusBadRequest,
+		} {
+			a := d.put(path, body)
+			if a.status != status || strings.Contains(a.body, "hunter2") {
+				t.Errorf("PUT %s %s: %d, want %d: %s", path, body, a.status, status, a.body)
+			}
+		}
+	}
+	if bandwidth.Limit() != 1000 {
+		t.Errorf("the limit is %d now", bandwidth.Limit())
+	}
+}
+
+func TestAJobsBandwidthChangesWhileItRunsAndIsKept(t *testing.T) {
+	t.Parallel()
+	d := start(t, api.Options{})
+	id := d.running("/dc/vm/held")
+	j := decode[models.Job](t, d.put("/jobs/"+id+"/limit", `{"limit":"50 MB/s"}`))
+	if j.Definition.Options.Limit != "50MB/s" || j.Status != models.StatusRunning {
+		t.Errorf("answer %+v", j)
+	}
+	if n, ok := d.Throttle.Of(id); !ok || n != 50_000_000 {
+		t.Errorf("the run was told %d, %v", n, ok)
+	}
+	if j := decode[models.Job](t, d.get("/jobs/"+id)); j.Definition.Options.Limit != "50MB/s" {
+		t.Errorf("kept limit %q", j.Definition.Options.Limit)
+	}
+	d.finish("/dc/vm/held", id, nil)
+	if a := d.put("/jobs/"+id+"/limit", `{"limit":"1MB/s"}`); a.status != http.StatusConflict {
+		t.Errorf("of a job that has ended: %d", a.status)
+	}
+	if a := d.put("/jobs/none/limit", `{"limit":"1MB/s"}`); a.status != http.StatusNotFound {
+		t.Errorf("of no job: %d", a.status)
+	}
+}
+
+func TestTheClientChangesLimits(t *testing.T) {
+	t.Parallel()
+	d := start(t, api.Options{Bandwidth: transfer.NewLimiter(0, nil)})
+	c, err := client.New(d.URL, client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if l, err := c.Limits(t.Context()); err != nil || l.Limit != models.NoLimit {
+		t.Errorf("limits %+v, %v", l, err)
+	}
+	if l, err := c.SetLimit(t.Context(), "3GB/s"); err != nil || l.Limit != "3GB/s" {
+		t.Errorf("limits %+v, %v", l, err)
+	}
+	if _, err := c.SetLimit(t.Context(), "fast"); !errors.Is(err, client.ErrRejected) {
+		t.Errorf("no rate: %v", err)
+	}
+	id := d.running("/dc/vm/held")
+	if j, err := c.SetJobLimit(t.Context(), id, "7MB/s"); err != nil || j.Definition.Options.Limit != "7MB/s" {
+		t.Errorf("job %+v, %v", j, err)
+	}
+	if _, err := c.SetJobLimit(t.Context(), "none", "7MB/s"); !errors.Is(err, client.ErrNotFound) {
+		t.Errorf("no job: %v", err)
+	}
+}
+
+func TestADaemonWithoutABandwidthSaysSo(t *testing.T) {
+	t.Parallel()
+	d := start(t, api.Options{})
+	if a := d.get("/limits"); a.status != http.StatusNotImplemented {
+		t.Errorf("status %d", a.status)
+	}
+}
