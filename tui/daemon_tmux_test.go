@@ -1,0 +1,82 @@
+package tui_test
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
+)
+
+// daemon builds and starts a hyper2kvmd for the vCenter in env, and returns its
+// URL once it answers.
+func daemon(t *testing.T, env []string) string {
+	t.Helper()
+	dir := t.TempDir()
+	program := filepath.Join(dir, "hyper2kvmd")
+	build := exec.Command("go", "build", "-o", program, "../cmd/hyper2kvmd")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := free.Addr().String()
+	free.Close()
+	ready, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "ready")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ready.Close()
+	cmd := exec.Command(program, "-addr", addr, "-state-dir", dir)
+	cmd.Env = append(append(os.Environ(), env...), "NOTIFY_SOCKET="+filepath.Join(dir, "ready"))
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the daemon ended badly: %v", err)
+		}
+	})
+	if _, err := ready.Read(make([]byte, 1024)); err != nil {
+		t.Fatal(err)
+	}
+	return "http://" + addr
+}
+
+func TestTmuxWithADaemonOneLeavesAndComesBack(t *testing.T) {
+	t.Parallel()
+	raw := disk(t, 32<<20, 8<<20)
+	srv, env := lab(t, vspheretest.Config{VMs: []vspheretest.VM{{Name: "web", Disks: []vspheretest.Disk{{Path: raw}}}}})
+	reached, goOn := make(chan struct{}), make(chan struct{})
+	srv.OnByte("web", 0, 1<<20, func() {
+		close(reached)
+		<-goOn
+	})
+	url := daemon(t, env)
+	p := open(t, 100, 30, "H2KVM_DAEMON="+url)
+	p.until("1 of 1", "web")
+	p.keys("Enter")
+	p.until("Output directory")
+	p.keys("Enter")
+	p.until("What happens", "h2kvmctl")
+	p.keys("Enter")
+	p.until("exporting")
+	<-reached
+	p.keys("C-c") // leaves; the job goes on
+	p.until("ENDED WELL")
+	if len(srv.Leases()) != 1 {
+		t.Errorf("leaving the screen ended the job: leases %v", srv.Leases())
+	}
+	p.run(100, 30, asProgram+"=watch", "H2KVM_DAEMON="+url)
+	p.until("exporting", "web")
+	close(goOn)
+	p.until("1 of 1 exported and verified")
+}
