@@ -31,11 +31,12 @@ func hexDigest(algorithm string, data []byte) string {
 	return algorithm + ":" + hex.EncodeToString(h.Sum(nil))
 }
 
-// Geometry of the tee: how much is read at once, and how many blocks may be
-// read ahead of the consumer.
+// Geometry of the tee: the most bytes that go to the hasher and the consumer at
+// once, about how far known hash states are apart, and how many are kept.
 const (
+	teePiece  = 256 << 10
 	teeBlock  = 512 << 10
-	teeBlocks = 8
+	teeStates = 64
 )
 
 // hashState is a hash's inner state after Offset bytes of a stream: enough to
@@ -58,37 +59,29 @@ func (s hashState) restore() (hash.Hash, error) {
 	return h, nil
 }
 
-// tee reads a stream ahead of its consumer and hashes it on the way. Three
-// goroutines share pooled blocks: one reads from the source, one hashes, and
-// the caller of Read consumes, so that the network, the hash, and the decoder
-// each have a core to themselves where there is one. What the consumer does
-// not take stops the source: at most teeBlocks blocks are in memory.
+// tee hashes a stream on its way to its consumer. It has no memory of its own:
+// package transfer reads ahead and lends its buffers (io.WriterTo), and of each
+// piece the hasher and the consumer, who is the caller of Read, are done before
+// the next one comes. So the network, the hash, and the decoder each have a core
+// to themselves where there is one.
 type tee struct {
-	ready chan *block // read and hashed or being hashed, in order
-	hash  chan *block
-	pool  chan *block
-	stop  chan struct{}
-	once  sync.Once
-	wg    sync.WaitGroup
+	ready    chan []byte   // to the consumer
+	consumed chan struct{} // the consumer is done with the piece
+	hash     chan []byte   // to the hasher
+	hashed   chan struct{} // the hasher is done with the piece
+	stop     chan struct{}
+	once     sync.Once
+	wg       sync.WaitGroup
+	ended    error // what ended the stream; read after ready is closed
 
-	cur *block
-	pos int
-	err error // set when the consumer has met the end
+	rest []byte // of the consumer: unread bytes of the piece in its hands
+	err  error  // of the consumer, when it has met the end
 
 	mu     sync.Mutex
 	sum    hash.Hash
 	alg    string
 	offset int64       // hashed so far
-	states []hashState // at block boundaries since the last checkpoint
-}
-
-// block is a piece of the stream on its way to the hasher and the consumer;
-// the second of them to finish with it gives it back to the pool.
-type block struct {
-	buf    []byte
-	n      int
-	err    error // what ended the stream after these bytes
-	hashed chan struct{}
+	states []hashState // the last ones, at least teeBlock apart
 }
 
 // newTee hashes what it reads from r on from state start, which must be the
@@ -99,68 +92,77 @@ func newTee(r io.Reader, start hashState) (*tee, error) {
 		return nil, err
 	}
 	t := &tee{
-		ready:  make(chan *block, teeBlocks),
-		hash:   make(chan *block, teeBlocks),
-		pool:   make(chan *block, teeBlocks),
-		stop:   make(chan struct{}),
-		sum:    h,
-		alg:    start.Algorithm,
-		offset: start.Offset,
-		states: []hashState{start},
+		ready:    make(chan []byte),
+		consumed: make(chan struct{}, 1),
+		hash:     make(chan []byte, 1),
+		hashed:   make(chan struct{}, 1),
+		stop:     make(chan struct{}),
+		sum:      h,
+		alg:      start.Algorithm,
+		offset:   start.Offset,
+		states:   []hashState{start},
 	}
-	for range teeBlocks {
-		t.pool <- &block{hashed: make(chan struct{}, 1)}
-	}
-	t.wg.Add(2)
-	go t.readAhead(r)
-	go t.hashAll()
+	t.wg.Go(func() { t.pull(r) })
+	t.wg.Go(t.hashAll)
 	return t, nil
 }
 
-func (t *tee) readAhead(r io.Reader) {
-	defer t.wg.Done()
+// pull moves the stream to its end.
+func (t *tee) pull(r io.Reader) {
 	defer close(t.ready)
 	defer close(t.hash)
-	for {
-		var b *block
-		select {
-		case b = <-t.pool:
-		case <-t.stop:
-			return
-		}
-		if b.buf == nil {
-			b.buf = make([]byte, teeBlock)
-		}
-		b.fill(r)
-		t.hash <- b // both have room for every block there is
-		t.ready <- b
-		if b.err != nil {
-			return
-		}
+	_, err := io.Copy(teeInput{t}, r)
+	if err == nil {
+		err = io.EOF
 	}
+	t.ended = err
 }
 
-// fill reads from r until the block is full or the stream ends.
-func (b *block) fill(r io.Reader) {
-	b.n, b.err = 0, nil
-	for b.n < len(b.buf) && b.err == nil {
-		var n int
-		n, b.err = r.Read(b.buf[b.n:])
-		b.n += n
+// teeInput takes in the stream for a tee.
+type teeInput struct{ t *tee }
+
+// Write returns when nobody needs p any more.
+func (in teeInput) Write(p []byte) (int, error) {
+	for done := 0; done < len(p); {
+		piece := p[done:min(done+teePiece, len(p))]
+		if err := in.t.pass(piece); err != nil {
+			return done, err
+		}
+		done += len(piece)
+	}
+	return len(p), nil
+}
+
+// pass gives a piece to hasher and consumer and waits for both.
+func (t *tee) pass(piece []byte) error {
+	t.hash <- piece // never blocks: the hasher is done with the one before
+	defer func() { <-t.hashed }()
+	select {
+	case t.ready <- piece:
+	case <-t.stop:
+		return io.ErrClosedPipe
+	}
+	select {
+	case <-t.consumed:
+		return nil
+	case <-t.stop:
+		return io.ErrClosedPipe
 	}
 }
 
 func (t *tee) hashAll() {
-	defer t.wg.Done()
-	for b := range t.hash {
+	for piece := range t.hash {
 		t.mu.Lock()
-		t.sum.Write(b.buf[:b.n])
-		t.offset += int64(b.n)
-		if b.n == len(b.buf) {
+		t.sum.Write(piece)
+		t.offset += int64(len(piece))
+		if t.offset-t.states[len(t.states)-1].Offset >= teeBlock {
+			if len(t.states) == teeStates {
+				t.states = append(t.states[:0], t.states[1:]...)
+			}
 			t.states = append(t.states, t.stateLocked())
 		}
 		t.mu.Unlock()
-		b.hashed <- struct{}{}
+		t.hashed <- struct{}{}
 	}
 }
 
@@ -175,37 +177,28 @@ func (t *tee) stateLocked() hashState {
 // Read gives the stream's bytes in order. After the source's error it returns
 // that error, io.EOF for an honest end.
 func (t *tee) Read(p []byte) (int, error) {
-	for t.cur == nil {
+	for len(t.rest) == 0 {
 		if t.err != nil {
 			return 0, t.err
 		}
-		b, ok := <-t.ready
+		piece, ok := <-t.ready
 		if !ok {
-			t.err = io.ErrClosedPipe
+			t.err = t.ended
 			return 0, t.err
 		}
-		t.cur, t.pos = b, 0
-		if b.n == 0 {
-			t.finish()
-		}
+		t.rest = piece
 	}
-	n := copy(p, t.cur.buf[t.pos:t.cur.n])
-	t.pos += n
-	if t.pos == t.cur.n {
-		t.finish()
+	n := copy(p, t.rest)
+	t.rest = t.rest[n:]
+	if len(t.rest) == 0 {
+		t.consumed <- struct{}{}
 	}
 	return n, nil
 }
 
-func (t *tee) finish() {
-	<-t.cur.hashed
-	t.err = t.cur.err
-	t.pool <- t.cur
-	t.cur = nil
-}
-
 // stateBefore returns the last known hash state at or before stream offset
-// off, and forgets the older ones.
+// off, and forgets the older ones. States reach back from what the consumer was
+// given by teeStates*teeBlock bytes, or to the start: off must not lie before.
 func (t *tee) stateBefore(off int64) hashState {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -225,8 +218,8 @@ func (t *tee) digest() (string, int64) {
 	return t.alg + ":" + hex.EncodeToString(t.sum.Sum(nil)), t.offset
 }
 
-// Close stops the reading ahead. The source must be closed first, so that a
-// read under way ends.
+// Close ends the tee. The source must be closed first, so that a read under way
+// ends.
 func (t *tee) Close() error {
 	t.once.Do(func() {
 		close(t.stop)

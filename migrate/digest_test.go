@@ -124,3 +124,41 @@ func TestTeeCloseEndsTheReadingAheadOfAnUnfinishedStream(t *testing.T) {
 	r.Close()
 	tee.Close() // returns only when both goroutines have
 }
+
+// repeated is a stream of n copies of a piece, which it lends.
+type repeated struct {
+	piece []byte
+	n     int
+}
+
+func (r repeated) Read([]byte) (int, error) { return 0, errors.New("the bytes are lent, not read") }
+
+func (r repeated) WriteTo(w io.Writer) (int64, error) {
+	for i := range r.n {
+		if n, err := w.Write(r.piece); err != nil {
+			return int64(i*len(r.piece) + n), err
+		}
+	}
+	return int64(r.n * len(r.piece)), nil
+}
+
+func TestTeeOfALongStreamKeepsABoundedNumberOfHashStates(t *testing.T) {
+	t.Parallel()
+	piece := randomBytes(teeBlock)
+	n := 3 * teeStates
+	tee, err := newTee(repeated{piece, n}, hashState{Algorithm: algSHA1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tee.Close()
+	if _, err := io.Copy(io.Discard, tee); err != nil {
+		t.Fatal(err)
+	}
+	if len(tee.states) != teeStates {
+		t.Errorf("%d states are kept of %d blocks, want %d", len(tee.states), n, teeStates)
+	}
+	end := int64(n) * teeBlock
+	if s := tee.stateBefore(end - 10); s.Offset > end-10 || s.Offset < end-10-teeBlock {
+		t.Errorf("the state before offset %d is that of %d", end-10, s.Offset)
+	}
+}

@@ -43,7 +43,7 @@ type ranged struct {
 	closed  atomic.Bool
 
 	// Of the consumer.
-	pos   int64 // next byte to hand out
+	pos   int64 // first byte of the chunk in its hands, or the next one
 	chunk *chunk
 	rest  []byte
 	timer *time.Timer
@@ -86,23 +86,34 @@ func (r *ranged) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if r.closed.Load() {
-		return 0, fs.ErrClosed
-	}
-	if len(r.rest) == 0 {
-		if err := r.advance(); err != nil {
-			return 0, err
-		}
+	if err := r.ready(); err != nil {
+		return 0, err
 	}
 	n := copy(p, r.rest)
 	r.rest = r.rest[n:]
-	r.pos += int64(n)
 	return n, nil
+}
+
+// WriteTo lends w the chunks in order, which spares a copy.
+func (r *ranged) WriteTo(w io.Writer) (int64, error) {
+	return writeTo(w, &r.rest, r.ready)
+}
+
+// ready makes sure that there are bytes to hand out.
+func (r *ranged) ready() error {
+	if r.closed.Load() {
+		return fs.ErrClosed
+	}
+	if len(r.rest) > 0 {
+		return nil
+	}
+	return r.advance()
 }
 
 // advance gives the chunk that was read back and waits for the next one.
 func (r *ranged) advance() error {
 	if r.chunk != nil {
+		r.pos += int64(len(r.chunk.data))
 		r.recycle(r.chunk.data)
 		r.chunk = nil
 		r.meter.budget.Advance(r.pos)

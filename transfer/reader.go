@@ -46,6 +46,9 @@ func Probe(ctx context.Context, s Source, o Options) (Info, error) {
 // it is, or the context's error. Which way the bytes moved is told by
 // info.Ranges.
 //
+// The reader implements io.WriterTo too, and then lends its own buffers: what it
+// writes to must not keep them.
+//
 // The reader is for one goroutine, except that Close may be called from
 // another. It must be closed; Close waits until nothing of it is left running,
 // as the end of ctx does not.
@@ -118,6 +121,25 @@ func beginGuarded(ctx context.Context, b beginner, o Options) (Info, *guardedBod
 		}
 		if err := m.retry(ctx, "probing again", err); err != nil {
 			return Info{}, nil, err
+		}
+	}
+}
+
+// writeTo writes what a reader has to hand out, *rest, to w until next, which
+// gets more, returns an error. io.EOF is the proper end.
+func writeTo(w io.Writer, rest *[]byte, next func() error) (int64, error) {
+	for done := int64(0); ; {
+		if err := next(); err != nil {
+			if err == io.EOF {
+				err = nil
+			}
+			return done, err
+		}
+		n, err := w.Write(*rest)
+		done += int64(n)
+		*rest = (*rest)[n:]
+		if err != nil {
+			return done, err
 		}
 	}
 }

@@ -55,8 +55,23 @@ func (r *stream) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if err := r.next(); err != nil {
+		return 0, err
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+// WriteTo lends w what has been read ahead, block by block, which spares a copy.
+func (r *stream) WriteTo(w io.Writer) (int64, error) {
+	return writeTo(w, &r.rest, r.next)
+}
+
+// next makes sure that there are bytes to hand out.
+func (r *stream) next() error {
 	if r.closed.Load() {
-		return 0, fs.ErrClosed
+		return fs.ErrClosed
 	}
 	for len(r.rest) == 0 {
 		if r.block != nil {
@@ -66,15 +81,13 @@ func (r *stream) Read(p []byte) (int, error) {
 		block, ok := <-r.filled
 		if !ok {
 			if r.closed.Load() {
-				return 0, fs.ErrClosed
+				return fs.ErrClosed
 			}
-			return 0, r.err
+			return r.err
 		}
 		r.block, r.rest = block, block
 	}
-	n := copy(p, r.rest)
-	r.rest = r.rest[n:]
-	return n, nil
+	return nil
 }
 
 // Close ends the request and waits for the goroutine behind the reader.
