@@ -7,6 +7,8 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS     := -s -w -X github.com/hyper2kvm/hyper2kvm/internal/version.version=$(VERSION)
 FUZZTIME    ?= 60s
+CASE        ?= qcow2
+BENCH       ?=
 
 export CGO_ENABLED ?= 0
 
@@ -39,8 +41,11 @@ tidy-check:
 fuzz: ## every fuzz target for FUZZTIME each
 	scripts/fuzz.sh $(FUZZTIME)
 
-bench: setup-bench build ## ours beside govc, qemu-img, and curl, in one run
-	scripts/bench.sh
+bench: setup-bench build ## ours beside govc, qemu-img, and curl, in one run; BENCH="-rows 1,4 -sweeps"
+	scripts/bench.sh $(BENCH)
+
+profile: setup-bench build ## CPU and heap profiles of one kind of export: CASE=qcow2
+	scripts/bench.sh profile -case $(CASE)
 
 setup-test setup-demo setup-bench: setup-%:
 	@scripts/setup.sh $*
