@@ -29,7 +29,7 @@ func (c *Client) dataTransport(addr string, x expected) *http.Transport {
 		IdleConnTimeout:       30 * time.Second,
 		DisableCompression:    true,
 		ReadBufferSize:        256 << 10,
-		Protocols: &h1,
+		Protocols:             &h1,
 	}
 }
 

@@ -42,7 +42,7 @@ var rooms = map[string][]string{
 	"daemon/store/sealer":     {"daemon/jobs"},
 	"daemon/store/sqlite/...": {"daemon/jobs", "daemon/models"},
 	"daemon/store/storetest":  {"daemon/jobs", "daemon/models"}, // for tests
-	"daemon/e2e":              {}, // tests only
+	"daemon/e2e":              {},                               // tests only
 	"daemon/jobs":             {"daemon/models", "progress"},
 	"daemon/models":           {"progress", "transfer"},
 	"client":                  {"daemon/api/wire", "daemon/models"},
