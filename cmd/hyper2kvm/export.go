@@ -15,6 +15,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
+	"github.com/hyper2kvm/hyper2kvm/tui/plan"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -176,8 +177,8 @@ func (a *app) summary(r models.Result) {
 		display.Bytes(r.TotalSize), display.SafeText(r.OutputDir), display.Duration(r.Duration))
 	switch {
 	case r.DomainXML != "":
-		fmt.Fprintf(a.Out, "Next: virsh define %s\n", shellQuote(r.DomainXML))
+		fmt.Fprintf(a.Out, "Next: virsh define %s\n", plan.Quote(r.DomainXML))
 	case r.OVFPath != "":
-		fmt.Fprintf(a.Out, "Next: virt-v2v -i ova %s -o local -os DIR\n", shellQuote(r.OutputDir))
+		fmt.Fprintf(a.Out, "Next: virt-v2v -i ova %s -o local -os DIR\n", plan.Quote(r.OutputDir))
 	}
 }
