@@ -65,6 +65,10 @@ func TestTmuxWithADaemonOneLeavesAndComesBack(t *testing.T) {
 	p.until("1 of 1", "web")
 	p.keys("Enter")
 	p.until("Output directory")
+	out := filepath.Join(t.TempDir(), "vms")
+	p.keys("Down", "C-u")
+	p.text(out)
+	p.until(out)
 	p.keys("Enter")
 	p.until("What happens", "h2kvmctl")
 	p.keys("Enter")
@@ -79,4 +83,11 @@ func TestTmuxWithADaemonOneLeavesAndComesBack(t *testing.T) {
 	p.until("exporting", "web")
 	close(goOn)
 	p.until("1 of 1 exported and verified")
+	images, err := filepath.Glob(filepath.Join(out, "*.qcow2"))
+	if err != nil || len(images) != 1 {
+		t.Fatalf("images: %v, %v", images, err)
+	}
+	if text, err := exec.Command("qemu-img", "compare", "-f", "raw", "-F", "qcow2", raw, images[0]).CombinedOutput(); err != nil {
+		t.Errorf("the image is not the disk: %v: %s", err, text)
+	}
 }
