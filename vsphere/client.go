@@ -168,7 +168,7 @@ func (c *Client) properties(ctx context.Context, obj types.ManagedObjectReferenc
 // distances. Nothing is kept at the other end in between, so it goes on after
 // a session was renewed.
 func poll(ctx context.Context, step func() (done bool, err error)) error {
-	for wait := 50 * time.Millisecond; ; wait = min(wait*3/2, time.Second) {
+	for wait := 10 * time.Millisecond; ; wait = min(wait*3/2, time.Second) {
 		done, err := step()
 		if done || err != nil {
 			return err
