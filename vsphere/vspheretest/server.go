@@ -35,6 +35,7 @@ type Server struct {
 	faults   faultSet
 	log      requestLog
 	hooks    hooks
+	views    sync.RWMutex // read by calls that read views, written by logouts
 	closed   chan struct{}
 }
 
