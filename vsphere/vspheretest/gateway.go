@@ -74,6 +74,8 @@ func (g *gateway) intercept(method *simulator.Method) interface {
 		"ExportSnapshot":               "VirtualMachineSnapshot",
 		"QueryChangedDiskAreas":        "VirtualMachine",
 		"CreateDescriptor":             "OvfManager",
+		"CreateContainerView":          "ViewManager",
+		"Logout":                       "SessionManager",
 		"HasPrivilegeOnEntities":       "AuthorizationManager",
 		"FetchUserPrivilegeOnEntities": "AuthorizationManager",
 	}[method.Name]

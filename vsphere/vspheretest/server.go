@@ -32,10 +32,10 @@ type Server struct {
 	byRef    map[types.ManagedObjectReference]*guest
 	leases   leaseTable
 	sessions sessionTable
+	views    viewTable
 	faults   faultSet
 	log      requestLog
 	hooks    hooks
-	views    sync.RWMutex // read by calls that read views, written by logouts
 	closed   chan struct{}
 }
 

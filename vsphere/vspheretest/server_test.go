@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vmware/govmomi/view"
 	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
@@ -18,6 +20,35 @@ func TestAnIdleSessionIsGone(t *testing.T) {
 	c := connect(t, srv)
 	_, err := methods.GetCurrentTime(t.Context(), c.Client.Client)
 	wantFault[*types.NotAuthenticated](t, err, "a call after the idle time")
+}
+
+// A client that gives up waiting for the inventory logs out while its read of the
+// view goes on: neither may wait for the other.
+func TestALogoutDuringAReadOfAViewIsAnswered(t *testing.T) {
+	t.Parallel()
+	srv := oneVM(t, func(c *vspheretest.Config) { c.BulkVMs = 2000 })
+	for range 20 {
+		c := connect(t, srv)
+		v, err := view.NewManager(c.Client.Client).CreateContainerView(t.Context(), c.ServiceContent.RootFolder, []string{"VirtualMachine"}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var reads sync.WaitGroup
+		for range 3 {
+			reads.Go(func() {
+				var vms []mo.VirtualMachine
+				// What comes of it depends on who is first.
+				_ = v.Retrieve(t.Context(), []string{"VirtualMachine"}, []string{"name", "config.hardware"}, &vms)
+			})
+		}
+		if err := c.Logout(t.Context()); err != nil {
+			t.Errorf("log out: %v", err)
+		}
+		reads.Wait()
+	}
+	if n := srv.Sessions(); n > 0 {
+		t.Errorf("%d session(s) are left", n)
+	}
 }
 
 func TestServersInOneProcessDoNotMeetEachOther(t *testing.T) {

@@ -133,6 +133,7 @@ func (s *Server) endSessions(keepLeases bool) {
 func (s *Server) endSession(key string, keepLeases bool) {
 	ctx := s.simContext()
 	s.sessions.remove(key)
+	s.dropViews(ctx, key)
 	ctx.Map.SessionManager().TerminateSession(ctx, &types.TerminateSession{SessionId: []string{key}})
 	if !keepLeases {
 		s.dropLeases(key)

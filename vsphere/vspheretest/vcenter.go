@@ -1,8 +1,6 @@
 package vspheretest
 
 import (
-	"bytes"
-	"io"
 	"net/http"
 	"net/url"
 
@@ -49,24 +47,9 @@ func (s *Server) slow(h http.Handler) http.Handler {
 	})
 }
 
-// sdk serves the API and watches for sessions being handed out. The simulator
-// locks up when a session is logged out while a view of it is being read, as
-// happens when a client gives up waiting: a logout waits for such reads.
+// sdk serves the API and watches for sessions being handed out.
 func (s *Server) sdk(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			return // the client is gone
-		}
-		r.Body = io.NopCloser(bytes.NewReader(body))
-		switch {
-		case bytes.Contains(body, []byte("<Logout ")):
-			s.views.Lock()
-			defer s.views.Unlock()
-		case bytes.Contains(body, []byte("RetrieveProperties")), bytes.Contains(body, []byte("View ")):
-			s.views.RLock()
-			defer s.views.RUnlock()
-		}
 		h.ServeHTTP(&cookieWriter{ResponseWriter: w, srv: s}, r)
 	})
 }
