@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/inflate"
+	"github.com/hyper2kvm/hyper2kvm/internal/directio"
 )
 
 // zeroGrainHint is the most compressed bytes that a grain of zeros takes with
@@ -45,7 +46,7 @@ type grainWorker struct {
 // batch does the work for one batch.
 func (w *grainWorker) batch(b *batch) error {
 	if w.out == nil {
-		w.out = alignedBuffer(int(max(batchData, w.d.s.geo.GrainSize)))
+		w.out = directio.Buffer(int(max(batchData, w.d.s.geo.GrainSize)))
 	}
 	w.pending, w.base = 0, 0
 	w.keep = w.keep[:0]

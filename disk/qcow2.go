@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"sync"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/directio"
 )
 
 // Qcow2Options are the options of [CreateQcow2] and [OpenQcow2]. The zero value
@@ -24,7 +26,7 @@ type Qcow2Options struct {
 // whole, not in part, and not across a Checkpoint if a crash is to be survived.
 type Qcow2 struct {
 	path string
-	f    *blockFile
+	f    *directio.File
 	o    Qcow2Options
 	qcow2Layout
 
@@ -51,7 +53,7 @@ func CreateQcow2(path string, capacity int64, o Qcow2Options) (*Qcow2, error) {
 	if err != nil {
 		return nil, fileError("create", path, err)
 	}
-	w := newQcow2(path, newBlockFile(f), capacity, o)
+	w := newQcow2(path, directio.NewFile(f), capacity, o)
 	if err := w.start(); err != nil {
 		_ = discard(w.f, path)
 		return nil, fileError("create", path, err)
@@ -59,7 +61,7 @@ func CreateQcow2(path string, capacity int64, o Qcow2Options) (*Qcow2, error) {
 	return w, nil
 }
 
-func newQcow2(path string, f *blockFile, capacity int64, o Qcow2Options) *Qcow2 {
+func newQcow2(path string, f *directio.File, capacity int64, o Qcow2Options) *Qcow2 {
 	w := &Qcow2{path: path, f: f, o: o, qcow2Layout: layoutQcow2(capacity), pages: newPageCache(f.File)}
 	w.l1 = make([]uint64, w.l1Entries)
 	w.refs = make([]uint64, w.refBlocks)

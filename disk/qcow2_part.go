@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/directio"
 )
 
 // A part file has a record of its last checkpoint where the image will have its
@@ -187,7 +189,7 @@ func OpenQcow2(path string, capacity int64, o Qcow2Options) (*Qcow2, error) {
 	if err != nil {
 		return nil, fileError("open", path, err)
 	}
-	w := newQcow2(path, newBlockFile(f), capacity, o)
+	w := newQcow2(path, directio.NewFile(f), capacity, o)
 	if err := w.restore(); err != nil {
 		_ = w.f.Close()
 		return nil, fileError("open", path, err)

@@ -6,13 +6,15 @@ import (
 	"io"
 	"os"
 	"sync"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/directio"
 )
 
 // Raw writes a raw image: byte n of the file is byte n of the disk. What is
 // never written stays a hole. It implements [Writer].
 type Raw struct {
 	path     string
-	f        *blockFile
+	f        *directio.File
 	capacity int64
 	mu       sync.Mutex // guards closed
 	closed   bool
@@ -33,7 +35,7 @@ func CreateRaw(path string, capacity int64) (*Raw, error) {
 		_ = os.Remove(path)
 		return nil, fileError("create", path, err)
 	}
-	return &Raw{path: path, f: newBlockFile(f), capacity: capacity}, nil
+	return &Raw{path: path, f: directio.NewFile(f), capacity: capacity}, nil
 }
 
 // OpenRaw goes on with a file that [CreateRaw] made. A file of another size
@@ -55,7 +57,7 @@ func OpenRaw(path string, capacity int64) (*Raw, error) {
 		_ = f.Close()
 		return nil, fileError("open", path, err)
 	}
-	return &Raw{path: path, f: newBlockFile(f), capacity: capacity}, nil
+	return &Raw{path: path, f: directio.NewFile(f), capacity: capacity}, nil
 }
 
 // WriteAt implements [io.WriterAt].

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/internal/directio"
 )
 
 // sink is where an attempt at a disk puts the stream: into an image, or into a
@@ -64,7 +65,7 @@ func (s imageSink) abandon() error    { return s.w.Close() }
 func (s imageSink) discard() error    { return s.w.Discard() }
 
 // streamSink keeps the stream as it comes and checks its structure on the way.
-type streamSink struct{ f *appendFile }
+type streamSink struct{ f *directio.Appender }
 
 // openStreamSink goes on at a checkpoint with from: bytes after it were read
 // ahead, and may not be durable.
@@ -73,7 +74,7 @@ func openStreamSink(path string, from *disk.Position) (sink, error) {
 	if from != nil {
 		off = from.StreamOffset
 	}
-	f, err := openAppend(path, off)
+	f, err := directio.OpenAppender(path, off)
 	if err != nil {
 		return nil, err
 	}

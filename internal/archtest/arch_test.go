@@ -47,9 +47,9 @@ var rooms = map[string][]string{
 	"daemon/models":           {"progress", "transfer"},
 	"client":                  {"daemon/api/wire", "daemon/models"},
 
-	"migrate/...":       {"migrate/...", "vsphere", "disk", "kvm", "transfer", "progress/...", "daemon/models"},
+	"migrate/...":       {"migrate/...", "vsphere", "disk", "kvm", "transfer", "progress/...", "daemon/models", "internal/directio"},
 	"vsphere":           {"transfer", "progress"},
-	"disk":              {"disk/internal/...", "progress"},
+	"disk":              {"disk/internal/...", "progress", "internal/directio"},
 	"disk/internal/...": {},
 	"kvm":               {"disk"},
 	"transfer":          {"progress"},
@@ -58,6 +58,7 @@ var rooms = map[string][]string{
 
 	"internal/archtest": {},
 	"internal/cliargs":  {},
+	"internal/directio": {},
 	"internal/terminal": {},
 	"internal/version":  {},
 	"scripts":           {},

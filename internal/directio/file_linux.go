@@ -1,4 +1,4 @@
-package disk
+package directio
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 
 // openDirect opens a file for direct writes. It returns nil where the file
 // system has none.
-func openDirect(path string) *os.File {
+func openDirect(path string) writerAtCloser {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_DIRECT, 0)
 	if err != nil {
 		return nil

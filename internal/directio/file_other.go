@@ -1,11 +1,11 @@
 //go:build !linux
 
-package disk
+package directio
 
 import "os"
 
 // openDirect returns nil: writes go through the page cache.
-func openDirect(string) *os.File { return nil }
+func openDirect(string) writerAtCloser { return nil }
 
 // notDirect is never asked.
 func notDirect(error) bool { return false }

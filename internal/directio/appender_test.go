@@ -1,4 +1,4 @@
-package migrate
+package directio
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ func noise(seed byte, n int) []byte {
 }
 
 // appendAll writes p in pieces of uneven size, with a Sync now and then.
-func appendAll(t *testing.T, a *appendFile, p []byte) {
+func appendAll(t *testing.T, a *Appender, p []byte) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(1, uint64(len(p))))
 	for len(p) > 0 {
@@ -35,7 +35,7 @@ func appendAll(t *testing.T, a *appendFile, p []byte) {
 	}
 }
 
-func finishAppend(t *testing.T, a *appendFile) {
+func finishAppend(t *testing.T, a *Appender) {
 	t.Helper()
 	if err := errors.Join(a.Sync(), a.Close()); err != nil {
 		t.Fatal(err)
@@ -55,10 +55,10 @@ func mustHold(t *testing.T, path string, want []byte) {
 
 func TestAFileWrittenInPiecesHasTheBytesOfThePieces(t *testing.T) {
 	t.Parallel()
-	for _, size := range []int{0, 1, appendAlign - 1, appendBlock, 3*appendBlock + appendAlign, 7*appendBlock + 513} {
+	for _, size := range []int{0, 1, Align - 1, appendBlock, 3*appendBlock + Align, 7*appendBlock + 513} {
 		path := filepath.Join(t.TempDir(), "part")
 		want := noise(1, size)
-		a, err := openAppend(path, 0)
+		a, err := OpenAppender(path, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +74,7 @@ func TestWhatWasSyncedIsThereForTheNextRunToGoOnFrom(t *testing.T) {
 	want := noise(2, 5*appendBlock+512)
 	off := 0
 	for _, stop := range []int{512, appendBlock - 512, 2*appendBlock + 1024, 4 * appendBlock, len(want)} {
-		a, err := openAppend(path, int64(off))
+		a, err := OpenAppender(path, int64(off))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,14 +105,14 @@ func TestAPartFileShorterThanItsCheckpointIsNotGoneOnFrom(t *testing.T) {
 	if err := os.WriteFile(path, noise(4, 600), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if a, err := openAppend(path, 1024); err == nil {
+	if a, err := OpenAppender(path, 1024); err == nil {
 		t.Errorf("opened at byte 1024 of 600: %v", a.Close())
 	}
 }
 
 func TestAFailedWriteIsReportedAndNothingFollowsIt(t *testing.T) {
 	t.Parallel()
-	a, err := openAppend(filepath.Join(t.TempDir(), "part"), 0)
+	a, err := OpenAppender(filepath.Join(t.TempDir(), "part"), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,23 +134,6 @@ func TestAFailedWriteIsReportedAndNothingFollowsIt(t *testing.T) {
 	}
 }
 
-func TestAFileSystemThatRefusesADirectWriteGetsAnOrdinaryOne(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "part")
-	a, err := openAppend(path, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := noise(5, 1000) // neither its address nor its length suits direct I/O
-	if err := a.writePiece(p[1:], 0); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
-	mustHold(t, path, p[1:])
-}
-
 // syncWriter is what both files of the benchmark are.
 type syncWriter interface {
 	io.WriteCloser
@@ -163,7 +146,7 @@ func BenchmarkAppend(b *testing.B) {
 		name string
 		open func(path string) (syncWriter, error)
 	}{
-		{"direct", func(path string) (syncWriter, error) { return openAppend(path, 0) }},
+		{"direct", func(path string) (syncWriter, error) { return OpenAppender(path, 0) }},
 		{"cached", func(path string) (syncWriter, error) { return os.Create(path) }},
 	} {
 		b.Run(bc.name, func(b *testing.B) {

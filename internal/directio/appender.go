@@ -1,0 +1,176 @@
+package directio
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// Geometry of an Appender.
+const (
+	appendBlock  = 1 << 20 // bytes written at once
+	appendBlocks = 3       // one being filled, one being written, one between them
+)
+
+// Appender writes a file front to back, in whole blocks and by a goroutine of its
+// own, so that the caller goes on meanwhile. It is for one goroutine.
+type Appender struct {
+	f    *File
+	cur  *piece // not written yet
+	free chan *piece
+	full chan *piece
+	done chan struct{} // closed when the writing goroutine has ended
+
+	failed error // sticky
+	closed bool
+}
+
+// piece is a block on its way to the file.
+type piece struct {
+	buf []byte // aligned, appendBlock long
+	n   int    // bytes in it
+	off int64  // in the file, aligned
+	err error  // why it, or one before it, is not in the file
+}
+
+// OpenAppender opens path to be written from byte off on. What the file has
+// after off is cut away; with off == 0 it is made when it is not there. The file
+// must have off bytes.
+func OpenAppender(path string, off int64) (*Appender, error) {
+	flags := os.O_RDWR
+	if off == 0 {
+		flags |= os.O_CREATE | os.O_TRUNC
+	}
+	f, err := os.OpenFile(path, flags, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	a := &Appender{
+		f:    NewFile(f),
+		free: make(chan *piece, appendBlocks),
+		full: make(chan *piece, appendBlocks),
+		done: make(chan struct{}),
+	}
+	for range appendBlocks {
+		a.free <- &piece{}
+	}
+	a.cur = a.take(off - off%Align)
+	if err := a.reread(off); err != nil {
+		return nil, errors.Join(err, a.f.Close())
+	}
+	go a.writeAll()
+	return a, nil
+}
+
+// reread takes the beginning of the block in which byte off lies back from the
+// file, which then ends at off.
+func (a *Appender) reread(off int64) error {
+	a.cur.n = int(off - a.cur.off)
+	if _, err := a.f.ReadAt(a.cur.buf[:a.cur.n], a.cur.off); err != nil {
+		return fmt.Errorf("read the end of the file again: %w", err)
+	}
+	if off == 0 {
+		return nil
+	}
+	st, err := a.f.Stat()
+	if err == nil && st.Size() < off {
+		err = fmt.Errorf("the file has %d bytes, fewer than %d", st.Size(), off)
+	}
+	if err != nil {
+		return err
+	}
+	return a.f.Truncate(off)
+}
+
+// take returns an empty piece for the file's bytes from off on. Where another
+// one has failed to be written, so has this.
+func (a *Appender) take(off int64) *piece {
+	p := <-a.free
+	a.note(p)
+	if p.buf == nil {
+		p.buf = Buffer(appendBlock)
+	}
+	p.n, p.off, p.err = 0, off, nil
+	return p
+}
+
+// note keeps the first failure of a piece that came back.
+func (a *Appender) note(p *piece) {
+	if a.failed == nil {
+		a.failed = p.err
+	}
+}
+
+// Write takes p. Its error may be that of earlier bytes.
+func (a *Appender) Write(p []byte) (int, error) {
+	done := 0
+	for done < len(p) {
+		if a.failed != nil {
+			return done, a.failed
+		}
+		n := copy(a.cur.buf[a.cur.n:], p[done:])
+		a.cur.n += n
+		done += n
+		if a.cur.n == appendBlock {
+			next := a.cur.off + appendBlock
+			a.full <- a.cur // never blocks: it has room for every piece
+			a.cur = a.take(next)
+		}
+	}
+	return done, nil
+}
+
+// Sync makes everything written so far durable.
+func (a *Appender) Sync() error {
+	var idle []*piece
+	for range appendBlocks - 1 { // until every whole block is written
+		p := <-a.free
+		a.note(p)
+		idle = append(idle, p)
+	}
+	for _, p := range idle {
+		a.free <- p
+	}
+	if a.failed != nil {
+		return a.failed
+	}
+	// What does not fill a block stays in the piece, which goes to the same
+	// place again when it is full.
+	if _, err := a.f.WriteAt(a.cur.buf[:a.cur.n], a.cur.off); err != nil {
+		a.failed = err
+		return err
+	}
+	return a.f.Sync()
+}
+
+// Close ends the goroutine and closes the file, once. Bytes that were not synced
+// may be missing from it.
+func (a *Appender) Close() error {
+	if a.closed {
+		return nil
+	}
+	a.closed = true
+	close(a.full)
+	<-a.done
+	return a.f.Close()
+}
+
+// Name is the path that the file was opened by.
+func (a *Appender) Name() string { return a.f.Name() }
+
+// writeAll writes whole blocks until there are no more. After a failure it
+// writes nothing.
+func (a *Appender) writeAll() {
+	defer close(a.done)
+	var failed error
+	for p := range a.full {
+		if failed == nil {
+			_, failed = a.f.WriteAt(p.buf, p.off)
+		}
+		p.err = failed
+		a.free <- p
+	}
+}
+
+var _ io.WriteCloser = (*Appender)(nil)
