@@ -30,16 +30,15 @@ type Qcow2 struct {
 	o    Qcow2Options
 	qcow2Layout
 
-	gather sync.Pool // *[]byte
-
 	mu     sync.Mutex // guards what follows
 	closed bool
 	l1     []uint64 // level 1 table
 	refs   []uint64 // refcount table
 	pages  *pageCache
-	next   int64  // number of the next cluster never used
-	zipAt  int64  // where the next compressed data goes, in bytes
-	zipEnd int64  // end of the clusters taken for it
+	next   int64 // number of the next cluster never used
+	zipAt  int64 // where the next compressed data goes, in bytes
+	zipEnd int64 // end of the clusters taken for it
+	zip    zipStage
 	gen    uint64 // of the last checkpoint
 }
 
@@ -65,7 +64,6 @@ func newQcow2(path string, f *directio.File, capacity int64, o Qcow2Options) *Qc
 	w := &Qcow2{path: path, f: f, o: o, qcow2Layout: layoutQcow2(capacity), pages: newPageCache(f.File)}
 	w.l1 = make([]uint64, w.l1Entries)
 	w.refs = make([]uint64, w.refBlocks)
-	w.gather.New = func() any { return new([]byte) }
 	return w
 }
 

@@ -30,9 +30,9 @@ func (w *Qcow2) FitsGrain(zlibLen int) bool {
 
 // WriteGrains stores grains as compressed clusters: what is between the zlib
 // header and the Adler-32 is appended to the file. It does not look at the data
-// beyond the header.
+// beyond the header. Some of it may be written by a later call, a Checkpoint or
+// Commit, which then return the error.
 func (w *Qcow2) WriteGrains(g []Grain) error {
-	total := 0
 	for i := range g {
 		off, z := g[i].Offset, g[i].Zlib
 		if err := checkRange(w.path, off, clusterSize, w.capacity); err != nil {
@@ -44,92 +44,80 @@ func (w *Qcow2) WriteGrains(g []Grain) error {
 		if err := inflate.CheckHeader(z); err != nil {
 			return fmt.Errorf("write %s: grain at %d: %w: %w", w.path, off, err, ErrCorrupt)
 		}
-		total += len(z) - zlibHead - zlibTail
 	}
-	buf, _ := w.gather.Get().(*[]byte)
-	defer w.gather.Put(buf)
-	if cap(*buf) < total {
-		*buf = make([]byte, 0, max(total, batchData))
+	full, err := w.placeGrains(g)
+	if werr := w.zip.write(w.f, full); err == nil {
+		err = werr
 	}
-	p := (*buf)[:0]
-	var start int64 // in the file, of what p holds
-	for len(g) > 0 {
-		var at [spanClusters]int64
-		n := min(len(g), spanClusters)
-		if err := w.placeGrains(at[:n], g[:n]); err != nil {
-			return fileError("write", w.path, err)
-		}
-		for i := range n {
-			if len(p) > 0 && at[i] != start+int64(len(p)) {
-				if err := w.writeZipped(p, start); err != nil {
-					return err
-				}
-				p = p[:0]
-			}
-			if len(p) == 0 {
-				start = at[i]
-			}
-			p = append(p, g[i].Zlib[zlibHead:len(g[i].Zlib)-zlibTail]...)
-		}
-		g = g[n:]
-	}
-	return w.writeZipped(p, start)
+	return fileError("write", w.path, err)
 }
 
-func (w *Qcow2) writeZipped(p []byte, at int64) error {
-	if _, err := w.f.WriteAt(p, at); err != nil {
-		return fileError("write", w.path, err)
-	}
-	return nil
-}
-
-// placeGrains finds places in the file for grains.
-func (w *Qcow2) placeGrains(at []int64, g []Grain) error {
+// placeGrains finds places in the file for grains and puts their data into the
+// stage. It returns what has to be written now, even when it fails.
+func (w *Qcow2) placeGrains(g []Grain) (full []*zipBlock, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
-		return os.ErrClosed
+		return nil, os.ErrClosed
+	}
+	if err := w.zip.failure(); err != nil {
+		return nil, err
 	}
 	for i := range g {
 		cluster := g[i].Offset / clusterSize
-		n := len(g[i].Zlib) - zlibHead - zlibTail
+		z := g[i].Zlib[zlibHead : len(g[i].Zlib)-zlibTail]
 		old, err := w.lookup(cluster)
 		if err != nil {
-			return err
+			return full, err
 		}
 		if old != 0 {
 			if err := w.refer(old, -1); err != nil {
-				return err
+				return full, err
 			}
 		}
-		if at[i], err = w.takeZipped(n); err != nil {
-			return err
+		at, err := w.takeZipped(len(z))
+		if err != nil {
+			return full, err
 		}
-		entry := zipEntry(at[i], n)
+		full = w.zip.put(full, z, at)
+		entry := zipEntry(at, len(z))
 		if err := w.refer(entry, 1); err != nil {
-			return err
+			return full, err
 		}
 		if err := w.set(cluster, entry); err != nil {
-			return err
+			return full, err
 		}
 	}
-	return nil
+	return full, nil
 }
 
-// takeZipped returns a place for n bytes of compressed data: behind the last,
-// if the clusters there are free.
+// takeZipped returns a place for n bytes of compressed data: behind the last if
+// there is room, or where the clusters there are free. Clusters are taken by the
+// run, so that clusters of other kinds, taken in between, do not cut what could
+// be one write.
 func (w *Qcow2) takeZipped(n int) (int64, error) {
 	for w.zipAt+int64(n) > w.zipEnd {
-		c, err := w.take()
-		if err != nil {
-			return 0, err
+		for range zipRun {
+			c, err := w.take()
+			if err != nil {
+				return 0, err
+			}
+			if c*clusterSize != w.zipEnd {
+				w.zipAt, w.zipEnd = c*clusterSize, c*clusterSize
+			}
+			w.zipEnd += clusterSize
 		}
-		if c*clusterSize != w.zipEnd {
-			w.zipAt, w.zipEnd = c*clusterSize, c*clusterSize
-		}
-		w.zipEnd += clusterSize
 	}
 	at := w.zipAt
 	w.zipAt += int64(n)
 	return at, nil
+}
+
+// dropZipRoom gives clusters back that were taken for compressed data and got
+// none, when they are the last.
+func (w *Qcow2) dropZipRoom() {
+	if w.zipEnd == w.next*clusterSize {
+		w.next = (w.zipAt + clusterSize - 1) / clusterSize
+		w.zipEnd = w.next * clusterSize
+	}
 }

@@ -88,7 +88,11 @@ func (w *Qcow2) saveTables() (partState, error) {
 	}, err
 }
 
+// writeTables writes everything that is in memory yet, data first.
 func (w *Qcow2) writeTables() error {
+	if err := w.zip.flush(w.f); err != nil {
+		return err
+	}
 	if err := w.pages.flush(); err != nil {
 		return err
 	}
@@ -139,6 +143,7 @@ func (w *Qcow2) commit() error {
 	if err := w.writeTables(); err != nil {
 		return err
 	}
+	w.dropZipRoom()
 	if err := w.f.Truncate(w.next * clusterSize); err != nil {
 		return err
 	}
@@ -203,7 +208,7 @@ func (w *Qcow2) restore() error {
 		return err
 	}
 	w.gen, w.next = s.gen, int64(s.next)
-	w.zipAt, w.zipEnd = int64(s.zipAt), int64(s.zipEnd)
+	w.zipAt, w.zipEnd = int64(s.zipEnd), int64(s.zipEnd) // what room was left stays a hole
 	if err := w.f.Truncate(w.next * clusterSize); err != nil {
 		return err
 	}
