@@ -9,10 +9,10 @@ const adlerMod = 65521
 // folded: 22*21/2*255 still fits 16 bits.
 const adlerWords = 22
 
-// adler32sum is the checksum of RFC 1950: b sums all bytes, plus one, and a sums b
+// wordAdler is the checksum of RFC 1950: b sums all bytes, plus one, and a sums b
 // after every byte. It goes through p in words of 8 bytes, whose even and odd
 // bytes are added up in four lanes of 16 bits each.
-func adler32sum(p []byte) uint32 {
+func wordAdler(p []byte) uint32 {
 	const lanes = 0x00ff00ff00ff00ff
 	b, a := uint64(1), uint64(0)
 	for len(p) >= 8*adlerWords {
@@ -34,6 +34,11 @@ func adler32sum(p []byte) uint32 {
 		b, a = b%adlerMod, a%adlerMod
 		p = p[len(q):]
 	}
+	return byteAdler(b, a, p)
+}
+
+// byteAdler goes on with a few bytes and returns the checksum.
+func byteAdler(b, a uint64, p []byte) uint32 {
 	for _, c := range p {
 		b += uint64(c)
 		a += b

@@ -15,8 +15,9 @@ func TestAdler32IsThatOfTheStandardLibrary(t *testing.T) {
 	}
 	for n := 0; n <= len(random); n += 1 + n/50 {
 		for _, p := range [][]byte{random[:n], ones[:n], random[len(random)-n:]} {
-			if got, want := adler32sum(p), adler32.Checksum(p); got != want {
-				t.Fatalf("%d bytes: %#x, want %#x", n, got, want)
+			want := adler32.Checksum(p)
+			if got, words := adler32sum(p), wordAdler(p); got != want || words != want {
+				t.Fatalf("%d bytes: %#x, by words %#x, want %#x", n, got, words, want)
 			}
 		}
 	}
@@ -28,6 +29,12 @@ func BenchmarkAdler32(b *testing.B) {
 		b.SetBytes(int64(len(p)))
 		for b.Loop() {
 			adler32sum(p)
+		}
+	})
+	b.Run("words", func(b *testing.B) {
+		b.SetBytes(int64(len(p)))
+		for b.Loop() {
+			wordAdler(p)
 		}
 	})
 	b.Run("standard", func(b *testing.B) {

@@ -4,9 +4,10 @@
 // of it, eight input bytes at a time, and matches copied in words.
 //
 // Symbols are looked up in a table by the next bits of input, 11 for literals
-// and lengths and 8 for distances; a longer code leads to a second table. The
-// main loop runs while at least one longest symbol's worth of input and output
-// is left and checks nothing else; the last symbols go through a careful one.
+// and lengths and 8 for distances; a longer code leads to a second table, and two
+// literals that fit the 11 bits are found with one look. The main loop runs while
+// enough input and output is left for its longest round, and checks nothing else;
+// the last symbols go through a careful one.
 package inflate
 
 import (
@@ -23,21 +24,25 @@ var (
 	ErrChecksum = errors.New("Adler-32 checksum does not match")
 )
 
-// maxMatch is the length of the longest match, and slack what copying in words
-// may write behind it.
+// maxMatch is the length of the longest match, and slack what literals
+// before it and copying in words may write beyond it.
 const (
 	maxMatch = 258
-	slack    = 16
+	slack    = 32
 )
+
+// tables are those of a block.
+type tables struct {
+	lit  [litSize]uint32
+	dist [distSize]uint32
+}
 
 // Decoder holds the tables. The zero value is ready; it is for one goroutine.
 type Decoder struct {
-	lit    [litSize]uint32
-	dist   [distSize]uint32
+	own    tables // of the last dynamic block
 	pre    [preSize]uint32
 	lens   [maxLit + maxDist]uint8
 	sorted [maxLit]uint16
-	fixed  bool // lit and dist hold the fixed codes
 
 	src []byte
 	pos int    // next byte of src
@@ -120,11 +125,10 @@ func (d *Decoder) blocks(dst []byte) (int, error) {
 		case 0:
 			out, err = d.stored(dst, out)
 		case 1:
-			d.fixedTables()
-			out, err = d.compressed(dst, out)
+			out, err = d.compressed(dst, out, fixed())
 		case 2:
 			if err = d.readTables(); err == nil {
-				out, err = d.compressed(dst, out)
+				out, err = d.compressed(dst, out, &d.own)
 			}
 		default:
 			err = ErrData
@@ -158,24 +162,24 @@ func (d *Decoder) stored(dst []byte, out int) (int, error) {
 }
 
 // compressed decompresses a block by the tables.
-func (d *Decoder) compressed(dst []byte, out int) (int, error) {
-	out, ended, err := d.fast(dst, out)
+func (d *Decoder) compressed(dst []byte, out int, t *tables) (int, error) {
+	out, ended, err := d.fast(dst, out, t)
 	if err != nil || ended {
 		return out, err
 	}
-	return d.careful(dst, out)
+	return d.careful(dst, out, t)
 }
 
 // fast is the main loop. It stops at the end of the block (ended) or when
 // little input or output is left.
-func (d *Decoder) fast(dst []byte, out int) (_ int, ended bool, err error) {
+func (d *Decoder) fast(dst []byte, out int, t *tables) (_ int, ended bool, err error) {
 	var (
 		src     = d.src
 		pos     = d.pos
 		buf     = d.buf
 		n       = d.n
-		lit     = &d.lit
-		dist    = &d.dist
+		lit     = &t.lit
+		dist    = &t.dist
 		lastIn  = len(src) - 16
 		lastOut = len(dst) - (maxMatch + slack)
 	)
@@ -185,24 +189,26 @@ func (d *Decoder) fast(dst []byte, out int) (_ int, ended bool, err error) {
 		pos += int((63 - n) >> 3)
 		n |= 56
 
+		// Up to three entries of literals, of at most 11 bits each. Two are
+		// written for each, whether there are two or not.
 		e := lit[buf&(1<<litBits-1)]
-		if e&isLiteral != 0 { // up to three literals, of at most 11 bits each
+		if e&isLiteral != 0 {
 			buf >>= e & 63
 			n -= uint(e & 63)
-			dst[out] = byte(e >> 16)
-			out++
+			binary.LittleEndian.PutUint16(dst[out:], uint16(e>>8))
+			out += 1 + int(e>>24&1)
 			e = lit[buf&(1<<litBits-1)]
 			if e&isLiteral != 0 {
 				buf >>= e & 63
 				n -= uint(e & 63)
-				dst[out] = byte(e >> 16)
-				out++
+				binary.LittleEndian.PutUint16(dst[out:], uint16(e>>8))
+				out += 1 + int(e>>24&1)
 				e = lit[buf&(1<<litBits-1)]
 				if e&isLiteral != 0 {
 					buf >>= e & 63
 					n -= uint(e & 63)
-					dst[out] = byte(e >> 16)
-					out++
+					binary.LittleEndian.PutUint16(dst[out:], uint16(e>>8))
+					out += 1 + int(e>>24&1)
 					continue
 				}
 			}
@@ -215,7 +221,7 @@ func (d *Decoder) fast(dst []byte, out int) (_ int, ended bool, err error) {
 				if e&isLiteral != 0 {
 					buf >>= e & 63
 					n -= uint(e & 63)
-					dst[out] = byte(e >> 16)
+					dst[out] = byte(e >> 8)
 					out++
 					continue
 				}
@@ -235,9 +241,11 @@ func (d *Decoder) fast(dst []byte, out int) (_ int, ended bool, err error) {
 		buf >>= e & 63
 		n -= uint(e & 63)
 
-		buf |= binary.LittleEndian.Uint64(src[pos:]) << (n & 63)
-		pos += int((63 - n) >> 3)
-		n |= 56
+		if n < maxCode+13 { // a distance takes no more
+			buf |= binary.LittleEndian.Uint64(src[pos:]) << (n & 63)
+			pos += int((63 - n) >> 3)
+			n |= 56
+		}
 
 		e = dist[buf&(1<<distBits-1)]
 		if e&isSpecial != 0 {
@@ -258,30 +266,32 @@ func (d *Decoder) fast(dst []byte, out int) (_ int, ended bool, err error) {
 			err = ErrData
 			break
 		}
-		copyMatch(dst, out, back, length)
-		out += length
-	}
-	d.pos, d.buf, d.n = pos, buf, n
-	return out, ended, err
-}
-
-// copyMatch copies length bytes from back bytes before out to out. It may write
-// up to slack bytes more.
-func copyMatch(dst []byte, out, back, length int) {
-	from := out - back
-	end := out + length
-	switch {
-	case back >= 16:
-		for {
+		if back < 16 {
+			copyNear(dst, out, back, length)
+			out += length
+			continue
+		}
+		for from, end := out-back, out+length; ; from += 16 {
 			s, t := dst[from:from+16], dst[out:out+16]
 			a, b := binary.LittleEndian.Uint64(s), binary.LittleEndian.Uint64(s[8:])
 			binary.LittleEndian.PutUint64(t, a)
 			binary.LittleEndian.PutUint64(t[8:], b)
 			if out += 16; out >= end {
-				return
+				out = end
+				break
 			}
-			from += 16
 		}
+	}
+	d.pos, d.buf, d.n = pos, buf, n
+	return out, ended, err
+}
+
+// copyNear copies length bytes from back bytes before out to out; back is less
+// than 16. It may write up to slack bytes more.
+func copyNear(dst []byte, out, back, length int) {
+	from := out - back
+	end := out + length
+	switch {
 	case back >= 8:
 		for {
 			binary.LittleEndian.PutUint64(dst[out:], binary.LittleEndian.Uint64(dst[from:]))
@@ -303,9 +313,9 @@ func copyMatch(dst []byte, out, back, length int) {
 }
 
 // careful decompresses symbol by symbol to the end of the block.
-func (d *Decoder) careful(dst []byte, out int) (int, error) {
+func (d *Decoder) careful(dst []byte, out int, t *tables) (int, error) {
 	for {
-		e, err := d.symbol(d.lit[:], litBits)
+		e, err := d.symbol(t.lit[:], litBits)
 		if err != nil {
 			return out, err
 		}
@@ -313,7 +323,7 @@ func (d *Decoder) careful(dst []byte, out int) (int, error) {
 			if out >= len(dst) {
 				return out, ErrLong
 			}
-			dst[out] = byte(e >> 16)
+			dst[out] = byte(e >> 8)
 			out++
 			continue
 		}
@@ -324,7 +334,7 @@ func (d *Decoder) careful(dst []byte, out int) (int, error) {
 		if err != nil {
 			return out, err
 		}
-		if e, err = d.symbol(d.dist[:], distBits); err != nil {
+		if e, err = d.symbol(t.dist[:], distBits); err != nil {
 			return out, err
 		}
 		back, err := d.value(e)
@@ -352,7 +362,7 @@ func (d *Decoder) symbol(table []uint32, root uint) (uint32, error) {
 		d.n += 8
 	}
 	e := table[d.buf&(1<<root-1)]
-	if e&isLink != 0 {
+	if e&(isLiteral|isLink) == isLink {
 		if d.n < root {
 			return 0, ErrShort
 		}
@@ -361,11 +371,15 @@ func (d *Decoder) symbol(table []uint32, root uint) (uint32, error) {
 	}
 	bits := uint(e & 63)
 	switch {
-	case e&isSpecial != 0 && e&isEnd == 0:
+	case e&isLiteral != 0:
+		bits = uint(e >> 25 & 15) // one at a time
+	case e&(isSpecial|isEnd) == isSpecial:
 		if d.pos == len(d.src) && d.n < root {
 			return 0, ErrShort
 		}
 		return 0, ErrData
+	}
+	switch {
 	case bits > d.n:
 		return 0, ErrShort
 	case e&(isLiteral|isEnd) != 0:

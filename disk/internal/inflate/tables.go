@@ -1,6 +1,9 @@
 package inflate
 
-import "math/bits"
+import (
+	"math/bits"
+	"sync"
+)
 
 // Sizes of the tables: the largest that complete codes can need is 2342 for
 // literals with 11 bits, and 402 for distances with 8. Powers of two let an
@@ -23,9 +26,18 @@ const (
 //
 //	bits 0-5    how many bits of input the symbol takes, extra bits included
 //	bits 8-11   how many of them are the code; of a link, the index bits of the second table
-//	bits 16-30  the literal, the lowest length or distance, or where the second table begins
+//	bits 16-30  the lowest length or distance, or where the second table begins
+//
+// An entry of literals has one, or two whose codes fit the index together:
+//
+//	bits 0-5    how many bits of input both take
+//	bits 8-15   the first
+//	bits 16-23  the second
+//	bit  24     there is a second
+//	bits 25-28  how many bits of input the first takes
 const (
 	isLiteral = 1 << 31
+	second    = 1 << 24
 	isSpecial = 1 << 15 // end of block, link, or no symbol
 	isLink    = 1 << 14
 	isEnd     = 1 << 13
@@ -54,7 +66,7 @@ var (
 func litEntry(sym int, code uint32) uint32 {
 	switch {
 	case sym < 256:
-		return isLiteral | uint32(sym)<<16 | code
+		return isLiteral | code<<25 | uint32(sym)<<8 | code
 	case sym == 256:
 		return isSpecial | isEnd | code
 	case sym < 257+len(lengthBase):
@@ -155,11 +167,25 @@ func (d *Decoder) place(table []uint32, root uint, sorted []uint16, lens []uint8
 	}
 }
 
-// fixedTables makes the tables of RFC 1951, section 3.2.6.
-func (d *Decoder) fixedTables() {
-	if d.fixed {
-		return
+// pair puts literals together whose codes fit the index of the first table one
+// after the other, so that one look finds both.
+func pair(table *[litSize]uint32) {
+	for i := 1<<litBits - 1; i >= 0; i-- { // what is looked up is not paired yet
+		e := table[i]
+		if e&isLiteral == 0 {
+			continue
+		}
+		code := e & 63
+		next := table[uint32(i)>>code]
+		if next&isLiteral != 0 && code+next&63 <= litBits {
+			table[i] = e + next&63 | second | next&0xff00<<8
+		}
 	}
+}
+
+// fixed has the tables of RFC 1951, section 3.2.6.
+var fixed = sync.OnceValue(func() *tables {
+	d := new(Decoder)
 	for i := range maxLit {
 		switch {
 		case i < 144:
@@ -176,17 +202,17 @@ func (d *Decoder) fixedTables() {
 		d.lens[maxLit+i] = 5
 	}
 	// Both codes are complete.
-	_ = d.build(d.lit[:], litBits, d.lens[:maxLit], litEntry, false)
-	_ = d.build(d.dist[:], distBits, d.lens[maxLit:], distEntry, false)
-	d.fixed = true
-}
+	_ = d.build(d.own.lit[:], litBits, d.lens[:maxLit], litEntry, false)
+	_ = d.build(d.own.dist[:], distBits, d.lens[maxLit:], distEntry, false)
+	pair(&d.own.lit)
+	return &d.own
+})
 
 // readTables reads the code lengths of a dynamic block (section 3.2.7).
 func (d *Decoder) readTables() error {
 	if err := d.need(14); err != nil {
 		return err
 	}
-	d.fixed = false
 	nlit, ndist, npre := int(d.take(5))+257, int(d.take(5))+1, int(d.take(4))+4
 	if nlit > 286 || ndist > 30 {
 		return ErrData
@@ -207,10 +233,14 @@ func (d *Decoder) readTables() error {
 	if d.lens[256] == 0 {
 		return ErrData // a block without an end
 	}
-	if err := d.build(d.dist[:], distBits, d.lens[nlit:nlit+ndist], distEntry, true); err != nil {
+	if err := d.build(d.own.dist[:], distBits, d.lens[nlit:nlit+ndist], distEntry, true); err != nil {
 		return err
 	}
-	return d.build(d.lit[:], litBits, d.lens[:nlit], litEntry, false)
+	if err := d.build(d.own.lit[:], litBits, d.lens[:nlit], litEntry, false); err != nil {
+		return err
+	}
+	pair(&d.own.lit)
+	return nil
 }
 
 // readLengths reads the run-length coded code lengths.
