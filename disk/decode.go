@@ -19,7 +19,7 @@ const defaultCheckpointEvery = 256 << 20
 // Options are the options of [DecodeStream]. The zero value works.
 type Options struct {
 	// Workers is the number of goroutines that inflate and write; 0 is
-	// GOMAXPROCS.
+	// [DefaultWorkers].
 	Workers int
 	// Capacity is the disk's expected capacity in bytes; 0 accepts any.
 	Capacity int64
@@ -69,7 +69,7 @@ func DecodeStream(ctx context.Context, r io.Reader, w io.WriterAt, o Options) (S
 		return Summary{}, err
 	}
 	if o.Workers <= 0 {
-		o.Workers = runtime.GOMAXPROCS(0)
+		o.Workers = DefaultWorkers()
 	}
 	if o.CheckpointEvery <= 0 {
 		o.CheckpointEvery = defaultCheckpointEvery
@@ -79,6 +79,10 @@ func DecodeStream(ctx context.Context, r io.Reader, w io.WriterAt, o Options) (S
 	sum := Summary{Geometry: s.Geometry(), Counts: d.counts(s.Counts()), StreamBytes: s.Offset()}
 	return sum, err
 }
+
+// DefaultWorkers is how many workers keep a machine busy with one disk: one for
+// each processor that a stream can occupy, and two that wait for writes.
+func DefaultWorkers() int { return min(runtime.GOMAXPROCS(0), 8) + 2 }
 
 // decoder is one call of DecodeStream: the calling goroutine reads grains into
 // batches, workers take batches from work and give them back to free.

@@ -27,6 +27,7 @@ type diskRun struct {
 	file  *progress.File
 
 	item      vsphere.Item
+	decoders  int    // goroutines that inflate and write
 	arrived   bool   // whole, by its own structure
 	done      bool   // verified, and in the ledger
 	plain     bool   // ranges failed to give the same bytes: one stream only
@@ -189,6 +190,7 @@ func (d *diskRun) attempt(ctx context.Context, source transfer.Source, algorithm
 		Capacity:   d.disk.Capacity,
 		OnPosition: d.file.SetPosition,
 		Verify:     d.r.def.Options.Verify == "full",
+		Workers:    d.decoders,
 	}
 	if from.position != nil {
 		o2.Resume = from.position

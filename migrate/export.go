@@ -10,6 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -243,12 +244,13 @@ func (r *run) fetchGroup(ctx context.Context, lease *vsphere.Lease, group []*dis
 	}
 	parallel := r.def.Options.ParallelDownloads
 	atOnce := max(1, min(parallel, len(group)))
-	workers := parallel / atOnce
+	workers, decoders := parallel/atOnce, max(2, disk.DefaultWorkers()/atOnce)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
 	empty := make([]error, len(group))
 	for i, d := range group {
 		g.Go(func() error {
+			d.decoders = decoders
 			err := d.move(gctx, lease, items[i], algorithm, transfer.Options{Workers: workers, ChunkSize: chunkSize(atOnce, workers)})
 			if errors.Is(err, transfer.ErrEmptyBody) {
 				empty[i] = err
