@@ -2,6 +2,7 @@ package migrate_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -58,5 +59,73 @@ func TestAVMThatSomebodyElseExportsIsNotWaitedForLong(t *testing.T) {
 	b, def := busyVM(t)
 	if _, _, err := b.run(context.Background(), def); !errors.Is(err, vsphere.ErrBusy) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// A process that dies with the CD/DVD drives out has written down what they were.
+func TestDrivesThatADeadRunTookOutComeBackUnlessTheyAreToBeOut(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		remove, fails, present bool
+	}{
+		"the next run is to leave them in":          {present: true},
+		"the next run is to take them out, and has": {remove: true},
+		"the next run is to take them out and ends": {remove: true, fails: true, present: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", ISO: []byte("an ISO image")}}}
+			b := newBench(t, cfg, rawDisk(t, 4*mib, extent{0, 4 * mib, false}))
+			before := b.CDROM("guest1")
+			b.dieWithoutDrives()
+			def := b.job(models.FormatRaw)
+			def.Options.RemoveCDROM = tt.remove
+			if tt.fails {
+				b.cancelAt(def, 0, mib, context.Canceled)
+			} else {
+				b.identical(b.export(def))
+			}
+			after := b.CDROM("guest1")
+			if after.Present != tt.present || tt.present && after != before {
+				t.Errorf("the drive was %+v and is %+v", before, after)
+			}
+		})
+	}
+}
+
+// dieWithoutDrives does what a run does up to the moment at which it is killed:
+// it writes down the drives and takes them out.
+func (b *bench) dieWithoutDrives() {
+	b.t.Helper()
+	ctx := context.Background()
+	c, err := vsphere.Dial(ctx, b.config())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer c.Close(ctx)
+	vm, err := c.Find(ctx, "guest1")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	change, err := c.PlanCDROM(ctx, vm, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ledger, err := json.Marshal(map[string]any{"version": 1, "cdrom": change})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	work := filepath.Join(b.out, ".hyper2kvm-guest1")
+	if err := os.MkdirAll(work, 0o755); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(work, "ledger.json"), ledger, 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := change.Apply(ctx); err != nil {
+		b.t.Fatal(err)
+	}
+	if b.CDROM("guest1").Present {
+		b.t.Fatal("the drive is still there")
 	}
 }

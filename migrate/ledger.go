@@ -35,6 +35,7 @@ type ledger struct {
 	Snapshot string                `json:"snapshot,omitempty"` // name of the temporary snapshot that the disks come from
 	Lease    string                `json:"lease,omitempty"`    // managed object id of the lease that is open
 	Opening  bool                  `json:"opening,omitempty"`  // a lease was asked for, and its id may not have arrived
+	CDROM    json.RawMessage       `json:"cdrom,omitempty"`    // CD/DVD drives that were taken out, or are about to be
 	Disks    map[string]*diskEntry `json:"disks"`              // by device key
 	Install  *install              `json:"install,omitempty"`  // set once everything is verified
 }

@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -210,19 +211,17 @@ func (r *run) prepare(ctx context.Context) (undo func(context.Context, bool) err
 	if err != nil {
 		return undo, err
 	}
-	if r.def.Options.RemoveCDROM {
-		change, err := r.client.RemoveCDROM(ctx, r.vm)
-		if change != nil {
-			steps = append(steps, func(ctx context.Context, success bool) error {
-				if success {
-					return nil
-				}
-				return errors.Join(change.Restore(ctx), r.rebase(ctx))
-			})
-		}
-		if err != nil {
-			return undo, err
-		}
+	drives, err := r.removeCDROM(ctx)
+	if drives != nil {
+		steps = append(steps, func(ctx context.Context, success bool) error {
+			if success {
+				return nil
+			}
+			return r.restoreCDROM(ctx, drives)
+		})
+	}
+	if err != nil {
+		return undo, err
 	}
 	r.target = vsphere.Target{VM: r.vm}
 	if r.wantsSnapshot() {
@@ -243,6 +242,49 @@ func (r *run) prepare(ctx context.Context) (undo func(context.Context, bool) err
 		r.info("", "going on from an earlier run: %d disk(s) are complete, %d in part", done, partial)
 	}
 	return undo, nil
+}
+
+// removeCDROM takes the CD/DVD drives out, if that was asked for. What it is
+// about to do is written down first, so that a run after a crash puts them back
+// or, when they are to be out, knows what they were. The change is not nil when
+// there is something to put back.
+func (r *run) removeCDROM(ctx context.Context) (change *vsphere.CDROMChange, err error) {
+	if record := r.work.ledger.CDROM; record != nil {
+		if change, err = r.client.LoadCDROM(r.vm, record); err != nil {
+			return nil, permanent{err}
+		}
+	}
+	if !r.def.Options.RemoveCDROM {
+		if change != nil {
+			err = r.restoreCDROM(ctx, change)
+		}
+		return nil, err
+	}
+	planned, err := r.client.PlanCDROM(ctx, r.vm, change)
+	if err != nil || len(planned.Drives) == 0 {
+		return change, err
+	}
+	record, err := json.Marshal(planned)
+	if err == nil {
+		err = r.work.update(func(l *ledger) { l.CDROM = record })
+	}
+	if err != nil {
+		return change, err
+	}
+	return planned, planned.Apply(ctx)
+}
+
+// restoreCDROM puts the drives back.
+func (r *run) restoreCDROM(ctx context.Context, change *vsphere.CDROMChange) error {
+	if err := change.Restore(ctx); err != nil {
+		return err
+	}
+	if exists(r.work.dir) {
+		if err := r.work.update(func(l *ledger) { l.CDROM = nil }); err != nil {
+			return err
+		}
+	}
+	return r.rebase(ctx)
 }
 
 // beginLedger makes the ledger one of this VM as it is now. Disks that came

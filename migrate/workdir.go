@@ -102,7 +102,7 @@ func (w *workdir) begin(id identity, jobID string) (resumed bool, err error) {
 	}
 	w.ledger = ledger{
 		Version: ledgerVersion, JobID: jobID, VM: id, Disks: map[string]*diskEntry{},
-		Lease: w.ledger.Lease, Opening: w.ledger.Opening, // the VM is the same, and as busy as before
+		Lease: w.ledger.Lease, Opening: w.ledger.Opening, CDROM: w.ledger.CDROM, // the VM is the same, and as busy as before
 	}
 	return false, w.save()
 }

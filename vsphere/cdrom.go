@@ -1,7 +1,9 @@
 package vsphere
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -15,59 +17,96 @@ import (
 // CD makes vSphere ask a person, and wait.
 const reconfigureLimit = 2 * time.Minute
 
-// CDROMChange is what [Client.RemoveCDROM] has changed.
+// CDROMChange takes the CD/DVD drives out of a VM, and puts them back. It can be
+// written down in JSON before anything is changed, and be restored from there by
+// another process ([Client.LoadCDROM]).
 type CDROMChange struct {
 	// Drives describes each change for people, as "CD/DVD drive 1: removed
-	// ([datastore1] iso/debian.iso)". Empty when there was nothing to do.
+	// ([datastore1] iso/debian.iso)". Empty when there is nothing to do.
 	Drives []string
 
 	client  *Client
 	vm      VM
-	removed []*types.VirtualCdrom // as they were
-	emptied []*types.VirtualCdrom
+	spec    []types.BaseVirtualDeviceConfigSpec // what Apply does
+	removed []types.VirtualCdrom                // as they were
+	emptied []types.VirtualCdrom
 
 	mu sync.Mutex // one Restore at a time
 }
 
-// RemoveCDROM takes the CD/DVD drives out of a VM that is powered off. Those of
-// a running VM cannot be taken out: their images are ejected and they are
-// disconnected. All of it happens at once or not at all; when ctx ends
-// meanwhile, it is undone.
-func (c *Client) RemoveCDROM(ctx context.Context, vm VM) (*CDROMChange, error) {
-	const op = "remove the CD/DVD drives"
+// PlanCDROM prepares to take out the drives of a VM that is powered off. Those
+// of a running VM cannot be taken out: their images are to be ejected, and they
+// disconnected. What an earlier change has taken out, nil for none, belongs to
+// the new change too: its Restore puts back both.
+func (c *Client) PlanCDROM(ctx context.Context, vm VM, earlier *CDROMChange) (*CDROMChange, error) {
 	var m mo.VirtualMachine
 	if err := c.properties(ctx, vmRef(vm.Ref), []string{"runtime.powerState", "config.hardware"}, &m); err != nil {
-		return nil, translate(op, vm.Path, err)
+		return nil, translate(opCDROM, vm.Path, err)
 	}
-	change := &CDROMChange{client: c, vm: vm}
-	var spec []types.BaseVirtualDeviceConfigSpec
+	ch := &CDROMChange{client: c, vm: vm}
 	for _, drive := range cdroms(&m) {
 		edit := &types.VirtualDeviceConfigSpec{Device: drive, Operation: types.VirtualDeviceConfigSpecOperationRemove}
 		switch {
 		case m.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOff:
-			change.removed = append(change.removed, drive)
-			change.Drives = append(change.Drives, describe(drive, "removed"))
+			ch.removed = append(ch.removed, *drive)
+			ch.Drives = append(ch.Drives, describe(drive, "removed"))
 		case hasImage(&drive.VirtualDevice):
-			change.emptied = append(change.emptied, drive)
-			change.Drives = append(change.Drives, describe(drive, "disconnected"))
+			ch.emptied = append(ch.emptied, *drive)
+			ch.Drives = append(ch.Drives, describe(drive, "disconnected"))
 			edit.Device, edit.Operation = emptied(drive), types.VirtualDeviceConfigSpecOperationEdit
 		default:
 			continue
 		}
-		spec = append(spec, edit)
+		ch.spec = append(ch.spec, edit)
 	}
-	if len(spec) == 0 {
-		return change, nil
+	if earlier != nil {
+		ch.Drives = append(ch.Drives, earlier.Drives...)
+		ch.removed = append(ch.removed, earlier.removed...)
+		ch.emptied = append(ch.emptied, earlier.emptied...)
 	}
-	done, err := c.reconfigure(ctx, vm, spec)
+	return ch, nil
+}
+
+// Apply makes the change: all of it at once or not at all. When ctx ends
+// meanwhile, it is undone.
+func (ch *CDROMChange) Apply(ctx context.Context) error {
+	if len(ch.spec) == 0 {
+		return nil
+	}
+	done, err := ch.client.reconfigure(ctx, ch.vm, ch.spec)
 	if done && err != nil {
-		_ = change.Restore(ctx)
+		_ = ch.Restore(ctx)
 	}
 	if err != nil {
-		return nil, translate(op, vm.Path, err)
+		return translate(opCDROM, ch.vm.Path, err)
 	}
-	c.log.Info("CD/DVD drives changed", "vm", vm.Path, "drives", strings.Join(change.Drives, ", "))
-	return change, nil
+	ch.client.log.Info("CD/DVD drives changed", "vm", ch.vm.Path, "drives", strings.Join(ch.Drives, ", "))
+	return nil
+}
+
+const opCDROM = "remove the CD/DVD drives"
+
+// cdromRecord is a change in JSON, devices in the form of vSphere's own JSON.
+type cdromRecord struct {
+	Drives  []string             `json:"drives"`
+	Removed []types.VirtualCdrom `json:"removed,omitempty"`
+	Emptied []types.VirtualCdrom `json:"emptied,omitempty"`
+}
+
+// MarshalJSON writes down what Restore needs.
+func (ch *CDROMChange) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	err := types.NewJSONEncoder(&b).Encode(cdromRecord{ch.Drives, ch.removed, ch.emptied})
+	return b.Bytes(), err
+}
+
+// LoadCDROM returns a change of vm that was written down, to be restored.
+func (c *Client) LoadCDROM(vm VM, data []byte) (*CDROMChange, error) {
+	var r cdromRecord
+	if err := types.NewJSONDecoder(bytes.NewReader(data)).Decode(&r); err != nil {
+		return nil, fmt.Errorf("a record of the CD/DVD drives of %s: %w", vm.Path, err)
+	}
+	return &CDROMChange{client: c, vm: vm, Drives: r.Drives, removed: r.Removed, emptied: r.Emptied}, nil
 }
 
 // Restore puts back what was changed and has not been put back yet: the same
@@ -108,20 +147,20 @@ func (ch *CDROMChange) undo(now []*types.VirtualCdrom) []types.BaseVirtualDevice
 		return nil
 	}
 	var spec []types.BaseVirtualDeviceConfigSpec
-	for i, d := range ch.removed {
-		if at(d) != nil {
+	for i := range ch.removed {
+		add := ch.removed[i]
+		if at(&add) != nil {
 			continue
 		}
-		add := *d
 		add.Key = int32(-1 - i) // vSphere gives it a key
 		spec = append(spec, &types.VirtualDeviceConfigSpec{Device: &add, Operation: types.VirtualDeviceConfigSpecOperationAdd})
 	}
-	for _, d := range ch.emptied {
-		n := at(d)
-		if n == nil || imageOf(n.Backing) == imageOf(d.Backing) && connected(n) == connected(d) {
+	for i := range ch.emptied {
+		edit := ch.emptied[i]
+		n := at(&edit)
+		if n == nil || imageOf(n.Backing) == imageOf(edit.Backing) && connected(n) == connected(&edit) {
 			continue
 		}
-		edit := *d
 		edit.Key = n.Key
 		spec = append(spec, &types.VirtualDeviceConfigSpec{Device: &edit, Operation: types.VirtualDeviceConfigSpecOperationEdit})
 	}

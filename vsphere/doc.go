@@ -8,7 +8,7 @@
 //	c, err := vsphere.Dial(ctx, cfg)        // logs in; c.Close logs out
 //	vm, err := c.Find(ctx, "/DC0/vm/web")   // path, name, UUID or id
 //	obstacles, err := c.Preflight(ctx, vm, vsphere.PreflightOptions{})
-//	change, err := c.RemoveCDROM(ctx, vm)   // change.Restore puts back
+//	change, err := c.PlanCDROM(ctx, vm, nil) // change.Apply, and change.Restore puts back
 //	snap, err := c.CreateSnapshot(ctx, vm, "…") // of a running VM only
 //	lease, err := c.OpenLease(ctx, vsphere.Target{VM: vm, Snapshot: snap})
 //	go lease.Keep(ctx, percent)             // its error ends the download

@@ -354,10 +354,14 @@ func TestARestoredDriveAfterTheCallerGaveUp(t *testing.T) {
 	vm := find(t, c, "DC0_H0_VM0")
 	ctx, cancel := context.WithCancel(t.Context())
 	started := watch(model, "ReconfigVM_Task", cancel)
-	if _, err := c.RemoveCDROM(ctx, vm); !errors.Is(err, context.Canceled) || !started.Load() {
+	change, err := c.PlanCDROM(t.Context(), vm, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := change.Apply(ctx); !errors.Is(err, context.Canceled) || !started.Load() {
 		t.Errorf("error %v, called %t", err, started.Load())
 	}
-	change, err := c.RemoveCDROM(t.Context(), vm)
+	change, err = c.PlanCDROM(t.Context(), vm, nil)
 	if err != nil || len(change.Drives) != 1 {
 		t.Errorf("the drive is not back: %+v, %v", change, err)
 	}

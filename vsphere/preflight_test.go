@@ -2,6 +2,7 @@ package vsphere_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -152,8 +153,15 @@ func TestCDDrivesAreTakenOutAndPutBackAsTheyWere(t *testing.T) {
 	for _, name := range []string{"off", "on"} {
 		vm := find(t, c, name)
 		before := lab.CDROM(name)
-		change, err := c.RemoveCDROM(t.Context(), vm)
+		change, err := c.PlanCDROM(t.Context(), vm, nil)
 		if err != nil {
+			t.Fatal(err)
+		}
+		record, err := json.Marshal(change)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := change.Apply(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		during := lab.CDROM(name)
@@ -163,9 +171,19 @@ func TestCDDrivesAreTakenOutAndPutBackAsTheyWere(t *testing.T) {
 		if len(change.Drives) != 1 || !strings.Contains(change.Drives[0], before.Image) {
 			t.Errorf("%s: told %q", name, change.Drives)
 		}
-		again, err := c.RemoveCDROM(t.Context(), vm)
+		again, err := c.PlanCDROM(t.Context(), vm, nil)
 		if err != nil || len(again.Drives) != 0 {
-			t.Errorf("%s: a second removal did %v, %v", name, again, err)
+			t.Errorf("%s: a second removal would do %v, %v", name, again, err)
+		}
+		// As by a process that has only what the one before it wrote down.
+		if change, err = c.LoadCDROM(vm, record); err != nil {
+			t.Fatal(err)
+		}
+		if change, err = c.PlanCDROM(t.Context(), vm, change); err != nil || len(change.Drives) != 1 {
+			t.Fatalf("%s: going on from the record: %v, %v", name, change, err)
+		}
+		if err := change.Apply(t.Context()); err != nil {
+			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel() // as after Ctrl-C
@@ -178,8 +196,8 @@ func TestCDDrivesAreTakenOutAndPutBackAsTheyWere(t *testing.T) {
 			t.Errorf("%s: drive %+v, was %+v", name, after, before)
 		}
 	}
-	change, err := c.RemoveCDROM(t.Context(), find(t, c, "none"))
-	if err != nil || len(change.Drives) != 0 || change.Restore(t.Context()) != nil {
+	change, err := c.PlanCDROM(t.Context(), find(t, c, "none"), nil)
+	if err != nil || len(change.Drives) != 0 || change.Apply(t.Context()) != nil || change.Restore(t.Context()) != nil {
 		t.Errorf("without a drive: %+v, %v", change, err)
 	}
 }
