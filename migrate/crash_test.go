@@ -66,8 +66,9 @@ func TestAVMThatSomebodyElseExportsIsNotWaitedForLong(t *testing.T) {
 func TestDrivesThatADeadRunTookOutComeBackUnlessTheyAreToBeOut(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		remove, fails, present bool
+		remove, fails, cleans, present bool
 	}{
+		"nothing is run any more but the clean-up":  {cleans: true, present: true},
 		"the next run is to leave them in":          {present: true},
 		"the next run is to take them out, and has": {remove: true},
 		"the next run is to take them out and ends": {remove: true, fails: true, present: true},
@@ -80,9 +81,16 @@ func TestDrivesThatADeadRunTookOutComeBackUnlessTheyAreToBeOut(t *testing.T) {
 			b.dieWithoutDrives()
 			def := b.job(models.FormatRaw)
 			def.Options.RemoveCDROM = tt.remove
-			if tt.fails {
+			switch {
+			case tt.cleans:
+				ctx, cancel := context.WithCancelCause(t.Context())
+				cancel(models.Cancelled{})
+				if _, _, err := b.run(ctx, def); !errors.Is(err, context.Canceled) {
+					t.Errorf("error %v", err)
+				}
+			case tt.fails:
 				b.cancelAt(def, 0, mib, context.Canceled)
-			} else {
+			default:
 				b.identical(b.export(def))
 			}
 			after := b.CDROM("guest1")

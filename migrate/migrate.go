@@ -231,7 +231,7 @@ func (r *run) hangUp(ctx context.Context) {
 }
 
 // cleanUp removes what an earlier run that died left: its lease, its temporary
-// snapshot and, unless keep, its part files. Files that have begun to get their
+// snapshot and, unless keep, its part files; and it puts CD/DVD drives back. Files that have begun to get their
 // final names get them all: the result is that run's then.
 func (r *run) cleanUp(ctx context.Context, keep bool) (result models.Result, err error) {
 	if err := r.connect(ctx); err != nil {
@@ -253,7 +253,7 @@ func (r *run) cleanUp(ctx context.Context, keep bool) (result models.Result, err
 		return receipt.Result, r.work.remove()
 	}
 	r.abortStale(ctx)
-	err = r.dropSnapshot(ctx)
+	err = errors.Join(r.dropSnapshot(ctx), r.returnCDROM(ctx))
 	return result, errors.Join(err, r.work.close(keep))
 }
 

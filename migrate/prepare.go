@@ -249,15 +249,10 @@ func (r *run) prepare(ctx context.Context) (undo func(context.Context, bool) err
 // or, when they are to be out, knows what they were. The change is not nil when
 // there is something to put back.
 func (r *run) removeCDROM(ctx context.Context) (change *vsphere.CDROMChange, err error) {
-	if record := r.work.ledger.CDROM; record != nil {
-		if change, err = r.client.LoadCDROM(r.vm, record); err != nil {
-			return nil, permanent{err}
-		}
-	}
 	if !r.def.Options.RemoveCDROM {
-		if change != nil {
-			err = r.restoreCDROM(ctx, change)
-		}
+		return nil, r.returnCDROM(ctx)
+	}
+	if change, err = r.takenOut(); err != nil {
 		return nil, err
 	}
 	planned, err := r.client.PlanCDROM(ctx, r.vm, change)
@@ -272,6 +267,28 @@ func (r *run) removeCDROM(ctx context.Context) (change *vsphere.CDROMChange, err
 		return change, err
 	}
 	return planned, planned.Apply(ctx)
+}
+
+// takenOut is the change of drives that an earlier run wrote down and died
+// before it undid it, or nil.
+func (r *run) takenOut() (*vsphere.CDROMChange, error) {
+	if r.work.ledger.CDROM == nil {
+		return nil, nil
+	}
+	change, err := r.client.LoadCDROM(r.vm, r.work.ledger.CDROM)
+	if err != nil {
+		return nil, permanent{err}
+	}
+	return change, nil
+}
+
+// returnCDROM puts back what an earlier run that died has taken out, if any.
+func (r *run) returnCDROM(ctx context.Context) error {
+	change, err := r.takenOut()
+	if change == nil {
+		return err
+	}
+	return r.restoreCDROM(ctx, change)
 }
 
 // restoreCDROM puts the drives back.
