@@ -39,7 +39,7 @@
 // whose tables become durable at each Checkpoint, and from which [OpenRaw] and
 // [OpenQcow2] go on after a crash. A qcow2 part file has no qcow2 header until
 // Commit: no other program takes it for an image. The caller renames it when
-// everything is verified ([Rename]).
+// everything is verified.
 //
 // Long aligned writes go around the page cache where the system allows it, and
 // the kernel is asked to write the others back early, so that the sync at the

@@ -3,7 +3,6 @@ package disk
 import (
 	"fmt"
 	"os"
-	"sync"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/directio"
 )
@@ -25,13 +24,11 @@ type Qcow2Options struct {
 // space. Writes need not be aligned. A compressed cluster can be replaced as a
 // whole, not in part, and not across a Checkpoint if a crash is to be survived.
 type Qcow2 struct {
-	path string
-	f    *directio.File
-	o    Qcow2Options
+	partFile
+	o Qcow2Options
 	qcow2Layout
 
-	mu     sync.Mutex // guards what follows
-	closed bool
+	// Guarded by mu:
 	l1     []uint64 // level 1 table
 	refs   []uint64 // refcount table
 	pages  *pageCache
@@ -61,7 +58,7 @@ func CreateQcow2(path string, capacity int64, o Qcow2Options) (*Qcow2, error) {
 }
 
 func newQcow2(path string, f *directio.File, capacity int64, o Qcow2Options) *Qcow2 {
-	w := &Qcow2{path: path, f: f, o: o, qcow2Layout: layoutQcow2(capacity), pages: newPageCache(f.File)}
+	w := &Qcow2{partFile: partFile{path: path, f: f}, o: o, qcow2Layout: layoutQcow2(capacity), pages: newPageCache(f.File)}
 	w.l1 = make([]uint64, w.l1Entries)
 	w.refs = make([]uint64, w.refBlocks)
 	return w

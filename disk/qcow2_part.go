@@ -161,28 +161,6 @@ func (w *Qcow2) commit() error {
 	return w.f.Close()
 }
 
-// Close closes the part file and keeps it.
-func (w *Qcow2) Close() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
-		return nil
-	}
-	w.closed = true
-	return fileError("close", w.path, w.f.Close())
-}
-
-// Discard closes the part file and removes it.
-func (w *Qcow2) Discard() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
-		return nil
-	}
-	w.closed = true
-	return discard(w.f, w.path)
-}
-
 // OpenQcow2 goes on with a part file that [CreateQcow2] made, from its last
 // Checkpoint; later writes are lost. ErrNotResumable means that there is no
 // checkpoint or that the file is not the part file of such a disk.

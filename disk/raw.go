@@ -1,11 +1,8 @@
 package disk
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
-	"sync"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/directio"
 )
@@ -13,11 +10,8 @@ import (
 // Raw writes a raw image: byte n of the file is byte n of the disk. What is
 // never written stays a hole. It implements [Writer].
 type Raw struct {
-	path     string
-	f        *directio.File
+	partFile
 	capacity int64
-	mu       sync.Mutex // guards closed
-	closed   bool
 }
 
 // CreateRaw makes a sparse file of capacity bytes, a multiple of 512, at path,
@@ -35,7 +29,7 @@ func CreateRaw(path string, capacity int64) (*Raw, error) {
 		_ = os.Remove(path)
 		return nil, fileError("create", path, err)
 	}
-	return &Raw{path: path, f: directio.NewFile(f), capacity: capacity}, nil
+	return &Raw{partFile: partFile{path: path, f: directio.NewFile(f)}, capacity: capacity}, nil
 }
 
 // OpenRaw goes on with a file that [CreateRaw] made. A file of another size
@@ -57,7 +51,7 @@ func OpenRaw(path string, capacity int64) (*Raw, error) {
 		_ = f.Close()
 		return nil, fileError("open", path, err)
 	}
-	return &Raw{path: path, f: directio.NewFile(f), capacity: capacity}, nil
+	return &Raw{partFile: partFile{path: path, f: directio.NewFile(f)}, capacity: capacity}, nil
 }
 
 // WriteAt implements [io.WriterAt].
@@ -87,38 +81,4 @@ func (w *Raw) Commit() error {
 	}
 	w.closed = true
 	return nil
-}
-
-// Close closes the file and keeps it.
-func (w *Raw) Close() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
-		return nil
-	}
-	w.closed = true
-	return fileError("close", w.path, w.f.Close())
-}
-
-// Discard closes the file and removes it.
-func (w *Raw) Discard() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
-		return nil
-	}
-	w.closed = true
-	return discard(w.f, w.path)
-}
-
-// discard closes and removes a part file.
-func discard(f io.Closer, path string) error {
-	err := f.Close()
-	if errors.Is(err, os.ErrClosed) {
-		err = nil
-	}
-	if rerr := os.Remove(path); err == nil {
-		err = rerr
-	}
-	return fileError("discard", path, err)
 }

@@ -1,10 +1,13 @@
 package disk
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+	"sync"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/directio"
 )
 
 // sectorSize is the unit of every address in a VMDK, in bytes.
@@ -35,6 +38,48 @@ type Writer interface {
 	Discard() error
 }
 
+// partFile is the file of a Writer, which closes once.
+type partFile struct {
+	path string
+	f    *directio.File
+
+	mu     sync.Mutex // guards closed, and what a Writer says
+	closed bool
+}
+
+// Close closes the part file and keeps it.
+func (p *partFile) Close() error {
+	return p.end(func() error { return fileError("close", p.path, p.f.Close()) })
+}
+
+// Discard closes the part file and removes it.
+func (p *partFile) Discard() error {
+	return p.end(func() error { return discard(p.f, p.path) })
+}
+
+// end does the last thing that happens to the file, unless it has ended.
+func (p *partFile) end(last func() error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	p.closed = true
+	return last()
+}
+
+// discard closes and removes a part file.
+func discard(f io.Closer, path string) error {
+	err := f.Close()
+	if errors.Is(err, os.ErrClosed) {
+		err = nil
+	}
+	if rerr := os.Remove(path); err == nil {
+		err = rerr
+	}
+	return fileError("discard", path, err)
+}
+
 // Grain is a compressed piece of a disk.
 type Grain struct {
 	Offset int64  // bytes from the start of the disk, a multiple of the grain size
@@ -54,27 +99,6 @@ type GrainWriter interface {
 	// WriteGrains stores whole grains that fit. It may be called by several
 	// goroutines, for different grains. It keeps nothing of g.
 	WriteGrains(g []Grain) error
-}
-
-// Rename gives a committed part file its final name, replacing what is there,
-// so that the final name appears only when file and directory entry are
-// durable.
-func Rename(part, final string) error {
-	f, err := os.OpenFile(part, os.O_RDWR, 0)
-	if err != nil {
-		return fmt.Errorf("rename part file: %w", err)
-	}
-	err = f.Sync()
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return fileError("sync", part, err)
-	}
-	if err := os.Rename(part, final); err != nil {
-		return fmt.Errorf("rename part file: %w", err)
-	}
-	return syncDir(filepath.Dir(final))
 }
 
 // checkCapacity refuses sizes that no disk has.

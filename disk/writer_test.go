@@ -176,23 +176,6 @@ func TestAFullFileSystemIsNamed(t *testing.T) {
 	}
 }
 
-func TestRenameReplacesTheFinalFile(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	part, final := filepath.Join(dir, "vm.part"), filepath.Join(dir, "vm.raw")
-	write(t, part, bytes.Repeat([]byte{1}, 512))
-	write(t, final, make([]byte, 1024))
-	if err := disk.Rename(part, final); err != nil {
-		t.Fatal(err)
-	}
-	if p := readFile(t, final); len(p) != 512 || p[0] != 1 {
-		t.Errorf("%d bytes under the final name", len(p))
-	}
-	if err := disk.Rename(part, final); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("renaming a file that is not there: %v", err)
-	}
-}
-
 func TestCheckQcow2AcceptsWhatQemuWrites(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -1,6 +1,0 @@
-//go:build !unix
-
-package disk
-
-// syncDir does nothing where directories cannot be synced.
-func syncDir(string) error { return nil }
