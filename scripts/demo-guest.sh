@@ -1,21 +1,23 @@
 #!/bin/sh
-# demo-guest.sh OUT.raw [TEXT] - make a small disk that really boots, in a second or two.
+# demo-guest.sh OUT.raw [TEXT [DIR]] - make a small disk that really boots, in a second or two.
 #
 # The disk is a 128 MiB sparse raw image: MBR, GRUB, one ext4 partition. When it
 # boots (BIOS), GRUB checks the SHA-256 of the files on the partition, prints TEXT
 # on the serial line only if they are all intact, and powers the machine off. So the
 # line on the serial console says that firmware, boot code, file system and data
-# have arrived as they left.
+# have arrived as they left. The files below DIR are put on the partition too, and
+# replace those of the same name: with a boot/grub/grub.cfg it does something else.
 #
 # Nothing is mounted and no privileges are needed.
 set -eu
 
 case $# in
-1 | 2) ;;
-*) echo "usage: $0 OUT.raw [TEXT]" >&2; exit 2 ;;
+1 | 2 | 3) ;;
+*) echo "usage: $0 OUT.raw [TEXT [DIR]]" >&2; exit 2 ;;
 esac
 out=$1
 text=${2:-hyper2kvm demo guest: disk is intact}
+more=${3:-}
 
 PATH=$PATH:/usr/sbin:/sbin
 grub=/usr/lib/grub/i386-pc
@@ -44,6 +46,9 @@ else
 fi
 halt
 GRUB
+if [ -n "$more" ]; then
+	cp -R "$more/." "$work/root"
+fi
 
 # 128 MiB with one partition from 1 MiB on, as every partitioning tool leaves it.
 rm -f "$out"

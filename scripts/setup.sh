@@ -29,6 +29,7 @@ gcc                                      gcc
 curl                                     curl
 tmux                                     tmux
 shellcheck                               shellcheck
+cpio                                     cpio
 '
 bench_needs='
 curl                                     curl
