@@ -347,7 +347,7 @@ func (r *run) identity() identity {
 // rebase takes the VM as it is after a change of our own as the one that the
 // ledger speaks of.
 func (r *run) rebase(ctx context.Context) error {
-	vm, err := r.client.Find(ctx, r.vm.Ref)
+	vm, err := r.client.Refresh(ctx, r.vm)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ type ownInventory struct{ client *vsphere.Client }
 func (inv ownInventory) list(ctx context.Context) ([]vsphere.VM, error) { return inv.client.List(ctx) }
 
 func (inv ownInventory) inspect(ctx context.Context, vm vsphere.VM, o vsphere.PreflightOptions) (vsphere.VM, []vsphere.Obstacle, error) {
-	found, err := inv.client.Find(ctx, vm.Ref)
+	found, err := inv.client.Refresh(ctx, vm)
 	if err != nil {
 		return vm, nil, err
 	}

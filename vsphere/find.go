@@ -3,6 +3,7 @@ package vsphere
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -27,7 +28,7 @@ func (c *Client) Find(ctx context.Context, ref string) (VM, error) {
 	case 0:
 		return VM{}, &NotFoundError{Ref: ref, Near: near(inv.vms, ref)}
 	case 1:
-		return c.detail(ctx, inv, fits[0])
+		return c.Refresh(ctx, fits[0])
 	}
 	return VM{}, &AmbiguousError{Ref: ref, Matches: fits}
 }
@@ -140,18 +141,27 @@ var detailed = []string{
 	"config.bootOptions", "config.changeTrackingEnabled", "guest.toolsRunningStatus",
 }
 
-// detail fills in what a list leaves out.
-func (c *Client) detail(ctx context.Context, inv *inventory, vm VM) (VM, error) {
+// Refresh reads a VM that List or Find returned again, with everything that a
+// list leaves out. Where it is in the inventory is taken from vm, but for its
+// host. It costs one call, or few, however large the inventory is.
+func (c *Client) Refresh(ctx context.Context, vm VM) (VM, error) {
 	const op = "read the hardware"
 	var m mo.VirtualMachine
 	if err := c.properties(ctx, vmRef(vm.Ref), detailed, &m); err != nil {
 		return VM{}, translate(op, vm.Path, err)
 	}
+	vm.setDetail(&m)
+	if err := errors.Join(c.nameHost(ctx, &vm, m.Runtime.Host), c.nameNetworks(ctx, vm.NICs)); err != nil {
+		return VM{}, translate(op, vm.Path, err)
+	}
+	return vm, nil
+}
+
+// setDetail takes in the [detailed] properties.
+func (vm *VM) setDetail(m *mo.VirtualMachine) {
 	vm.Power = string(m.Runtime.PowerState)
 	vm.ConnectionState = string(m.Runtime.ConnectionState)
-	if m.Runtime.Host != nil {
-		inv.hosts[vm.Ref] = m.Runtime.Host.Value
-	}
+	vm.Snapshots = 0
 	if m.Snapshot != nil {
 		vm.Snapshots = countSnapshots(m.Snapshot.RootSnapshotList)
 	}
@@ -164,11 +174,22 @@ func (c *Client) detail(ctx context.Context, inv *inventory, vm VM) (VM, error) 
 	if m.Config != nil {
 		vm.setConfig(m.Config)
 	}
-	inv.complete(&vm)
-	if err := c.nameNetworks(ctx, vm.NICs); err != nil {
-		return VM{}, translate(op, vm.Path, err)
+}
+
+// nameHost takes in the host that the VM is on now. One that this user may not
+// see has no name.
+func (c *Client) nameHost(ctx context.Context, vm *VM, host *types.ManagedObjectReference) error {
+	if host == nil || host.Value == vm.Host && vm.HostName != "" {
+		return nil
 	}
-	return vm, nil
+	vm.Host, vm.HostName = host.Value, ""
+	var m mo.HostSystem
+	err := c.properties(ctx, *host, []string{"name"}, &m)
+	if err != nil && faultOf(err) == nil {
+		return err
+	}
+	vm.HostName = m.Name
+	return nil
 }
 
 // setConfig takes in a VM's configuration.

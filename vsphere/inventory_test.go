@@ -3,6 +3,7 @@ package vsphere_test
 import (
 	"errors"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -201,5 +202,36 @@ func benchmarkList(b *testing.B, c *vsphere.Client) {
 		if err != nil || len(vms) < 10_000 {
 			b.Fatal(len(vms), err)
 		}
+	}
+}
+
+func TestAVMIsReadAgainWithoutAWalkOfTheInventory(t *testing.T) {
+	t.Parallel()
+	lab := startLab(t, vspheretest.Config{
+		VMs: []vspheretest.VM{{Name: "one", Folder: "Prod", Disks: []vspheretest.Disk{{Path: rawDisk(t, "d", 1<<20)}}}},
+	})
+	c := dial(t, labConfig(t, lab))
+	found := find(t, c, "Prod/one")
+	list, err := c.List(t.Context())
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%d VMs, %v", len(list), err)
+	}
+	before := len(lab.Requests(vspheretest.SOAP))
+	for name, vm := range map[string]vsphere.VM{"found": found, "listed": list[0], "with a host of before": {
+		Ref: found.Ref, Path: found.Path, Name: found.Name, Datacenter: found.Datacenter, Datastores: found.Datastores,
+		Host: "host-gone", HostName: "of before",
+	}} {
+		again, err := c.Refresh(t.Context(), vm)
+		if err != nil || !reflect.DeepEqual(again, found) {
+			t.Errorf("%s: %+v, %v, want %+v", name, again, err, found)
+		}
+	}
+	for _, r := range lab.Requests(vspheretest.SOAP)[before:] {
+		if r.Method == "CreateContainerView" {
+			t.Error("the inventory was walked")
+		}
+	}
+	if _, err := c.Refresh(t.Context(), vsphere.VM{Ref: "vm-none", Path: "/none"}); !errors.Is(err, vsphere.ErrNotFound) {
+		t.Errorf("a VM that is gone: %v", err)
 	}
 }
