@@ -130,20 +130,6 @@ func (r *run) datastoreObstacles() []vsphere.Obstacle {
 	return out
 }
 
-// datastoreNotes tells what a person should know of how the disks came.
-func (r *run) datastoreNotes() []string {
-	var notes []string
-	for _, d := range r.disks {
-		switch {
-		case d.viaLease != "":
-			notes = append(notes, fmt.Sprintf("%s was read through the export lease and not from the datastore: %s", d.name, d.viaLease))
-		case d.result.Verified == bySize:
-			notes = append(notes, d.name+" was read from the datastore in ranges, for which vSphere offers no checksum: what is verified is its size")
-		}
-	}
-	return notes
-}
-
 // fetchFlat reads the disk from its datastore until it is complete, or fails.
 func (d *diskRun) fetchFlat(ctx context.Context, item vsphere.Item, o transfer.Options) error {
 	source, closeSource, err := d.r.flatSource(d.disk)

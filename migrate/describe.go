@@ -161,7 +161,7 @@ func (r *run) describe(ctx context.Context) (Receipt, error) {
 	for _, d := range r.disks {
 		result.Disks = append(result.Disks, d.result)
 	}
-	result.Notes = append(r.notes, r.datastoreNotes()...)
+	result.Notes = append(r.notes, r.diskNotes()...)
 	result.Duration = time.Since(r.started)
 	receipt := Receipt{JobID: r.def.ID, VMPath: r.vm.Path, InstanceUUID: r.vm.InstanceUUID, Format: r.def.Options.Format, Result: result}
 	return receipt, r.work.installAll(install{Moves: moves, Receipt: receipt})

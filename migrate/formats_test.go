@@ -172,3 +172,23 @@ func TestAnOVFDirectoryIsCompleteAndTellsRealSizes(t *testing.T) {
 		}
 	}
 }
+
+func TestADiskThatNoManifestListsIsSaidToBeVerifiedByItsMarker(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, vspheretest.Config{NoManifest: true}, twoDisks(t)...)
+	result, tracker, err := b.run(t.Context(), b.job(models.FormatQcow2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.identical(result)
+	for _, d := range result.Disks {
+		if d.Verified != "end-of-stream" {
+			t.Errorf("%s is verified by %q", d.File, d.Verified)
+		}
+	}
+	for _, told := range []string{events(tracker), strings.Join(result.Notes, "\n")} {
+		if strings.Count(told, "verified by its end-of-stream marker") != 2 {
+			t.Errorf("two disks without a checksum are told of as\n%s", told)
+		}
+	}
+}

@@ -49,6 +49,7 @@ func (d *diskRun) verify(ctx context.Context, lease *vsphere.Lease, last bool) e
 		return nil
 	case errors.Is(err, vsphere.ErrUnsupported), err == nil && entry.Sum == "":
 		d.result.Verified = byEndOfStream
+		d.file.Event(progress.Warning, "the host's manifest has no checksum of this disk: verified by its end-of-stream marker")
 	case err != nil:
 		return fmt.Errorf("read the lease's manifest: %w", err)
 	default:
@@ -68,6 +69,22 @@ func (d *diskRun) verify(ctx context.Context, lease *vsphere.Lease, last bool) e
 	d.file.SetPosition(d.disk.Capacity)
 	d.file.SetState(progress.Complete)
 	return nil
+}
+
+// diskNotes tells what a person should know of how the disks came.
+func (r *run) diskNotes() []string {
+	var notes []string
+	for _, d := range r.disks {
+		switch {
+		case d.viaLease != "":
+			notes = append(notes, fmt.Sprintf("%s was read through the export lease and not from the datastore: %s", d.name, d.viaLease))
+		case d.result.Verified == bySize:
+			notes = append(notes, d.name+" was read from the datastore in ranges, for which vSphere offers no checksum: what is verified is its size")
+		case d.result.Verified == byEndOfStream:
+			notes = append(notes, d.name+" was verified by its end-of-stream marker: the host's manifest has no checksum of it")
+		}
+	}
+	return notes
 }
 
 // manifestEntry returns what the manifest says of the item with that key; the

@@ -46,6 +46,7 @@ type Config struct {
 	Faults         []string      // as for AddFault
 
 	DirectURLs bool   // device URLs as a host gives them: https://*/ha-nfc/… (F-NFC-5)
+	NoManifest bool   // the manifest lists nothing, whatever was sent (F-NFC-12)
 	NamedURLs  bool   // device URLs with the VM's name in them, unescaped (F-NFC-7)
 	TempDir    string // for prepared streams; empty means the system's
 }

@@ -57,7 +57,10 @@ func (o *HttpNfcLease) HttpNfcLeaseGetManifest(_ *simulator.Context, _ *types.Ht
 	if body.Fault_ = o.lease.closedFault(); body.Fault_ != nil {
 		return body
 	}
-	body.Res = &types.HttpNfcLeaseGetManifestResponse{Returnval: o.lease.manifest()}
+	body.Res = new(types.HttpNfcLeaseGetManifestResponse)
+	if !o.srv.cfg.NoManifest {
+		body.Res.Returnval = o.lease.manifest()
+	}
 	return body
 }
 

@@ -49,6 +49,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.IntVar(&c.StreamsPerHost, "streams-per-host", 0, "refuse more than this `number` of streams a host with 503")
 	fs.StringVar(&c.APIVersion, "api-version", "", "`version` that vCenter and hosts claim (default 8.0.3.0)")
 	fs.BoolVar(&c.DirectURLs, "direct-urls", false, "give device URLs as a host does: https://*/ha-nfc/…")
+	fs.BoolVar(&c.NoManifest, "no-manifest", false, "list nothing in the lease's manifest")
 	fs.BoolVar(&c.NamedURLs, "named-urls", false, "give device URLs with the VM's name in them, unescaped")
 	fs.BoolVar(&c.ConcurrentLeases, "concurrent-leases", false, "allow several leases on one VM")
 	fs.StringVar(&c.TempDir, "temp-dir", "", "keep prepared streams in this `directory`")
