@@ -84,7 +84,8 @@ func (p *jsonPrinter) Run(ctx context.Context, t *progress.Tracker) error {
 		for _, e := range v.events {
 			_ = p.line(EventLine{Head{"event", e.Time}, e.Level, e.File, e.Text})
 		}
-		if len(v.Files) > 0 && (last || v.now.Sub(printed) >= p.interval) {
+		// A tick may come a little early; it must not be taken for a change.
+		if len(v.Files) > 0 && (last || v.now.Sub(printed) >= p.interval*9/10) {
 			printed = v.now
 			return p.line(progressLine(v))
 		}
