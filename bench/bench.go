@@ -55,11 +55,14 @@ type contender struct {
 	steps func(dir string) [][]string
 	// check, when set, judges what a run printed and left in dir.
 	check func(dir string, out []byte) error
+	// deviation, when set, tells from what a run printed how far it was off
+	// the bandwidth it was to have, in percent.
+	deviation func(out []byte) (float64, error)
 }
 
 // row is one piece of work and what is wanted of it.
 type row struct {
-	goal   int
+	goal   int // 0 for what the table of goals does not have
 	work   string
 	lab    []string // flags of the lab vCenter; nil means none is needed
 	ours   contender
@@ -171,6 +174,11 @@ func (b *bench) turn(ctx context.Context, c contender, env []string, r row, comp
 				return total, fmt.Errorf("%s: %w", c.name, err)
 			}
 		}
+		if c.deviation != nil {
+			if total.Deviation, err = c.deviation(out); err != nil {
+				return total, fmt.Errorf("%s: %w", c.name, err)
+			}
+		}
 	}
 	if compare && r.compare != nil {
 		return total, r.compare(ctx, dir)
@@ -178,7 +186,8 @@ func (b *bench) turn(ctx context.Context, c contender, env []string, r row, comp
 	return total, nil
 }
 
-// expand replaces $NAME in arguments by variables of env.
+// expand replaces $NAME in arguments by variables of env. What env does not
+// have stays, for a shell.
 func expand(argv, env []string) []string {
 	out := make([]string, len(argv))
 	for i, a := range argv {
@@ -188,7 +197,7 @@ func expand(argv, env []string) []string {
 					return value
 				}
 			}
-			return ""
+			return "$" + name
 		})
 	}
 	return out
@@ -198,22 +207,32 @@ func expand(argv, env []string) []string {
 // the manifest says.
 func verified(disks int) func(dir string, out []byte) error {
 	return func(_ string, out []byte) error {
-		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-		var last struct {
-			Type   string
-			Result models.Result
+		landed, err := landed(out, disks)
+		if err != nil {
+			return err
 		}
-		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil {
-			return fmt.Errorf("read its result: %w", err)
-		}
-		if last.Type != "result" || !last.Result.Success || len(last.Result.Disks) != disks {
-			return fmt.Errorf("no success with %d disks: %s", disks, lines[len(lines)-1])
-		}
-		for _, d := range last.Result.Disks {
+		for _, d := range landed {
 			if d.Verified != "manifest" || d.Resumed {
 				return fmt.Errorf("%s was not verified against the manifest", d.File)
 			}
 		}
 		return nil
 	}
+}
+
+// landed returns the disks of an export of ours that has printed out, when it
+// succeeded with that many.
+func landed(out []byte, disks int) ([]models.DiskResult, error) {
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	var last struct {
+		Type   string
+		Result models.Result
+	}
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil {
+		return nil, fmt.Errorf("read its result: %w", err)
+	}
+	if last.Type != "result" || !last.Result.Success || len(last.Result.Disks) != disks {
+		return nil, fmt.Errorf("no success with %d disks: %s", disks, lines[len(lines)-1])
+	}
+	return last.Result.Disks, nil
 }

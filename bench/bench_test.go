@@ -162,6 +162,28 @@ func TestWhatIsMissingIsSaidInTheTableAndNotMadeUp(t *testing.T) {
 	}
 }
 
+func TestARowWithoutAGoalShowsItsFigureAndNoVerdict(t *testing.T) {
+	t.Parallel()
+	r := row{work: "w", noCPU: true, wants: []want{{kind: timeRatio}}}
+	res := result{Work: r.work, Wants: judge(r, []sample{{Seconds: 1}}, []sample{{Seconds: 4}})}
+	var out bytes.Buffer
+	if err := printReport(&out, report{Rows: []result{res}}); err != nil {
+		t.Fatal(err)
+	}
+	line := strings.Join(strings.Fields(strings.Split(out.String(), "\n")[4]), " ")
+	if want := "– w time – 0.25 0.25 to 0.25 0.25 –"; line != want {
+		t.Errorf("the table says %q, want %q", line, want)
+	}
+}
+
+func TestVariablesThatAreNotKnownStayForTheShell(t *testing.T) {
+	t.Parallel()
+	got := expand([]string{"sh", "-c", `echo "$0" $NAME`}, []string{"NAME=value"})
+	if want := `echo "$0" value`; got[2] != want {
+		t.Errorf("%q, want %q", got[2], want)
+	}
+}
+
 func TestWrongFlagsAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"-size", "tiny"}, {"-size", "1MiB"}, {"-runs", "0"}, {"-rows", "one"}, {"surplus"}, {"decode", "x"}, {"prepare", "-no"}} {

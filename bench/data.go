@@ -39,6 +39,13 @@ func dense(data int64) spec {
 	return spec{Capacity: (data + data/7) >> 20 << 20, Data: data}
 }
 
+// sparse returns the spec of a disk of twice the size, an eighth of which holds
+// data.
+func sparse(size int64) spec {
+	size = size >> 23 << 23
+	return spec{Capacity: 2 * size, Data: size / 4}
+}
+
 const (
 	extent   = 1 << 20 // of data or of hole, at least
 	poolSize = 32 << 20

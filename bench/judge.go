@@ -17,9 +17,11 @@ const (
 	writtenRatio             // our written bytes over the peer's: at most
 	cpuRatio                 // our CPU time over the peer's: at most
 	peakMiB                  // our peak memory: at most
+	deviation                // from a bandwidth, in percent: at most
 )
 
-// want is a goal: a figure and its bound.
+// want is a goal: a figure and its bound. Bound 0 is no goal: the figure is
+// there to be seen.
 type want struct {
 	kind  kind
 	bound float64
@@ -28,7 +30,11 @@ type want struct {
 func (w want) String() string {
 	formats := map[kind]string{
 		timeRatio: "time ≤ %.3g", speedup: "≥ %.3g times faster", writtenRatio: "written ≤ %.3g",
-		cpuRatio: "CPU < %.3g", peakMiB: "peak ≤ %.3g MiB",
+		cpuRatio: "CPU < %.3g", peakMiB: "peak ≤ %.3g MiB", deviation: "off ≤ %.3g %%",
+	}
+	if w.bound == 0 {
+		name, _, _ := strings.Cut(formats[w.kind], " ")
+		return name + " –"
 	}
 	return fmt.Sprintf(formats[w.kind], w.bound)
 }
@@ -44,15 +50,19 @@ func (w want) of(ours, theirs sample) float64 {
 		return float64(ours.Written) / float64(theirs.Written)
 	case cpuRatio:
 		return ours.CPU / theirs.CPU
+	case deviation:
+		return ours.Deviation
 	}
 	return float64(ours.RSS) / (1 << 20)
 }
 
 func (w want) met(figure float64) bool {
-	switch w.kind {
-	case speedup:
+	switch {
+	case w.bound == 0:
+		return true
+	case w.kind == speedup:
 		return figure >= w.bound
-	case cpuRatio:
+	case w.kind == cpuRatio:
 		return figure < w.bound
 	}
 	return figure <= w.bound
@@ -66,7 +76,7 @@ type outcome struct {
 	Least  float64 `json:"least"`
 	Most   float64 `json:"most"`
 	Best   float64 `json:"best"` // of our best run and the peer's best run
-	Met    bool    `json:"met"`
+	Met    bool    `json:"met"`  // true when there is no goal
 }
 
 // judge compares the turns of a row with what is wanted of it, and with goal 9,
@@ -129,6 +139,8 @@ func summary(samples []sample, of func([]float64) float64) sample {
 		CPU:     pick(func(s sample) float64 { return s.CPU }),
 		RSS:     int64(pick(func(s sample) float64 { return float64(s.RSS) })),
 		Written: int64(pick(func(s sample) float64 { return float64(s.Written) })),
+
+		Deviation: pick(func(s sample) float64 { return s.Deviation }),
 	}
 }
 
@@ -140,14 +152,17 @@ func printReport(out io.Writer, r report) error {
 	fmt.Fprintln(w, "goal\twork\tpeer\twanted\tmedian\tof turns\tof best runs\t\t")
 	for _, row := range r.Rows {
 		for _, o := range row.Wants {
-			goal := fmt.Sprint(row.Goal)
+			goal := goalName(row.Goal)
 			if o.want.kind == cpuRatio {
-				goal = fmt.Sprintf("%d/9", row.Goal)
+				goal += "/9"
 			}
 			measured := "\t\t\tnot measured: " + row.Missing
 			if row.Missing == "" {
 				verdict := "met"
-				if !o.Met {
+				switch {
+				case o.want.bound == 0:
+					verdict = "–"
+				case !o.Met:
 					verdict = "NOT MET"
 				}
 				measured = fmt.Sprintf("%.3g\t%.3g to %.3g\t%.3g\t%s", o.Figure, o.Least, o.Most, o.Best, verdict)
@@ -163,7 +178,7 @@ func printReport(out io.Writer, r report) error {
 			samples []sample
 		}{{"ours", row.Ours}, {row.Peer, row.Theirs}} {
 			if len(side.samples) > 0 {
-				fmt.Fprintf(w, "%d\t%s: %s\t%s\t\n", row.Goal, row.Work, side.name, cost(middle(side.samples), row.Bytes))
+				fmt.Fprintf(w, "%s\t%s: %s\t%s\t\n", goalName(row.Goal), row.Work, side.name, cost(middle(side.samples), row.Bytes))
 			}
 		}
 	}
@@ -171,6 +186,14 @@ func printReport(out io.Writer, r report) error {
 		return err
 	}
 	return printSweeps(out, r.Sweeps)
+}
+
+// goalName is how the tables show the number of a goal.
+func goalName(n int) string {
+	if n == 0 {
+		return "–"
+	}
+	return fmt.Sprint(n)
 }
 
 // cost are the cells that tell what a sample took to move n bytes.

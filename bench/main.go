@@ -9,13 +9,17 @@
 // pays for the other's dirty pages. A ratio is the median of the ratios of the
 // turns: what disturbs a machine for some seconds disturbs both halves of a
 // turn. Every run of ours must report each disk as verified against the lease's
-// manifest, and what it wrote is compared with the source disk by qemu-img once
+// manifest (one read from its datastore, which has none, as read without its
+// holes), and what it wrote is compared with the source disk by qemu-img once
 // a row, outside the measurement.
 //
 // Measured are wall time, CPU time (user and system) and peak memory of the
 // process, as wait4 tells them, and the bytes it caused to be written to storage
 // (write_bytes of proc(5)'s io, less what was cancelled). The server's CPU time
 // is in none of them, though the two cores are shared with it.
+//
+// A bandwidth limit is judged by the bytes off the wire that our program reports
+// as it goes, over every span of ten seconds that the export has.
 //
 // Not promised: figures that can be compared between runs of this program, or
 // between machines. Only ratios within one run mean something. A process's peak
@@ -99,7 +103,7 @@ func parse(args []string, errOut io.Writer) (options, error) {
 		return err
 	})
 	fs.IntVar(&o.runs, "runs", o.runs, "measured `turns` of each row; rows that take long have fewer")
-	fs.Func("rows", "measure the rows of these goals only, as in `1,4`", func(s string) error {
+	fs.Func("rows", "measure the rows of these goals only, as in `1,4`; 0 is what has none", func(s string) error {
 		for field := range strings.SplitSeq(s, ",") {
 			n, err := strconv.Atoi(strings.TrimSpace(field))
 			if err != nil {

@@ -22,11 +22,13 @@ type sample struct {
 	CPU     float64 `json:"cpu_seconds"`   // user and system
 	RSS     int64   `json:"peak_rss"`      // bytes, of the largest
 	Written int64   `json:"bytes_written"` // to storage
+	// Deviation is how far off a wanted bandwidth it was at worst, in percent.
+	Deviation float64 `json:"deviation_percent,omitempty"`
 }
 
 // then is s followed by t.
 func (s sample) then(t sample) sample {
-	return sample{s.Seconds + t.Seconds, s.CPU + t.CPU, max(s.RSS, t.RSS), s.Written + t.Written}
+	return sample{s.Seconds + t.Seconds, s.CPU + t.CPU, max(s.RSS, t.RSS), s.Written + t.Written, max(s.Deviation, t.Deviation)}
 }
 
 // measureProcess runs a program to its end and returns what it took and printed. A

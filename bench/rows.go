@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -31,6 +33,13 @@ func (b *bench) rows(ctx context.Context) ([]row, error) {
 		i, err = b.disk(ctx, s)
 		return i
 	}
+	// Rows that have no goal come last.
+	last := func(goal int) int {
+		if goal == 0 {
+			return math.MaxInt
+		}
+		return goal
+	}
 	need := func(goals ...int) bool {
 		return len(b.o.rows) == 0 || slices.ContainsFunc(goals, func(g int) bool { return slices.Contains(b.o.rows, g) })
 	}
@@ -55,11 +64,17 @@ func (b *bench) rows(ctx context.Context) ([]row, error) {
 	if need(10) {
 		rows = append(rows, b.inventory())
 	}
+	if need(0) {
+		holey := disk(sparse(b.o.size))
+		rows = append(rows, b.datastoreBesideLease(holey), b.datastoreBesideCurl(holey))
+		limited := disk(dense(limitData))
+		rows = append(rows, b.limited(limited, 50), b.limited(limited, 200), b.limitChanged(limited, 25, 100))
+	}
 	if err != nil {
 		return nil, err
 	}
 	rows = slices.DeleteFunc(rows, func(r row) bool { return !need(r.goal) })
-	slices.SortStableFunc(rows, func(x, y row) int { return x.goal - y.goal })
+	slices.SortStableFunc(rows, func(x, y row) int { return cmp.Compare(last(x.goal), last(y.goal)) })
 	return rows, nil
 }
 

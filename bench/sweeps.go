@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -24,7 +25,10 @@ type point struct {
 const sweepRuns = 3
 
 // sweeps measures how the cost of our exports grows with the latency of every
-// request, the number of disks, and their size.
+// request, the number of disks, their size, and the number of connections on
+// which no further byte comes. What such a connection owes is asked for by
+// another worker; a single worker waits until it counts as stalled, a minute. A
+// connection of the lab stops once, so each of those points has one run.
 func (b *bench) sweeps(ctx context.Context) ([]sweep, error) {
 	sizes := make([]image, 3)
 	for n := range sizes {
@@ -42,7 +46,8 @@ func (b *bench) sweeps(ctx context.Context) ([]sweep, error) {
 		of     string
 		points []at
 	}{{of: "latency, one disk, one stream"}, {of: "latency, one disk, ranged, 8 workers"},
-		{of: "disks at 25 MB/s a stream, 8 at a time"}, {of: "size of a disk, qcow2"}}
+		{of: "disks at 25 MB/s a stream, 8 at a time"}, {of: "size of a disk, qcow2"},
+		{of: "connections that stop, ranged, 50 MB/s a connection"}}
 	for _, latency := range []string{"0s", "1ms", "10ms", "50ms"} {
 		lab := append(vm("guest", middle, 1), "-latency", latency)
 		plan[0].points = append(plan[0].points, at{latency, row{lab: lab, ours: b.export(1), bytes: middle.size}})
@@ -57,11 +62,26 @@ func (b *bench) sweeps(ctx context.Context) ([]sweep, error) {
 		plan[3].points = append(plan[3].points, at{fmt.Sprintf("%d MiB", i.Data>>20),
 			row{lab: vm("guest", i, 1), ours: b.export(1, "-format", "qcow2"), bytes: i.size}})
 	}
+	for _, stop := range []struct{ connections, workers int }{{0, 8}, {1, 8}, {4, 8}, {0, 1}, {1, 1}} {
+		label := fmt.Sprintf("%d of %d", stop.connections, stop.workers)
+		lab := append(vm("guest", middle, 1), "-profile", "ranged", "-rate", "50MB/s")
+		for n := range stop.connections {
+			at := middle.size * int64(n+1) / int64(stop.connections+1)
+			lab = append(lab, "-fault", fmt.Sprintf("stall:at=%d", at))
+		}
+		ours := b.export(1, "-parallel", fmt.Sprint(stop.workers))
+		if stop.workers == 1 { // it goes on within a range, which the lab's manifest does not count as sent
+			ours.check = func(_ string, out []byte) error { _, err := landed(out, 1); return err }
+		}
+		plan[4].points = append(plan[4].points, at{label, row{
+			lab: lab, ours: ours, bytes: middle.size, runs: 1, compare: b.same(middle, "*.vmdk", "vmdk"),
+		}})
+	}
 	var out []sweep
 	for _, p := range plan {
 		s := sweep{Of: p.of}
 		for _, a := range p.points {
-			a.row.work, a.row.runs = p.of+", "+a.label, sweepRuns
+			a.row.work, a.row.runs = p.of+", "+a.label, cmp.Or(a.row.runs, sweepRuns)
 			res, err := b.measure(ctx, a.row)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", a.row.work, err)
