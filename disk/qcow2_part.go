@@ -186,7 +186,7 @@ func (w *Qcow2) restore() error {
 		return err
 	}
 	w.gen, w.next = s.gen, int64(s.next)
-	w.zipAt, w.zipEnd = int64(s.zipEnd), int64(s.zipEnd) // what room was left stays a hole
+	w.zipAt, w.zipEnd = int64(s.zipAt), int64(s.zipEnd)
 	if err := w.f.Truncate(w.next * clusterSize); err != nil {
 		return err
 	}
@@ -197,6 +197,7 @@ func (w *Qcow2) restore() error {
 		return err
 	}
 	err = w.recount()
+	w.zipAt = w.zipEnd // what room is left stays a hole
 	if errors.Is(err, ErrCorrupt) {
 		err = fmt.Errorf("%w: %w", err, ErrNotResumable)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
@@ -135,5 +136,57 @@ func (b *bench) dieWithoutDrives() {
 	}
 	if b.CDROM("guest1").Present {
 		b.t.Fatal("the drive is still there")
+	}
+}
+
+// Two VMs in two folders may have one name, and with one output directory one
+// work directory.
+func TestAnUnfinishedExportOfAnotherVMOfTheSameNameIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, vspheretest.Config{}, rawDisk(t, mib, extent{0, mib, true}))
+	work := filepath.Join(b.out, ".hyper2kvm-guest1")
+	if err := os.MkdirAll(work, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{
+		"ledger.json":            `{"version":1,"vm":{"instance_uuid":"of another"},"snapshot":"its","disks":{"2000":{"part":"guest1-disk-0.raw.part","done":true}}}`,
+		"guest1-disk-0.raw.part": "its disk",
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(work, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended, cancel := context.WithCancelCause(t.Context())
+	cancel(models.Cancelled{})
+	for name, ctx := range map[string]context.Context{"a run": t.Context(), "a clean-up": ended} {
+		if _, _, err := b.run(ctx, b.job(models.FormatRaw)); !errors.Is(err, migrate.ErrExists) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, content := range files {
+		if got, err := os.ReadFile(filepath.Join(work, name)); err != nil || string(got) != content {
+			t.Errorf("%s is now %q, %v", name, got, err)
+		}
+	}
+}
+
+func TestAnNVRAMFileThatIsThereIsNotOverwritten(t *testing.T) {
+	t.Parallel()
+	cfg := vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", EFI: true, NVRAM: []byte("new")}}}
+	b := newBench(t, cfg, rawDisk(t, mib, extent{0, mib, true}))
+	if err := os.MkdirAll(b.out, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(b.out, "guest1.nvram")
+	if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var obstacles *migrate.PreflightError
+	if _, _, err := b.run(t.Context(), b.job(models.FormatOVF)); !errors.As(err, &obstacles) {
+		t.Errorf("error %v", err)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != "old" {
+		t.Errorf("the file is now %q, %v", got, err)
 	}
 }

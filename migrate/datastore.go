@@ -208,7 +208,7 @@ func (f *flatRead) attempt(ctx context.Context, source transfer.Source) (err err
 		resume = &disk.Position{}
 		f.file.Event(progress.Info, fmt.Sprintf("going on at byte %d of the disk", from))
 	}
-	out, err := f.r.openSink(f.r.work.path(f.part()), f.disk.Capacity, resume)
+	out, err := f.openSink(resume)
 	if err != nil {
 		return err
 	}

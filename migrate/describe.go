@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,14 +31,14 @@ func (r *run) manifestName() string { return r.work.base + ".mf" }
 func (r *run) nvramName() string    { return r.work.base + ".nvram" }
 func (r *run) domainName() string   { return r.work.base + ".xml" }
 
-// finalNames lists the files that the export will leave, but the receipt.
+// finalNames lists the files that the export may leave, but the receipt.
 func (r *run) finalNames() []string {
 	var names []string
 	for i := range r.vm.Disks {
 		names = append(names, r.diskName(i))
 	}
 	if r.ovf() {
-		return append(names, r.ovfName(), r.manifestName())
+		return append(names, r.ovfName(), r.manifestName(), r.nvramName())
 	}
 	return append(names, r.domainName())
 }
@@ -161,7 +162,8 @@ func (r *run) describe(ctx context.Context) (Receipt, error) {
 	for _, d := range r.disks {
 		result.Disks = append(result.Disks, d.result)
 	}
-	result.Notes = append(r.notes, r.diskNotes()...)
+	r.notes = append(r.notes, r.diskNotes()...)
+	result.Notes = slices.Clone(r.notes)
 	result.Duration = time.Since(r.started)
 	receipt := Receipt{JobID: r.def.ID, VMPath: r.vm.Path, InstanceUUID: r.vm.InstanceUUID, Format: r.def.Options.Format, Result: result}
 	return receipt, r.work.installAll(install{Moves: moves, Receipt: receipt})
@@ -195,7 +197,7 @@ func (r *run) describeOVF(ctx context.Context) ([]move, error) {
 		sum := d.result.Digest
 		if !strings.HasPrefix(sum, algSHA256+":") {
 			var err error
-			if sum, err = fileDigest(r.work.path(d.part()), algSHA256); err != nil {
+			if sum, err = fileDigest(ctx, r.work.path(d.part()), algSHA256); err != nil {
 				return nil, err
 			}
 		}

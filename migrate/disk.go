@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strconv"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
@@ -134,6 +135,22 @@ func (d *diskRun) mayRetry(ctx context.Context, budget *transfer.Budget, err err
 // forget drops the disk's checkpoint.
 func (d *diskRun) forget() error { return d.r.work.setEntry(d.key(), nil) }
 
+// openSink opens the disk's part file, to go on at from or to begin again. In
+// the second case it is emptied, so that nothing may vouch for it from here on:
+// a raw file does not tell that it has lost what a checkpoint speaks of.
+func (d *diskRun) openSink(from *disk.Position) (sink, error) {
+	if _, known := d.r.work.entry(d.key()); known && from == nil {
+		if err := d.forget(); err != nil {
+			return nil, err
+		}
+	}
+	out, err := d.r.openSink(d.r.work.path(d.part()), d.disk.Capacity, from)
+	if from != nil && errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", disk.ErrNotResumable, err)
+	}
+	return out, err
+}
+
 // start is where an attempt begins, and how.
 type start struct {
 	hash     hashState
@@ -164,12 +181,13 @@ func (d *diskRun) open(ctx context.Context, source transfer.Source, algorithm st
 // honours ranges, from its beginning otherwise. On success the part file holds
 // the whole image, and d.result tells how it came.
 func (d *diskRun) attempt(ctx context.Context, source transfer.Source, algorithm string, o transfer.Options) (err error) {
+	d.arrived = false
 	stream, info, from, err := d.open(ctx, source, algorithm, o)
 	if err != nil {
 		return err
 	}
 	defer stream.Close() // what matters of a stream is reported by its Read
-	out, err := d.r.openSink(d.r.work.path(d.part()), d.disk.Capacity, from.position)
+	out, err := d.openSink(from.position)
 	if err != nil {
 		return err
 	}

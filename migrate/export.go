@@ -175,7 +175,9 @@ func (r *run) openLease(ctx context.Context) (lease *vsphere.Lease, err error) {
 		return nil, err
 	}
 	defer func() {
-		if err != nil && !stale { // this run has left none
+		// A connection that was lost may have left a lease: only a refusal is
+		// certain.
+		if err != nil && !stale && (ctx.Err() != nil || refused(err)) {
 			err = errors.Join(err, r.work.noteLease(""))
 		}
 	}()
@@ -186,7 +188,7 @@ func (r *run) openLease(ctx context.Context) (lease *vsphere.Lease, err error) {
 		case err == nil:
 			return lease, nil
 		case !errors.Is(err, vsphere.ErrBusy):
-			if transfer.Temporary(err) && !errors.Is(err, vsphere.ErrPoweredOn) && !errors.Is(err, vsphere.ErrNotExportable) && !errors.Is(err, vsphere.ErrNoPermission) {
+			if transfer.Temporary(err) && !refused(err) {
 				err = fmt.Errorf("%w: %w", errLater, err)
 			}
 			return nil, err
@@ -203,6 +205,12 @@ func (r *run) openLease(ctx context.Context) (lease *vsphere.Lease, err error) {
 			return nil, err
 		}
 	}
+}
+
+// refused says whether vSphere itself has said no to a lease.
+func refused(err error) bool {
+	return errors.Is(err, vsphere.ErrBusy) || errors.Is(err, vsphere.ErrPoweredOn) ||
+		errors.Is(err, vsphere.ErrNotExportable) || errors.Is(err, vsphere.ErrNoPermission)
 }
 
 // abortStale aborts the lease of an earlier run that died, if there is one. Its
@@ -268,6 +276,9 @@ func (r *run) fetchGroup(ctx context.Context, lease *vsphere.Lease, group []*dis
 		}
 		if err := d.verify(ctx, lease, true); errors.Is(err, errRefetch) {
 			d.arrived = false
+			if ferr := d.forget(); ferr != nil {
+				return ferr
+			}
 			return fmt.Errorf("%w: %w", errLater, err)
 		} else if err != nil {
 			return classify(ctx, err)

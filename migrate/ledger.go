@@ -40,6 +40,9 @@ type ledger struct {
 	Install  *install              `json:"install,omitempty"`  // set once everything is verified
 }
 
+// owes reports whether something at vSphere is to be put back as it was.
+func (l *ledger) owes() bool { return l.Snapshot != "" || l.CDROM != nil }
+
 // diskEntry tells how far one disk is.
 type diskEntry struct {
 	Part       string            `json:"part"` // file name in the work directory

@@ -164,7 +164,7 @@ func (r *run) do(ctx context.Context) (result models.Result, err error) {
 		return result, err
 	}
 	defer r.hangUp(ctx)
-	if r.work, err = openWorkdir(r.def.OutputPath, FileBase(r.vm.Name)); err != nil {
+	if err := r.openWork(); err != nil {
 		return result, err
 	}
 	installed := false
@@ -223,6 +223,21 @@ func (r *run) do(ctx context.Context) (result models.Result, err error) {
 	return receipt.Result, nil
 }
 
+// openWork opens the VM's work directory. It bears the VM's name, which another
+// one in another folder may have too (F-INV-1): what that one has there is its
+// own.
+func (r *run) openWork() (err error) {
+	if r.work, err = openWorkdir(r.def.OutputPath, FileBase(r.vm.Name)); err != nil {
+		return err
+	}
+	if id := r.work.ledger.VM.InstanceUUID; id != "" && id != r.vm.InstanceUUID {
+		return errors.Join(permanent{withHint(
+			fmt.Errorf("%w: %s holds an unfinished export of another VM with the same file name", ErrExists, r.work.dir),
+			"finish or cancel that one, or give this VM an output directory of its own")}, r.work.lock.Close())
+	}
+	return nil
+}
+
 // hangUp logs out. A session that cannot be ended ends by itself (F-INV-2).
 func (r *run) hangUp(ctx context.Context) {
 	if err := detached(ctx, r.client.Close); err != nil {
@@ -238,11 +253,10 @@ func (r *run) cleanUp(ctx context.Context, keep bool) (result models.Result, err
 		return result, err
 	}
 	defer r.hangUp(ctx)
-	base := FileBase(r.vm.Name)
-	if !exists(planWorkdir(r.def.OutputPath, base).dir) {
+	if !exists(planWorkdir(r.def.OutputPath, FileBase(r.vm.Name)).dir) {
 		return result, nil
 	}
-	if r.work, err = openWorkdir(r.def.OutputPath, base); err != nil {
+	if err := r.openWork(); err != nil {
 		return result, err
 	}
 	if r.installing() {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,13 +27,14 @@ func (r *run) earlier(ctx context.Context) (receipt Receipt, done bool, err erro
 	if r.installing() {
 		r.info("", "an earlier run verified every file and ended before naming them; finishing that")
 		receipt = r.work.ledger.Install.Receipt
+		r.notes = slices.Clone(receipt.Result.Notes)
 		if err := r.work.finishInstall(); err != nil {
 			return receipt, false, err
 		}
 		r.abortStale(ctx)
 		if err := detached(ctx, r.dropSnapshot); err != nil {
 			r.note("after the export: %v", err)
-			receipt.Result.Notes = append(receipt.Result.Notes, r.notes...)
+			receipt.Result.Notes = slices.Clone(r.notes)
 		}
 		return receipt, true, nil
 	}
@@ -45,6 +47,7 @@ func (r *run) earlier(ctx context.Context) (receipt Receipt, done bool, err erro
 	}
 	if r.def.ID != "" && receipt.JobID == r.def.ID && receipt.InstanceUUID == r.vm.InstanceUUID {
 		r.info("", "this job was finished earlier")
+		r.notes = slices.Clone(receipt.Result.Notes)
 		return receipt, true, nil
 	}
 	if receipt.InstanceUUID != r.vm.InstanceUUID {
@@ -207,6 +210,10 @@ func (r *run) prepare(ctx context.Context) (undo func(context.Context, bool) err
 		}
 		return errors.Join(errs...)
 	}
+	// As it is now: whoever was waited for may have changed it.
+	if r.vm, err = r.client.Refresh(ctx, r.vm); err != nil {
+		return undo, err
+	}
 	snapshot, resumed, err := r.beginLedger(ctx)
 	if err != nil {
 		return undo, err
@@ -228,14 +235,21 @@ func (r *run) prepare(ctx context.Context) (undo func(context.Context, bool) err
 		if snapshot.Ref == "" {
 			snapshot, err = r.snapshot(ctx)
 		}
-		steps = append(steps, func(ctx context.Context, _ bool) error { return r.removeSnapshot(ctx, snapshot) })
+		steps = append(steps, func(ctx context.Context, _ bool) error {
+			if snapshot.Ref == "" { // it may be there all the same
+				return r.dropSnapshot(ctx)
+			}
+			return r.removeSnapshot(ctx, snapshot)
+		})
 		if err != nil {
 			return undo, err
 		}
 		r.target.Snapshot = snapshot
 	}
-	if err := r.rebase(ctx); err != nil {
-		return undo, err
+	if len(steps) > 0 {
+		if err := r.rebase(ctx); err != nil {
+			return undo, err
+		}
 	}
 	r.planDisks()
 	if done, partial := r.work.kept(); resumed && done+partial > 0 {
@@ -291,8 +305,11 @@ func (r *run) returnCDROM(ctx context.Context) error {
 	return r.restoreCDROM(ctx, change)
 }
 
-// restoreCDROM puts the drives back.
+// restoreCDROM puts the drives back. When somebody else has changed the VM
+// meanwhile, the ledger goes on speaking of the VM as it was: the next run then
+// begins again.
 func (r *run) restoreCDROM(ctx context.Context, change *vsphere.CDROMChange) error {
+	before, unknown := r.client.Refresh(ctx, r.vm)
 	if err := change.Restore(ctx); err != nil {
 		return err
 	}
@@ -300,6 +317,9 @@ func (r *run) restoreCDROM(ctx context.Context, change *vsphere.CDROMChange) err
 		if err := r.work.update(func(l *ledger) { l.CDROM = nil }); err != nil {
 			return err
 		}
+	}
+	if unknown != nil || before.ChangeVersion != r.vm.ChangeVersion {
+		return nil
 	}
 	return r.rebase(ctx)
 }

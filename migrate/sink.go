@@ -75,6 +75,9 @@ func openStreamSink(path string, from *disk.Position) (sink, error) {
 		off = from.StreamOffset
 	}
 	f, err := directio.OpenAppender(path, off)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("%w: %w", disk.ErrNotResumable, err)
+	}
 	if err != nil {
 		return nil, err
 	}

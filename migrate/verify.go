@@ -53,7 +53,7 @@ func (d *diskRun) verify(ctx context.Context, lease *vsphere.Lease, last bool) e
 	case err != nil:
 		return fmt.Errorf("read the lease's manifest: %w", err)
 	default:
-		if err := d.compare(entry); err != nil {
+		if err := d.compare(ctx, entry); err != nil {
 			return err
 		}
 		d.result.Verified = byManifest
@@ -111,8 +111,8 @@ func manifestEntry(ctx context.Context, lease *vsphere.Lease, key string, patien
 }
 
 // compare holds what arrived against the manifest's entry.
-func (d *diskRun) compare(entry vsphere.ManifestEntry) error {
-	got, err := d.digestFor(entry.Algorithm)
+func (d *diskRun) compare(ctx context.Context, entry vsphere.ManifestEntry) error {
+	got, err := d.digestFor(ctx, entry.Algorithm)
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (d *diskRun) compare(entry vsphere.ManifestEntry) error {
 // digestFor returns the digest of the stream as it arrived. When the manifest
 // has another algorithm than was asked for, a stream that was kept is read
 // again; one that was decoded has to be fetched again.
-func (d *diskRun) digestFor(algorithm string) (string, error) {
+func (d *diskRun) digestFor(ctx context.Context, algorithm string) (string, error) {
 	if strings.HasPrefix(d.result.Digest, algorithm+":") {
 		return d.result.Digest, nil
 	}
@@ -142,7 +142,7 @@ func (d *diskRun) digestFor(algorithm string) (string, error) {
 		return "", permanent{fmt.Errorf("%w: the manifest uses the unknown algorithm %q", ErrVerify, algorithm)}
 	}
 	if d.r.def.Options.Format == models.FormatOVF {
-		return fileDigest(d.r.work.path(d.part()), algorithm)
+		return fileDigest(ctx, d.r.work.path(d.part()), algorithm)
 	}
 	if d.algorithm != "" {
 		return "", permanent{fmt.Errorf("%w: the manifest changes its algorithm", ErrVerify)}
@@ -152,15 +152,18 @@ func (d *diskRun) digestFor(algorithm string) (string, error) {
 }
 
 // fileDigest hashes a file, as "algorithm:hex".
-func fileDigest(path, algorithm string) (string, error) {
+func fileDigest(ctx context.Context, path, algorithm string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
 	h := newHash(algorithm)
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
+	for err == nil && ctx.Err() == nil { // it may be terabytes
+		_, err = io.CopyN(h, f, 64<<20)
+	}
+	if err != io.EOF {
+		return "", errors.Join(err, ctx.Err())
 	}
 	return algorithm + ":" + hex.EncodeToString(h.Sum(nil)), nil
 }

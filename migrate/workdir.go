@@ -169,7 +169,7 @@ func (w *workdir) noteLease(ref string) error {
 func (w *workdir) interrupted() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.ledger.Lease != "" || w.ledger.Opening || w.ledger.Snapshot != "" || w.ledger.Install != nil
+	return w.ledger.Lease != "" || w.ledger.Opening || w.ledger.Install != nil || w.ledger.owes()
 }
 
 // kept counts the disks that a later run need not fetch, or not from the
@@ -242,12 +242,20 @@ func (w *workdir) remove() error {
 }
 
 // close unlocks. With keep, what the ledger vouches for stays for the next
-// run; otherwise, and when it vouches for nothing, the work directory goes.
+// run; otherwise, and when it vouches for nothing, the work directory goes,
+// unless something at vSphere is still to be put back.
 func (w *workdir) close(keep bool) error {
 	defer func() { _ = w.lock.Close() }()
 	if keep {
 		done, partial := w.kept()
 		keep = done+partial > 0 || w.interrupted()
+	}
+	if !keep && w.ledger.owes() {
+		// What could not be put back must stay known.
+		keep = true
+		if err := w.update(func(l *ledger) { l.Disks = map[string]*diskEntry{} }); err != nil {
+			return err
+		}
 	}
 	if keep {
 		return w.removeStray()

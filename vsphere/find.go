@@ -135,7 +135,7 @@ func editDistance(a, b string) int {
 
 // detailed are the properties that make a VM complete.
 var detailed = []string{
-	"name", "snapshot", "runtime.powerState", "runtime.connectionState", "runtime.host", "summary.storage",
+	"snapshot", "runtime.powerState", "runtime.connectionState", "runtime.host", "summary.storage",
 	"config.instanceUuid", "config.uuid", "config.guestId", "config.guestFullName",
 	"config.template", "config.firmware", "config.changeVersion", "config.hardware", "config.annotation",
 	"config.bootOptions", "config.changeTrackingEnabled", "guest.toolsRunningStatus",

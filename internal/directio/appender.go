@@ -35,8 +35,8 @@ type piece struct {
 }
 
 // OpenAppender opens path to be written from byte off on. What the file has
-// after off is cut away; with off == 0 it is made when it is not there. The file
-// must have off bytes.
+// after off is cut away; with off == 0 it is made when it is not there. A file of
+// fewer bytes than off is an [io.ErrUnexpectedEOF].
 func OpenAppender(path string, off int64) (*Appender, error) {
 	flags := os.O_RDWR
 	if off == 0 {
@@ -66,19 +66,19 @@ func OpenAppender(path string, off int64) (*Appender, error) {
 // reread takes the beginning of the block in which byte off lies back from the
 // file, which then ends at off.
 func (a *Appender) reread(off int64) error {
-	a.cur.n = int(off - a.cur.off)
-	if _, err := a.f.ReadAt(a.cur.buf[:a.cur.n], a.cur.off); err != nil {
-		return fmt.Errorf("read the end of the file again: %w", err)
-	}
 	if off == 0 {
 		return nil
 	}
 	st, err := a.f.Stat()
 	if err == nil && st.Size() < off {
-		err = fmt.Errorf("the file has %d bytes, fewer than %d", st.Size(), off)
+		err = fmt.Errorf("%s has %d bytes, fewer than %d: %w", a.f.Name(), st.Size(), off, io.ErrUnexpectedEOF)
 	}
 	if err != nil {
 		return err
+	}
+	a.cur.n = int(off - a.cur.off)
+	if _, err := a.f.ReadAt(a.cur.buf[:a.cur.n], a.cur.off); err != nil {
+		return fmt.Errorf("read the end of the file again: %w", err)
 	}
 	return a.f.Truncate(off)
 }

@@ -1,0 +1,119 @@
+package migrate
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
+)
+
+// newWorkdir is the work directory of a VM whose ledger has begun.
+func newWorkdir(t *testing.T) *workdir {
+	t.Helper()
+	w, err := openWorkdir(filepath.Join(t.TempDir(), "out"), "vm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.lock.Close() })
+	if _, err := w.begin(identity{InstanceUUID: "u"}, ""); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// stored is the ledger as the next run will read it.
+func stored(t *testing.T, w *workdir) ledger {
+	t.Helper()
+	var l ledger
+	if err := readJSON(w.path(ledgerName), &l); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func partOf(w *workdir, format models.Format) *diskRun {
+	r := &run{work: w, def: models.JobDefinition{Options: models.JobOptions{Format: format}}}
+	return &diskRun{r: r, disk: vsphere.Disk{Key: 2000, Capacity: 1 << 20}, name: "vm-disk-0"}
+}
+
+// A raw part file that was emptied looks like one that is complete: were the
+// process killed now, the next run would take holes for the disk.
+func TestNothingVouchesForAPartFileThatIsBegunAgain(t *testing.T) {
+	t.Parallel()
+	for name, e := range map[string]diskEntry{
+		"finished": {Part: "vm-disk-0.part", Capacity: 1 << 20, Done: true},
+		"in part":  {Part: "vm-disk-0.part", Capacity: 1 << 20, Checkpoint: &checkpoint{ETag: "e"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorkdir(t)
+			if err := w.setEntry("2000", &e); err != nil {
+				t.Fatal(err)
+			}
+			out, err := partOf(w, models.FormatRaw).openSink(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l := stored(t, w); len(l.Disks) > 0 {
+				t.Errorf("the ledger vouches for %+v", l.Disks["2000"])
+			}
+			if err := out.discard(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestAPartFileThatIsMissingOrShortIsBegunAgain(t *testing.T) {
+	t.Parallel()
+	for _, format := range []models.Format{models.FormatOVF, models.FormatRaw, models.FormatQcow2} {
+		for name, content := range map[string][]byte{"missing": nil, "short": make([]byte, 1000)} {
+			d := partOf(newWorkdir(t), format)
+			if content != nil {
+				if err := os.WriteFile(d.r.work.path(d.part()), content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := d.openSink(&disk.Position{StreamOffset: 70_000}); !errors.Is(err, disk.ErrNotResumable) {
+				t.Errorf("%s, %s: %v", format, name, err)
+			}
+		}
+	}
+}
+
+func TestWhatIsToBePutBackOutlivesTheWorkDirectory(t *testing.T) {
+	t.Parallel()
+	for name, owe := range map[string]func(*ledger){
+		"drives":     func(l *ledger) { l.CDROM = json.RawMessage(`{"drives":["CD/DVD drive 1"]}`) },
+		"a snapshot": func(l *ledger) { l.Snapshot = "s" },
+	} {
+		for _, keep := range []bool{true, false} {
+			w := newWorkdir(t)
+			if err := w.update(func(l *ledger) {
+				owe(l)
+				l.Disks["2000"] = &diskEntry{Part: "vm-disk-0.part", Done: true}
+			}); err != nil {
+				t.Fatal(err)
+			}
+			part := w.path("vm-disk-0.part")
+			if err := os.WriteFile(part, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.close(keep); err != nil {
+				t.Fatal(err)
+			}
+			if l := stored(t, w); !l.owes() || len(l.Disks) > 0 != keep || exists(part) != keep {
+				t.Errorf("%s, keep %t: the ledger is %+v, the part file is there: %t", name, keep, l, exists(part))
+			}
+		}
+	}
+	w := newWorkdir(t)
+	if err := w.close(false); err != nil || exists(w.dir) {
+		t.Errorf("nothing is owed: %v, the directory is there: %t", err, exists(w.dir))
+	}
+}
