@@ -105,7 +105,7 @@ func TestInterruptCleansUpAndTheNextRunGoesOn(t *testing.T) {
 		name string
 		sig  os.Signal
 		code int // -1: killed
-	}{{"interrupt", os.Interrupt, exitInterrupted}, {"termination", syscall.SIGTERM, exitInterrupted}, {"kill", os.Kill, -1}} {
+	}{{"interrupt", os.Interrupt, exitInterrupted}, {"termination", syscall.SIGTERM, exitInterrupted}, {"a terminal that goes away", syscall.SIGHUP, exitInterrupted}, {"kill", os.Kill, -1}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			first, second := sparse(t, 8<<20, 0, 4<<20), sparse(t, 8<<20, 0, 2<<20, 6<<20)
@@ -152,5 +152,37 @@ func TestInterruptCleansUpAndTheNextRunGoesOn(t *testing.T) {
 				t.Errorf("a lease is left: %v", lab.Leases())
 			}
 		})
+	}
+}
+
+// As in "hyper2kvm export … | tee log", when tee dies.
+func TestAReaderOfTheOutputThatGoesAwayDoesNotEndTheExportHalfway(t *testing.T) {
+	t.Parallel()
+	raw := sparse(t, 8<<20, 0, 4<<20)
+	lab := vspheretest.Start(t, vspheretest.Config{VMs: []vspheretest.VM{{Name: "erp", Disks: []vspheretest.Disk{{Path: raw}}}}})
+	out := filepath.Join(t.TempDir(), "out")
+	cmd := command(program(t), lab, "-json", "export", "-vm", "erp", "-output", out, "-format", "qcow2")
+	told, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := told.Read(make([]byte, 1)); err != nil { // it has begun
+		t.Fatal(err)
+	}
+	if err := told.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // that its words were lost may be an error
+	if !cmd.ProcessState.Exited() {
+		t.Errorf("the process was ended by %v", cmd.ProcessState)
+	}
+	if text, err := exec.Command("qemu-img", "compare", "-f", "raw", "-F", "qcow2", raw, filepath.Join(out, "erp-disk-0.qcow2")).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if len(lab.Leases()) > 0 {
+		t.Errorf("a lease is left: %v", lab.Leases())
 	}
 }
