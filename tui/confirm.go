@@ -133,6 +133,9 @@ func (p *confirmation) key(key string) tea.Cmd {
 	case "end":
 		p.top = 1 << 20
 	case "esc":
+		if p.starting {
+			return nil // back and on again would start everything twice
+		}
 		return func() tea.Msg { return refused{} }
 	case "w":
 		p.save()

@@ -26,11 +26,11 @@ func summarize(p *terminal.Printer, jobs []runs.Status, forced, elsewhere bool) 
 		case runs.Done:
 			r := s.Result
 			p.Success("%s: %d file(s), %s in %s, in %s; %s", name, len(r.Files), display.Bytes(r.TotalSize),
-				cell.Safe(r.OutputDir), display.Duration(r.Duration), monitor.Verification(s))
+				cell.Safe(r.OutputDir), display.Duration(r.Duration), plan.Verification(r.Disks))
 			for _, note := range r.Notes {
 				p.Warning("%s: %s", name, cell.Safe(note))
 			}
-			next = append(next, nextStep(s))
+			next = append(next, plan.NextStep(r))
 		case runs.Failed:
 			out.Failed++
 			out.Errs = append(out.Errs, s.Err)
@@ -66,18 +66,6 @@ func summarize(p *terminal.Printer, jobs []runs.Status, forced, elsewhere bool) 
 	return nil
 }
 
-// nextStep is what one does with a finished export.
-func nextStep(s runs.Status) string {
-	r := s.Result
-	switch {
-	case r.DomainXML != "":
-		return "Next: virsh define " + shellSafe(r.DomainXML)
-	case strings.HasSuffix(r.OVFPath, ".ovf"):
-		return "Next: virt-v2v -i ova " + shellSafe(r.OutputDir) + " -o local -os DIR"
-	}
-	return ""
-}
-
 // safeLines is text of several lines made safe for the terminal.
 func safeLines(text string) string {
 	lines := strings.Split(text, "\n")
@@ -86,5 +74,3 @@ func safeLines(text string) string {
 	}
 	return strings.Join(lines, "\n")
 }
-
-func shellSafe(path string) string { return plan.Quote(cell.Safe(path)) }

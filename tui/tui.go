@@ -97,11 +97,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err := client.Close(context.WithoutCancel(ctx)); err != nil {
-			o.Printer.Warning("log out: %v", err)
-		}
-	}()
+	defer logOut(ctx, o.Printer, client)
 	inv := ownInventory{client}
 	vms, err := listVMs(ctx, o, inv)
 	if err != nil {
@@ -118,6 +114,18 @@ func Run(ctx context.Context, o Options) error {
 		},
 	}
 	return screens(ctx, o, s, func(s services) *wizard { return newWizard(s, vms, defaults(o)) })
+}
+
+// session is what [vsphere.Client] is while it is logged in.
+type session interface {
+	Close(ctx context.Context) error
+}
+
+// logOut ends a session, also when ctx has ended, and says so when that fails.
+func logOut(ctx context.Context, p *terminal.Printer, s session) {
+	if err := s.Close(context.WithoutCancel(ctx)); err != nil {
+		p.Warning("log out: %s", safeLines(err.Error()))
+	}
 }
 
 // defaults are the choices that a person finds.

@@ -216,6 +216,34 @@ func TestAStartThatFailsStaysOnTheLastPage(t *testing.T) {
 	tr.want("finished: 1 of 1")
 }
 
+func TestEscWhileItStartsDoesNotStartTheSameTwice(t *testing.T) {
+	t.Parallel()
+	tr := newTour(t)
+	tr.press("web01", "enter", "enter")
+	_, start := tr.w.Update(tea.KeyPressMsg{Code: tea.KeyEnter}) // the answer takes a while
+	tr.press("esc", "enter", "enter")
+	tr.want("confirm", "starting …")
+	tr.carry(start)
+	tr.want("finished: 1 of 1")
+	if len(tr.begun) != 1 {
+		t.Errorf("it was started %d times", len(tr.begun))
+	}
+}
+
+// stuck is a session that cannot be ended.
+type stuck struct{}
+
+func (stuck) Close(context.Context) error { return errors.New("fault \x1b[2J") }
+
+func TestALogOutThatFailsIsToldInSafeText(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	logOut(t.Context(), terminal.New(&out, &out), stuck{})
+	if got := out.String(); !strings.Contains(got, `log out: fault \x1b[2J`) {
+		t.Errorf("told %q", got)
+	}
+}
+
 func TestTheJobFileIsWrittenForItsOwnerWhenAskedFor(t *testing.T) {
 	t.Chdir(t.TempDir()) // so it cannot run beside others
 	tr := newTour(t)
@@ -278,7 +306,7 @@ func TestTheSummaryTellsEachOutcomeAndCounts(t *testing.T) {
 	var out, errOut strings.Builder
 	p := terminal.New(&out, &errOut)
 	err := summarize(p, []runs.Status{
-		{Spec: runs.Spec{Name: "a"}, State: runs.Done, Result: models.Result{OutputDir: "/srv/a", DomainXML: "/srv/a b/a.xml", Files: []string{"x"}, Disks: []models.DiskResult{{Verified: "manifest"}}}},
+		{Spec: runs.Spec{Name: "a"}, State: runs.Done, Result: models.Result{OutputDir: "/srv/a", DomainXML: "/srv/a b/a.xml", Files: []string{"x"}, Disks: []models.DiskResult{{Verified: "manifest"}, {Verified: "second-read"}}}},
 		{Spec: runs.Spec{Name: "b"}, State: runs.Failed, Err: fmt.Errorf("lost: %w", os.ErrDeadlineExceeded)},
 		{Spec: runs.Spec{Name: "c"}, State: runs.Cancelled},
 	}, false, false)
@@ -289,7 +317,7 @@ func TestTheSummaryTellsEachOutcomeAndCounts(t *testing.T) {
 	if !errors.Is(err, os.ErrDeadlineExceeded) || !errors.Is(err, context.Canceled) {
 		t.Errorf("the reasons are lost in %v", err)
 	}
-	for _, part := range []string{"SUCCESS a:", "verified against the host's manifest", "virsh define '/srv/a b/a.xml'", "WARNING c: cancelled before it began"} {
+	for _, part := range []string{"SUCCESS a:", "1 disk(s) verified against the host's manifest; 1 disk(s) read from the datastore twice", "virsh define '/srv/a b/a.xml'", "WARNING c: cancelled before it began"} {
 		if !strings.Contains(out.String(), part) {
 			t.Errorf("%q is missing from\n%s", part, out.String())
 		}

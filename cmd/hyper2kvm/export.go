@@ -162,23 +162,11 @@ func (a *app) watch(ctx context.Context, m *migrate.Migrator, def models.JobDefi
 // summary tells what landed where.
 func (a *app) summary(r models.Result) {
 	for _, d := range r.Disks {
-		how := "verified by its end-of-stream marker; the host offered no checksum"
-		switch d.Verified {
-		case "manifest":
-			how = "verified against the host's manifest"
-		case "size":
-			how = "read from the datastore in ranges and verified by its size; there is no checksum"
-		case "second-read":
-			how = "read from the datastore twice, with the same SHA-256"
-		}
-		a.Info("%s: %s, %s", display.SafeText(d.File), display.Bytes(d.Capacity), how)
+		a.Info("%s: %s, %s", display.SafeText(d.File), display.Bytes(d.Capacity), plan.Verified(d))
 	}
 	a.Success("%s: %d file(s), %s in %s, in %s", display.SafeText(r.VMName), len(r.Files),
 		display.Bytes(r.TotalSize), display.SafeText(r.OutputDir), display.Duration(r.Duration))
-	switch {
-	case r.DomainXML != "":
-		fmt.Fprintf(a.Out, "Next: virsh define %s\n", plan.Quote(r.DomainXML))
-	case r.OVFPath != "":
-		fmt.Fprintf(a.Out, "Next: virt-v2v -i ova %s -o local -os DIR\n", plan.Quote(r.OutputDir))
+	if next := plan.NextStep(r); next != "" {
+		fmt.Fprintln(a.Out, next)
 	}
 }

@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
 	"github.com/hyper2kvm/hyper2kvm/internal/version"
+	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -68,10 +68,15 @@ func (a *app) dial(ctx context.Context, cmd *cli.Command) (*vsphere.Client, erro
 	return vsphere.Dial(ctx, cfg)
 }
 
+// session is what [vsphere.Client] is while it is logged in.
+type session interface {
+	Close(ctx context.Context) error
+}
+
 // hangUp logs out, also when ctx has ended, and says so when that fails: the
 // session then stays until vCenter ends it (F-INV-2).
-func (a *app) hangUp(ctx context.Context, c *vsphere.Client) {
+func (a *app) hangUp(ctx context.Context, c session) {
 	if err := c.Close(context.WithoutCancel(ctx)); err != nil {
-		a.Warning("%v", fmt.Errorf("log out: %w", err))
+		a.Warning("log out: %s", display.SafeText(err.Error()))
 	}
 }

@@ -40,7 +40,7 @@ func (b halfway) Export(ctx context.Context, job *runs.Job) (models.Result, erro
 	case err := <-b.end:
 		return models.Result{
 			OutputDir: "/srv/" + job.Name, DomainXML: "/srv/" + job.Name + "/" + job.Name + ".xml", TotalSize: 3 << 30,
-			Disks: []models.DiskResult{{Verified: "manifest"}, {Verified: "manifest"}}, Notes: []string{"a note"},
+			Disks: []models.DiskResult{{Verified: "manifest"}, {Verified: "size"}}, Notes: []string{"a note"},
 		}, err
 	case <-ctx.Done():
 		return models.Result{}, fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))
@@ -248,7 +248,7 @@ func TestTheEndSaysWhatLandedWhereAndHowItWasVerified(t *testing.T) {
 		}
 		s.end <- nil
 		s.end <- errors.New("disk 1: the checksum differs\x1b[2J")
-		s.want("finished: 1 of 2 exported and verified, 3.0 GiB, 1 failed", "2 disk(s) verified against the host's manifest",
+		s.want("finished: 1 of 2 exported and verified, 3.0 GiB, 1 failed", "1 disk(s) verified against the host's manifest; 1 disk(s) read from the datastore",
 			"virsh define vm00", "a note", `the checksum differs\x1b[2J`, "b back to the list")
 		if cmd := s.press("b"); cmd == nil || cmd() != (monitor.Closed{Back: true}) {
 			t.Error("b did not go back")

@@ -11,6 +11,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
+	"github.com/hyper2kvm/hyper2kvm/tui/plan"
 	"github.com/hyper2kvm/hyper2kvm/tui/runs"
 )
 
@@ -208,7 +209,7 @@ func speed(r progress.Reading) string {
 
 // resultLines say what landed where and how it was verified.
 func resultLines(s runs.Status) []string {
-	lines := []string{cell.Good.Paint("     ✓ ") + Verification(s) + cell.Dim.Paint("  "+cell.Safe(s.Result.OutputDir))}
+	lines := []string{cell.Good.Paint("     ✓ ") + plan.Verification(s.Result.Disks) + cell.Dim.Paint("  "+cell.Safe(s.Result.OutputDir))}
 	if s.Result.DomainXML != "" {
 		lines = append(lines, cell.Dim.Paint("       virsh define "+cell.Safe(filepath.Base(s.Result.DomainXML))))
 	}
@@ -216,27 +217,6 @@ func resultLines(s runs.Status) []string {
 		lines = append(lines, cell.Warn.Paint("     ! "+cell.Safe(note)))
 	}
 	return lines
-}
-
-// Verification says in a few words how the disks of a finished job were verified.
-func Verification(s runs.Status) string {
-	manifest, marker := 0, 0
-	for _, d := range s.Result.Disks {
-		if d.Verified == "manifest" {
-			manifest++
-		} else {
-			marker++
-		}
-	}
-	switch {
-	case manifest == 0 && marker == 0:
-		return "verified"
-	case marker == 0:
-		return fmt.Sprintf("%d disk(s) verified against the host's manifest", manifest)
-	case manifest == 0:
-		return fmt.Sprintf("%d disk(s) complete by the end-of-stream marker; the host offered no checksum", marker)
-	}
-	return fmt.Sprintf("%d disk(s) verified against the host's manifest, %d by the end-of-stream marker", manifest, marker)
 }
 
 func errorLines(s runs.Status, width int) []string {

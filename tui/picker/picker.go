@@ -83,9 +83,6 @@ func New(vms []vsphere.VM, o Options) *Model {
 // Init inspects the first VM.
 func (m *Model) Init() tea.Cmd { return m.moved() }
 
-// Selected returns the marked VMs in the order of the list's input.
-func (m *Model) Selected() []vsphere.VM { return m.list.selected() }
-
 // SetProblem shows text as the last problem seen with a VM.
 func (m *Model) SetProblem(ref, text string) { m.list.setProblem(ref, cell.Safe(text)) }
 

@@ -1,6 +1,7 @@
 // Package plan turns a choice of VMs and options into jobs, and words them: as
 // commands to repeat them with, as a job file, and as sentences that say what
-// will happen.
+// will happen. Of a finished job it says how its disks were verified and what
+// one does next.
 //
 // One VM goes to the output directory itself; of several, each goes to a
 // directory of its own below it, named as its files are.

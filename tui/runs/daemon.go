@@ -22,70 +22,132 @@ type Daemon struct{ Client *client.Client }
 type daemonState struct {
 	seen int64 // last event of the daemon's log that was passed on
 
-	mu       sync.Mutex
-	released chan struct{} // not nil while the job is held; closed when it may go on
+	// asking is held while the daemon is asked to stop the job or to try it
+	// again, so that one request does not overtake another.
+	asking sync.Mutex
+
+	mu     sync.Mutex
+	paused *pause // nil while the job is not held
 }
 
-// hold notes that the job is held, or lets it go on.
-func (s *daemonState) hold(on bool) {
+// pause is one time that a job is held.
+type pause struct {
+	over  chan struct{} // closed when it is over
+	again bool          // when it is over: the job was stopped and is to be tried again
+}
+
+// hold notes that the job is held.
+func (s *daemonState) hold() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case on && s.released == nil:
-		s.released = make(chan struct{})
-	case !on && s.released != nil:
-		close(s.released)
+	if s.paused == nil || s.paused.again {
+		s.paused = &pause{over: make(chan struct{})}
 	}
 }
 
-// pause returns the channel that is closed when the job may go on, nil when it
-// is not held.
-func (s *daemonState) pause() <-chan struct{} {
+// release ends the pause, if there is one that has not ended. The job is tried
+// again once its run has ended.
+func (s *daemonState) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.released
+	if s.paused != nil && !s.paused.again {
+		s.paused.again = true
+		close(s.paused.over)
+	}
 }
 
-// resumed notes that the hold is over.
-func (s *daemonState) resumed() {
+// giveUp ends a pause for which the job could not be stopped: what became of the
+// job is not the pause's doing.
+func (s *daemonState) giveUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.released = nil
+	if s.paused != nil && !s.paused.again {
+		close(s.paused.over)
+	}
+	s.paused = nil
+}
+
+// held returns the pause that has not ended, or nil.
+func (s *daemonState) held() *pause {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.paused != nil && s.paused.again {
+		return nil
+	}
+	return s.paused
+}
+
+// wait returns when the job is not held, and reports whether it is to be tried
+// again because it was.
+func (s *daemonState) wait(ctx context.Context) (again bool, err error) {
+	s.mu.Lock()
+	p := s.paused
+	s.mu.Unlock()
+	if p == nil {
+		return false, nil
+	}
+	select {
+	case <-p.over:
+	case <-ctx.Done():
+		// It was cancelled when it was held, with its parts kept.
+		return false, fmt.Errorf("%w: %w", context.Canceled, models.Cancelled{KeepParts: true})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.paused == p {
+		s.paused = nil
+	}
+	return p.again, nil
 }
 
 // Export follows a job to its end; one that was run before is tried again
 // first, and so is one that was held. A cancelled context cancels the job if its
 // cause is a [models.Cancelled]; otherwise the job goes on without us.
 func (d Daemon) Export(ctx context.Context, job *Job) (models.Result, error) {
-	for again := job.Again; ; again = true {
+	err := d.run(ctx, job)
+	var cancelled models.Cancelled
+	if cause := context.Cause(ctx); errors.As(cause, &cancelled) {
+		if err := d.drop(ctx, job, cancelled.KeepParts); err != nil {
+			return models.Result{}, fmt.Errorf("cancel the job: %w", err)
+		}
+		return models.Result{}, fmt.Errorf("%w: %w", context.Canceled, cause)
+	}
+	if err != nil {
+		return models.Result{}, err
+	}
+	return d.outcome(ctx, job)
+}
+
+// run follows a job through its pauses until it has ended.
+func (d Daemon) run(ctx context.Context, job *Job) error {
+	for again := job.Again; ; {
 		if again {
-			if _, err := d.Client.Retry(ctx, job.ID); err != nil && !errors.Is(err, client.ErrConflict) {
-				return models.Result{}, err
+			if err := d.retry(ctx, job); err != nil {
+				return err
 			}
 		}
-		err := d.follow(ctx, job)
-		var cancelled models.Cancelled
-		if cause := context.Cause(ctx); errors.As(cause, &cancelled) {
-			if err := d.cancel(ctx, job, cancelled.KeepParts); err != nil {
-				return models.Result{}, fmt.Errorf("cancel the job: %w", err)
-			}
-			return models.Result{}, fmt.Errorf("%w: %w", context.Canceled, cause)
+		if err := d.follow(ctx, job); err != nil {
+			return err
 		}
-		if err != nil {
-			return models.Result{}, err
-		}
-		released := job.daemon.pause()
-		if released == nil {
-			return d.outcome(ctx, job)
-		}
-		select {
-		case <-released:
-			job.daemon.resumed()
-		case <-ctx.Done():
-			// It was cancelled when it was held, with its parts kept.
-			return models.Result{}, fmt.Errorf("%w: %w", context.Canceled, models.Cancelled{KeepParts: true})
+		var err error
+		if again, err = job.daemon.wait(ctx); err != nil || !again {
+			return err
 		}
 	}
+}
+
+// retry has the daemon try a job again, unless it is held once more or did not
+// end.
+func (d Daemon) retry(ctx context.Context, job *Job) error {
+	job.daemon.asking.Lock()
+	defer job.daemon.asking.Unlock()
+	if job.daemon.held() != nil {
+		return nil
+	}
+	if _, err := d.Client.Retry(ctx, job.ID); err != nil && !errors.Is(err, client.ErrConflict) {
+		return err
+	}
+	return nil
 }
 
 // follow passes a job's events on until it has ended.
@@ -124,12 +186,15 @@ func (d Daemon) outcome(ctx context.Context, job *Job) (models.Result, error) {
 
 // Hold cancels a job with its part files kept, or has Export try it again.
 func (d Daemon) Hold(ctx context.Context, job *Job, hold bool) error {
-	job.daemon.hold(hold)
 	if !hold {
+		job.daemon.release()
 		return nil
 	}
+	job.daemon.asking.Lock()
+	defer job.daemon.asking.Unlock()
+	job.daemon.hold()
 	if err := d.cancel(ctx, job, true); err != nil {
-		job.daemon.resumed()
+		job.daemon.giveUp()
 		return err
 	}
 	return nil
@@ -147,6 +212,35 @@ func (d Daemon) cancel(ctx context.Context, job *Job, keepParts bool) error {
 		return errors.New(text)
 	}
 	return nil
+}
+
+// drop cancels a job for good. A daemon does not touch a job that has ended, and
+// one that is held or has failed is such a job: to get its part files removed it
+// is first tried again.
+func (d Daemon) drop(ctx context.Context, job *Job, keepParts bool) error {
+	job.daemon.asking.Lock()
+	defer job.daemon.asking.Unlock()
+	if !keepParts {
+		if err := d.revive(ctx, job); err != nil {
+			return err
+		}
+	}
+	return d.cancel(ctx, job, keepParts)
+}
+
+// revive has a daemon try a job again that was cancelled or has failed.
+func (d Daemon) revive(ctx context.Context, job *Job) error {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
+	defer stop()
+	j, err := d.Client.Job(ctx, job.ID)
+	if err != nil {
+		return err
+	}
+	if j.Status != models.StatusCancelled && j.Status != models.StatusFailed {
+		return nil
+	}
+	_, err = d.Client.Retry(ctx, job.ID)
+	return err
 }
 
 // mirror makes a tracker show what a daemon tells of a job: one file that stands

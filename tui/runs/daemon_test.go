@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
@@ -26,6 +29,9 @@ type fakeDaemon struct {
 	calls   []string
 	seen    chan struct{} // closed once somebody follows the job
 	once    sync.Once
+
+	finishing bool          // the job completes before a cancel reaches it
+	stop      chan struct{} // not nil: a cancel is answered after this is closed
 }
 
 func newFakeDaemon(t *testing.T) (*fakeDaemon, *client.Client) {
@@ -43,6 +49,12 @@ func newFakeDaemon(t *testing.T) (*fakeDaemon, *client.Client) {
 		var c wire.Cancel
 		_ = json.NewDecoder(r.Body).Decode(&c)
 		d.call(fmt.Sprintf("cancel keep=%t", c.KeepParts))
+		if d.finishing {
+			d.tell(models.StatusCompleted, models.Event{Type: models.EventState, Status: models.StatusCompleted})
+			<-d.stop
+			_ = json.NewEncoder(w).Encode(wire.CancelResult{Failed: c.JobIDs, Errors: map[string]string{"j1": "the job has finished"}})
+			return
+		}
 		d.tell(models.StatusCancelled, models.Event{Type: models.EventState, Status: models.StatusCancelled})
 		_ = json.NewEncoder(w).Encode(wire.CancelResult{Cancelled: c.JobIDs})
 	})
@@ -51,15 +63,52 @@ func newFakeDaemon(t *testing.T) (*fakeDaemon, *client.Client) {
 		d.tell(models.StatusRunning, models.Event{Type: models.EventState, Status: models.StatusRunning, Phase: "exporting"})
 		_ = json.NewEncoder(w).Encode(models.Job{})
 	})
-	srv := httptest.NewServer(mux)
+	line := newPipes()
+	srv := &httptest.Server{Listener: line, Config: &http.Server{Handler: mux}}
+	srv.Start()
 	t.Cleanup(srv.Close)
-	c, err := client.New(srv.URL, client.Options{})
+	c, err := client.New("http://daemon", client.Options{HTTPClient: &http.Client{Transport: &http.Transport{DialContext: line.dial}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
 	return d, c
 }
+
+// pipes is a listener in memory, whose connections synctest understands.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   *sync.Once
+}
+
+func newPipes() pipes {
+	return pipes{conns: make(chan net.Conn), closed: make(chan struct{}), once: new(sync.Once)}
+}
+
+func (p pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// dial connects to the listener, for an http.Transport.
+func (p pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	near, far := net.Pipe()
+	select {
+	case p.conns <- far:
+		return near, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (p pipes) Close() error { p.once.Do(func() { close(p.closed) }); return nil }
+
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 func (d *fakeDaemon) call(s string) {
 	d.mu.Lock()
@@ -181,6 +230,60 @@ func TestPausingADaemonsJobKeepsItsPartsAndResumingTriesItAgain(t *testing.T) {
 	d.tell(models.StatusCompleted, models.Event{Type: models.EventState, Status: models.StatusCompleted})
 	until(runs.Done)
 	if got := d.asked(); got != "[cancel keep=true retry]" {
+		t.Errorf("the daemon was asked: %s", got)
+	}
+}
+
+func TestADaemonsJobThatCompletesWhileItIsPausedIsDone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d, c := newFakeDaemon(t)
+		d.finishing, d.stop = true, make(chan struct{})
+		g, _ := follow(t, c)
+		<-d.seen
+		paused := make(chan error)
+		go func() { paused <- g.Pause(t.Context(), 0) }()
+		synctest.Wait() // the end of the job is known, the answer to the pause is not
+		close(d.stop)
+		if err := <-paused; err == nil {
+			t.Error("a job that has finished was paused")
+		}
+		wantStates(t, g, runs.Done)
+		if got := d.asked(); got != "[cancel keep=true]" {
+			t.Errorf("the daemon was asked: %s", got)
+		}
+	})
+}
+
+func TestCancellingADaemonsHeldJobHasItsPartsRemoved(t *testing.T) {
+	t.Parallel()
+	d, c := newFakeDaemon(t)
+	g, until := follow(t, c)
+	<-d.seen
+	if err := g.Pause(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	until(runs.Paused)
+	g.Cancel(0)
+	if s := until(runs.Cancelled); !errors.Is(s.Err, context.Canceled) {
+		t.Errorf("cancelled with %v", s.Err)
+	}
+	if got := d.asked(); got != "[cancel keep=true retry cancel keep=false]" {
+		t.Errorf("the daemon was asked: %s", got)
+	}
+}
+
+func TestStoppingADaemonsHeldJobKeepsItsParts(t *testing.T) {
+	t.Parallel()
+	d, c := newFakeDaemon(t)
+	g, until := follow(t, c)
+	<-d.seen
+	if err := g.Pause(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	g.Stop()
+	until(runs.Cancelled)
+	if got := d.asked(); strings.Contains(got, "retry") || strings.Contains(got, "keep=false") {
 		t.Errorf("the daemon was asked: %s", got)
 	}
 }

@@ -31,6 +31,7 @@ type Options struct {
 type Group struct {
 	backend  Backend
 	parallel int
+	limiter  *transfer.Limiter
 	wake     chan struct{} // a state has changed; holds one
 
 	mu      sync.Mutex
@@ -41,23 +42,30 @@ type Group struct {
 
 // entry is a job and its state, under the group's mutex.
 type entry struct {
-	Job
+	*Job          // of the latest attempt until it has ended, then of the next one
 	status Status // all but Progress
 	active bool   // Export has not returned
+	remove bool   // Stopping, to remove what an earlier attempt left
 	cancel context.CancelCauseFunc
 	logged int64 // last event of the tracker that is in the group's log
+
+	holding chan struct{} // full while Hold is called; not under the mutex
 }
 
 // NewGroup returns a group of jobs that wait to be run.
 func NewGroup(b Backend, specs []Spec, o Options) *Group {
-	g := &Group{backend: b, parallel: o.Parallel, wake: make(chan struct{}, 1), changed: make(chan struct{})}
+	g := &Group{
+		backend: b, parallel: o.Parallel, limiter: o.Limiter,
+		wake: make(chan struct{}, 1), changed: make(chan struct{}),
+	}
 	if g.parallel == 0 {
 		g.parallel = DefaultParallel
 	}
 	for _, s := range specs {
 		g.jobs = append(g.jobs, &entry{
-			Job:    Job{Spec: s, Tracker: progress.New(), Limiter: transfer.NewLimiter(0, o.Limiter)},
-			status: Status{Spec: s, State: Waiting},
+			Job:     &Job{Spec: s, Tracker: progress.New(), Limiter: transfer.NewLimiter(0, o.Limiter)},
+			status:  Status{Spec: s, State: Waiting},
+			holding: make(chan struct{}, 1),
 		})
 	}
 	return g
@@ -78,7 +86,8 @@ func (g *Group) Run(ctx context.Context) {
 	}
 }
 
-// start starts waiting jobs while there are places.
+// start starts waiting jobs while there are places, and the removal of what
+// cancelled ones have left.
 func (g *Group) start(ctx context.Context, active *sync.WaitGroup) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -89,35 +98,52 @@ func (g *Group) start(ctx context.Context, active *sync.WaitGroup) {
 		}
 	}
 	for _, e := range g.jobs {
-		if e.status.State != Waiting || e.active || g.parallel > 0 && places <= 0 || ctx.Err() != nil {
-			continue
+		switch {
+		case e.active || ctx.Err() != nil:
+		case e.remove:
+			cancelled, cancel := context.WithCancelCause(ctx)
+			cancel(models.Cancelled{}) // before the backend sees it
+			g.launch(cancelled, active, e)
+		case e.status.State == Waiting && (g.parallel < 0 || places > 0):
+			places--
+			e.status.State, e.status.Started = Running, time.Now()
+			g.launch(ctx, active, e)
 		}
-		places--
-		e.active = true
-		if e.Again {
-			e.Tracker.ResetFiles()
-		}
-		e.status.State, e.status.Started, e.status.Ended, e.status.Err = Running, time.Now(), time.Time{}, nil
-		job, cancel := context.WithCancelCause(ctx)
-		e.cancel = cancel
-		g.nudge()
-		active.Go(func() {
-			result, err := g.backend.Export(job, &e.Job)
-			cancel(nil)
-			g.ended(e, result, err)
-		})
 	}
 }
 
-// ended takes in what came of a job.
+// launch has the backend run a job. g.mu is held.
+func (g *Group) launch(ctx context.Context, active *sync.WaitGroup, e *entry) {
+	if e.Again {
+		e.Tracker.ResetFiles()
+	}
+	e.active = true
+	e.status.Ended, e.status.Err = time.Time{}, nil
+	ctx, e.cancel = context.WithCancelCause(ctx)
+	job, cancel := e.Job, e.cancel
+	g.nudge()
+	active.Go(func() {
+		result, err := g.backend.Export(ctx, job)
+		cancel(nil)
+		g.ended(e, result, err)
+	})
+}
+
+// ended takes in what came of a job. The next attempt gets a Job of its own: a
+// Hold of this one that comes too late does not reach it.
 func (g *Group) ended(e *entry, result models.Result, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	defer g.nudge()
-	e.active, e.Again = false, true
-	e.Limiter.SetLimit(0)
 	s := &e.status
-	s.Reached = e.Tracker.Phase()
+	if !e.remove { // which says nothing of how far the export had come
+		s.Reached = e.Tracker.Phase()
+	}
+	e.active, e.remove = false, false
+	e.Job = &Job{
+		Spec: e.Spec, Tracker: e.Tracker, Limiter: transfer.NewLimiter(0, g.limiter), Again: true,
+		daemon: daemonState{seen: e.daemon.seen},
+	}
 	switch {
 	case err == nil:
 		s.State, s.Result = Done, result
@@ -192,20 +218,35 @@ func (g *Group) Pause(ctx context.Context, i int) error {
 	if !running {
 		return nil
 	}
-	return g.hold(ctx, e, true)
+	return g.hold(ctx, e)
 }
 
-func (g *Group) hold(ctx context.Context, e *entry, on bool) error {
-	if err := g.backend.Hold(ctx, &e.Job, on); err != nil {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if e.active && e.status.State == Paused {
-			e.status.State = Running
-			g.nudge()
-		}
-		return fmt.Errorf("pause %s: %w", e.Name, err)
+// hold brings the flow of a job in line with its state. That is the state of
+// now: of calls that meet, the last one decides, whatever made it.
+func (g *Group) hold(ctx context.Context, e *entry) error {
+	select {
+	case e.holding <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return nil
+	defer func() { <-e.holding }()
+	g.mu.Lock()
+	job, state, active := e.Job, e.status.State, e.active
+	g.mu.Unlock()
+	if !active || state != Paused && state != Running {
+		return nil
+	}
+	err := g.backend.Hold(ctx, job, state == Paused)
+	if err == nil {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if e.Job == job && e.status.State == Paused {
+		e.status.State = Running
+		g.nudge()
+	}
+	return fmt.Errorf("pause %s: %w", job.Name, err)
 }
 
 // Resume lets a paused job go on, and runs a failed or cancelled one again.
@@ -228,10 +269,11 @@ func (g *Group) Resume(ctx context.Context, i int) error {
 	if !active {
 		return nil
 	}
-	return g.hold(ctx, e, false)
+	return g.hold(ctx, e)
 }
 
-// Cancel ends job i and removes its part files. It does not wait.
+// Cancel ends job i and removes its part files, also those of an earlier
+// attempt. It does not wait.
 func (g *Group) Cancel(i int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -251,10 +293,12 @@ func (g *Group) Stop() {
 func (g *Group) stop(e *entry, why models.Cancelled) {
 	s := &e.status
 	switch {
-	case s.State.Ended():
+	case s.State.Ended(), e.remove:
 	case e.active:
 		s.State = Stopping
 		e.cancel(why)
+	case e.Again && !why.KeepParts:
+		s.State, e.remove = Stopping, true
 	default:
 		s.State, s.Ended, s.Err = Cancelled, time.Now(), why
 	}

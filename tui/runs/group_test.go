@@ -10,6 +10,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/progress"
+	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/tui/runs"
 )
 
@@ -18,6 +19,8 @@ type script struct {
 	mu      sync.Mutex
 	started []string
 	holds   []string
+	gate    chan struct{}         // not nil: a Hold waits here before it acts
+	limits  []*transfer.Limiter   // of every run that was started
 	undone  error                 // what a cancelled run returns, if it cannot clean up
 	end     map[string]chan error // by name; what the next run of it returns
 }
@@ -32,8 +35,16 @@ func newScript(names ...string) *script {
 
 func (s *script) Export(ctx context.Context, job *runs.Job) (models.Result, error) {
 	s.mu.Lock()
-	s.started = append(s.started, fmt.Sprintf("%s again=%t", job.Name, job.Again))
+	started := fmt.Sprintf("%s again=%t", job.Name, job.Again)
+	if ctx.Err() != nil {
+		started += " cancelled"
+	}
+	s.started, s.limits = append(s.started, started), append(s.limits, job.Limiter)
 	s.mu.Unlock()
+	if ctx.Err() != nil {
+		job.Tracker.SetPhase(progress.Discovering)
+		return models.Result{}, fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))
+	}
 	job.Tracker.SetPhase(progress.Exporting)
 	job.Tracker.Event(progress.Info, "", "moving")
 	select {
@@ -48,9 +59,17 @@ func (s *script) Export(ctx context.Context, job *runs.Job) (models.Result, erro
 }
 
 func (s *script) Hold(_ context.Context, job *runs.Job, hold bool) error {
+	if s.gate != nil {
+		<-s.gate
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.holds = append(s.holds, fmt.Sprintf("%s %t", job.Name, hold))
+	if hold {
+		job.Limiter.SetLimit(1)
+	} else {
+		job.Limiter.SetLimit(0)
+	}
 	return nil
 }
 
@@ -127,6 +146,71 @@ func TestAPausedJobIsHeldAndGivesItsPlaceAway(t *testing.T) {
 		if got := fmt.Sprint(s.holds); got != "[a true a false]" {
 			t.Errorf("holds: %s", got)
 		}
+		if got := fmt.Sprint(s.started); got != "[a again=false b again=false]" {
+			t.Errorf("started: %s", got)
+		}
+	})
+}
+
+func TestAPauseThatIsOvertakenByTheEndDoesNotHoldTheNextRun(t *testing.T) {
+	story(t, runs.Options{}, []string{"a"}, func(t *testing.T, g *runs.Group, s *script) {
+		s.gate = make(chan struct{})
+		go func() { _ = g.Pause(t.Context(), 0) }()
+		synctest.Wait()
+		s.end["a"] <- errors.New("cable")
+		wantStates(t, g, runs.Failed)
+		_ = g.Resume(t.Context(), 0)
+		wantStates(t, g, runs.Running)
+		close(s.gate)
+		synctest.Wait()
+		if n := s.limits[1].Limit(); len(s.holds) != 1 || n != 0 {
+			t.Errorf("after holds %v, the second run has a limit of %d bytes per second", s.holds, n)
+		}
+	})
+}
+
+func TestAResumeThatMeetsThePauseHasTheLastWord(t *testing.T) {
+	story(t, runs.Options{}, []string{"a"}, func(t *testing.T, g *runs.Group, s *script) {
+		s.gate = make(chan struct{})
+		go func() { _ = g.Pause(t.Context(), 0) }()
+		synctest.Wait()
+		go func() { _ = g.Resume(t.Context(), 0) }()
+		synctest.Wait()
+		s.gate <- struct{}{} // the pause, which asked first
+		s.gate <- struct{}{}
+		wantStates(t, g, runs.Running)
+		if got, n := fmt.Sprint(s.holds), s.limits[0].Limit(); got != "[a true a false]" || n != 0 {
+			t.Errorf("after holds %s, a job that runs has a limit of %d bytes per second", got, n)
+		}
+	})
+}
+
+func TestCancellingAJobThatWaitsToBeRunAgainRemovesWhatTheFirstRunLeft(t *testing.T) {
+	story(t, runs.Options{Parallel: 1}, []string{"a", "b"}, func(t *testing.T, g *runs.Group, s *script) {
+		s.end["a"] <- errors.New("cable")
+		wantStates(t, g, runs.Failed, runs.Running)
+		_ = g.Resume(t.Context(), 0)
+		wantStates(t, g, runs.Waiting, runs.Running)
+		g.Cancel(0)
+		wantStates(t, g, runs.Cancelled, runs.Running)
+		if got := fmt.Sprint(s.started); got != "[a again=false b again=false a again=true cancelled]" {
+			t.Errorf("started: %s", got)
+		}
+		var why models.Cancelled
+		st := g.Statuses()[0]
+		if !errors.As(st.Err, &why) || why.KeepParts || st.Reached != progress.Exporting {
+			t.Errorf("it reached %s and was cancelled with %v", st.Reached, st.Err)
+		}
+	})
+}
+
+func TestStoppingAllLeavesWhatAnEarlierRunLeft(t *testing.T) {
+	story(t, runs.Options{Parallel: 1}, []string{"a", "b"}, func(t *testing.T, g *runs.Group, s *script) {
+		s.end["a"] <- errors.New("cable")
+		synctest.Wait()
+		_ = g.Resume(t.Context(), 0)
+		g.Stop()
+		wantStates(t, g, runs.Cancelled, runs.Cancelled)
 		if got := fmt.Sprint(s.started); got != "[a again=false b again=false]" {
 			t.Errorf("started: %s", got)
 		}

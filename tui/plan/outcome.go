@@ -1,0 +1,56 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/progress/display"
+)
+
+// Verified says how a disk was verified, for people.
+func Verified(d models.DiskResult) string {
+	switch d.Verified {
+	case "manifest":
+		return "verified against the host's manifest"
+	case "size":
+		return "read from the datastore in ranges and verified by size; there is no checksum"
+	case "second-read":
+		return "read from the datastore twice, with the same SHA-256"
+	}
+	return "verified by the end-of-stream marker; the host offered no checksum"
+}
+
+// Verification says in a few words how the disks of a finished job were
+// verified: how many in each way.
+func Verification(disks []models.DiskResult) string {
+	if len(disks) == 0 {
+		return "verified"
+	}
+	var ways []string
+	count := map[string]int{}
+	for _, d := range disks {
+		way := Verified(d)
+		if count[way] == 0 {
+			ways = append(ways, way)
+		}
+		count[way]++
+	}
+	for i, way := range ways {
+		ways[i] = fmt.Sprintf("%d disk(s) %s", count[way], way)
+	}
+	return strings.Join(ways, "; ")
+}
+
+// NextStep is a line that says what one does with a finished export, "" when
+// nothing is known. It is safe for a terminal.
+func NextStep(r models.Result) string {
+	word := func(path string) string { return Quote(display.SafeText(path)) }
+	switch {
+	case r.DomainXML != "":
+		return "Next: virsh define " + word(r.DomainXML)
+	case r.OVFPath != "":
+		return "Next: virt-v2v -i ova " + word(r.OutputDir) + " -o local -os DIR"
+	}
+	return ""
+}

@@ -1,0 +1,48 @@
+package plan_test
+
+import (
+	"testing"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/tui/plan"
+)
+
+func TestEachWayOfVerifyingIsTold(t *testing.T) {
+	t.Parallel()
+	const (
+		manifest = "verified against the host's manifest"
+		marker   = "verified by the end-of-stream marker; the host offered no checksum"
+		size     = "read from the datastore in ranges and verified by size; there is no checksum"
+		twice    = "read from the datastore twice, with the same SHA-256"
+	)
+	for want, ways := range map[string][]string{
+		"verified":              nil,
+		"1 disk(s) " + manifest: {"manifest"},
+		"2 disk(s) " + marker:   {"end-of-stream", "end-of-stream"},
+		"1 disk(s) " + size:     {"size"},
+		"1 disk(s) " + twice:    {"second-read"},
+		"2 disk(s) " + manifest + "; 1 disk(s) " + size: {"manifest", "size", "manifest"},
+	} {
+		var disks []models.DiskResult
+		for _, way := range ways {
+			disks = append(disks, models.DiskResult{Verified: way})
+		}
+		if got := plan.Verification(disks); got != want {
+			t.Errorf("%q is worded %q, want %q", ways, got, want)
+		}
+	}
+}
+
+func TestTheNextStepIsACommandThatIsSafeToShowAndToRun(t *testing.T) {
+	t.Parallel()
+	for want, r := range map[string]models.Result{
+		"":                                      {OutputDir: "/srv"},
+		"Next: virsh define '/srv/a b/a.xml'":   {OutputDir: "/srv/a b", DomainXML: "/srv/a b/a.xml"},
+		`Next: virsh define '/srv/\x1b[2J.xml'`: {DomainXML: "/srv/\x1b[2J.xml"},
+		"Next: virt-v2v -i ova '/srv/a b' -o local -os DIR": {OutputDir: "/srv/a b", OVFPath: "/srv/a b/a.ovf"},
+	} {
+		if got := plan.NextStep(r); got != want {
+			t.Errorf("the next step is %q, want %q", got, want)
+		}
+	}
+}
