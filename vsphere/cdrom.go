@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,48 +37,90 @@ type CDROMChange struct {
 
 // PlanCDROM prepares to take out the drives of a VM that is powered off. Those
 // of a running VM cannot be taken out: their images are to be ejected, and they
-// disconnected. What an earlier change has taken out, nil for none, belongs to
-// the new change too: its Restore puts back both.
+// disconnected. What an earlier change was to do, nil for none, belongs to the
+// new change too: its Restore puts back both. A drive that both change is put
+// back as it was before the earlier one, whether or not that one took effect.
 func (c *Client) PlanCDROM(ctx context.Context, vm VM, earlier *CDROMChange) (*CDROMChange, error) {
 	var m mo.VirtualMachine
 	if err := c.properties(ctx, vmRef(vm.Ref), []string{"runtime.powerState", "config.hardware"}, &m); err != nil {
 		return nil, translate(opCDROM, vm.Path, err)
 	}
 	ch := &CDROMChange{client: c, vm: vm}
+	if earlier != nil {
+		ch.Drives = slices.Clone(earlier.Drives)
+		ch.removed, ch.emptied = slices.Clone(earlier.removed), slices.Clone(earlier.emptied)
+	}
 	for _, drive := range cdroms(&m) {
-		edit := &types.VirtualDeviceConfigSpec{Device: drive, Operation: types.VirtualDeviceConfigSpecOperationRemove}
 		switch {
 		case m.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOff:
-			ch.removed = append(ch.removed, *drive)
-			ch.Drives = append(ch.Drives, describe(drive, "removed"))
+			ch.remove(drive)
 		case hasImage(&drive.VirtualDevice):
-			ch.emptied = append(ch.emptied, *drive)
-			ch.Drives = append(ch.Drives, describe(drive, "disconnected"))
-			edit.Device, edit.Operation = emptied(drive), types.VirtualDeviceConfigSpecOperationEdit
-		default:
-			continue
+			ch.empty(drive)
 		}
-		ch.spec = append(ch.spec, edit)
-	}
-	if earlier != nil {
-		ch.Drives = append(ch.Drives, earlier.Drives...)
-		ch.removed = append(ch.removed, earlier.removed...)
-		ch.emptied = append(ch.emptied, earlier.emptied...)
 	}
 	return ch, nil
 }
 
+// remove plans to take a drive out. One that an earlier change was to disconnect
+// is put back as it was before that.
+func (ch *CDROMChange) remove(drive *types.VirtualCdrom) {
+	ch.edit(drive, types.VirtualDeviceConfigSpecOperationRemove)
+	if recorded(ch.removed, drive) >= 0 {
+		return
+	}
+	was := *drive
+	if i := recorded(ch.emptied, drive); i >= 0 {
+		was = ch.emptied[i]
+		ch.emptied = slices.Delete(ch.emptied, i, i+1)
+		if i := slices.Index(ch.Drives, describe(&was, disconnected)); i >= 0 {
+			ch.Drives = slices.Delete(ch.Drives, i, i+1)
+		}
+	}
+	ch.removed = append(ch.removed, was)
+	ch.Drives = append(ch.Drives, describe(&was, removed))
+}
+
+// empty plans to eject a drive's image and to disconnect it.
+func (ch *CDROMChange) empty(drive *types.VirtualCdrom) {
+	ch.edit(emptied(drive), types.VirtualDeviceConfigSpecOperationEdit)
+	if recorded(ch.removed, drive) >= 0 || recorded(ch.emptied, drive) >= 0 {
+		return
+	}
+	ch.emptied = append(ch.emptied, *drive)
+	ch.Drives = append(ch.Drives, describe(drive, disconnected))
+}
+
+func (ch *CDROMChange) edit(drive *types.VirtualCdrom, op types.VirtualDeviceConfigSpecOperation) {
+	ch.spec = append(ch.spec, &types.VirtualDeviceConfigSpec{Device: drive, Operation: op})
+}
+
+// What is done to a drive, for people.
+const (
+	removed      = "removed"
+	disconnected = "disconnected"
+)
+
+// recorded is the index of the drive that was at drive's place, or -1.
+func recorded(drives []types.VirtualCdrom, drive *types.VirtualCdrom) int {
+	return slices.IndexFunc(drives, func(d types.VirtualCdrom) bool { return samePlace(&d, drive) })
+}
+
+// samePlace says whether two drives are at one unit of one controller.
+func samePlace(a, b *types.VirtualCdrom) bool {
+	return a.ControllerKey == b.ControllerKey && unit(a) == unit(b)
+}
+
 // Apply makes the change: all of it at once or not at all. When ctx ends
-// meanwhile, it is undone.
+// meanwhile, or vSphere's answer is lost, it is undone.
 func (ch *CDROMChange) Apply(ctx context.Context) error {
 	if len(ch.spec) == 0 {
 		return nil
 	}
-	done, err := ch.client.reconfigure(ctx, ch.vm, ch.spec)
-	if done && err != nil {
-		_ = ch.Restore(ctx)
-	}
+	err := ch.client.reconfigure(ctx, ch.vm, ch.spec)
 	if err != nil {
+		if faultOf(err) == nil { // not refused: it may have taken effect
+			_ = ch.Restore(ctx)
+		}
 		return translate(opCDROM, ch.vm.Path, err)
 	}
 	ch.client.log.Info("CD/DVD drives changed", "vm", ch.vm.Path, "drives", strings.Join(ch.Drives, ", "))
@@ -130,8 +173,7 @@ func (ch *CDROMChange) Restore(ctx context.Context) error {
 		if len(spec) == 0 {
 			return nil
 		}
-		_, err := ch.client.reconfigure(call, ch.vm, spec)
-		return err
+		return ch.client.reconfigure(call, ch.vm, spec)
 	})
 	return translate(op, ch.vm.Path, err)
 }
@@ -140,39 +182,41 @@ func (ch *CDROMChange) Restore(ctx context.Context) error {
 func (ch *CDROMChange) undo(now []*types.VirtualCdrom) []types.BaseVirtualDeviceConfigSpec {
 	at := func(d *types.VirtualCdrom) *types.VirtualCdrom {
 		for _, n := range now {
-			if n.ControllerKey == d.ControllerKey && unit(n) == unit(d) {
+			if samePlace(n, d) {
 				return n
 			}
 		}
 		return nil
 	}
 	var spec []types.BaseVirtualDeviceConfigSpec
-	for i := range ch.removed {
-		add := ch.removed[i]
-		if at(&add) != nil {
-			continue
-		}
-		add.Key = int32(-1 - i) // vSphere gives it a key
-		spec = append(spec, &types.VirtualDeviceConfigSpec{Device: &add, Operation: types.VirtualDeviceConfigSpecOperationAdd})
+	put := func(d types.VirtualCdrom, key int32, op types.VirtualDeviceConfigSpecOperation) {
+		d.Key = key
+		spec = append(spec, &types.VirtualDeviceConfigSpec{Device: &d, Operation: op})
 	}
-	for i := range ch.emptied {
-		edit := ch.emptied[i]
-		n := at(&edit)
-		if n == nil || imageOf(n.Backing) == imageOf(edit.Backing) && connected(n) == connected(&edit) {
+	for i, was := range ch.removed {
+		switch n := at(&was); {
+		case n == nil:
+			put(was, int32(-1-i), types.VirtualDeviceConfigSpecOperationAdd) // vSphere gives it a key
+		case hasImage(&was.VirtualDevice) && !hasImage(&n.VirtualDevice): // it was only disconnected so far
+			put(was, n.Key, types.VirtualDeviceConfigSpecOperationEdit)
+		}
+	}
+	for _, was := range ch.emptied {
+		n := at(&was)
+		if n == nil || imageOf(n.Backing) == imageOf(was.Backing) && connected(n) == connected(&was) {
 			continue
 		}
-		edit.Key = n.Key
-		spec = append(spec, &types.VirtualDeviceConfigSpec{Device: &edit, Operation: types.VirtualDeviceConfigSpecOperationEdit})
+		put(was, n.Key, types.VirtualDeviceConfigSpecOperationEdit)
 	}
 	return spec
 }
 
-// reconfigure changes devices. done says whether it took effect, which it may
-// have even though err tells that ctx ended.
-func (c *Client) reconfigure(ctx context.Context, vm VM, spec []types.BaseVirtualDeviceConfigSpec) (done bool, err error) {
+// reconfigure changes devices. The change may have taken effect in spite of an
+// error that is no fault.
+func (c *Client) reconfigure(ctx context.Context, vm VM, spec []types.BaseVirtualDeviceConfigSpec) error {
 	limited, cancel := context.WithTimeout(ctx, reconfigureLimit)
 	defer cancel()
-	_, done, err = c.runTask(limited, func(ctx context.Context) (types.ManagedObjectReference, error) {
+	_, _, err := c.runTask(limited, func(ctx context.Context) (types.ManagedObjectReference, error) {
 		res, err := methods.ReconfigVM_Task(ctx, c.vim(), &types.ReconfigVM_Task{
 			This: vmRef(vm.Ref), Spec: types.VirtualMachineConfigSpec{DeviceChange: spec},
 		})
@@ -181,7 +225,7 @@ func (c *Client) reconfigure(ctx context.Context, vm VM, spec []types.BaseVirtua
 		}
 		return res.Returnval, nil
 	})
-	return done, err
+	return err
 }
 
 // cdroms lists the VM's CD/DVD drives.

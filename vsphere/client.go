@@ -218,14 +218,22 @@ func (c *Client) runTask(ctx context.Context, start func(context.Context) (types
 	return result, lateErr == nil, ctx.Err()
 }
 
+// waitTask waits for a task's end. The task goes on at the other end when
+// connections are lost or refused here, so that is borne for as long as patience
+// allows. An error other than a [taskError] leaves open what comes of the task.
 func (c *Client) waitTask(ctx context.Context, task types.ManagedObjectReference) (any, error) {
 	var info types.TaskInfo
+	heard := time.Now()
 	err := poll(ctx, func() (bool, error) {
 		var t mo.Task
-		if err := c.properties(ctx, task, []string{"info"}, &t); err != nil {
+		err := c.properties(ctx, task, []string{"info"}, &t)
+		if unreachable(err) && time.Since(heard) < patience {
+			return false, nil
+		}
+		if err != nil {
 			return false, err
 		}
-		info = t.Info
+		heard, info = time.Now(), t.Info
 		return info.State == types.TaskInfoStateSuccess || info.State == types.TaskInfoStateError, nil
 	})
 	if err != nil {
@@ -236,6 +244,10 @@ func (c *Client) waitTask(ctx context.Context, task types.ManagedObjectReference
 	}
 	return info.Result, nil
 }
+
+// unreachable says whether err is the network's or that of a service that is
+// not ready, rather than an answer.
+func unreachable(err error) bool { return errors.Is(translate("", "", err), ErrUnreachable) }
 
 // isFault says whether err holds one of the faults named.
 func isFault(err error, names ...string) bool {

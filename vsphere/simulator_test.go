@@ -72,17 +72,34 @@ func crowd(model *simulator.Model, n int) {
 // it did.
 func watch(model *simulator.Model, method string, f func()) *atomic.Bool {
 	called := new(atomic.Bool)
-	registry := model.Service.Context.Map
-	before := registry.Handler
-	registry.Handler = func(ctx *simulator.Context, m *simulator.Method) (mo.Reference, types.BaseMethodFault) {
+	intercept(model, func(_ *simulator.Context, m *simulator.Method) types.BaseMethodFault {
 		if m.Name == method {
 			called.Store(true)
 			f()
+		}
+		return nil
+	})
+	return called
+}
+
+// intercept calls f when the simulator is about to run any method, which it
+// does not if f has a fault for it.
+func intercept(model *simulator.Model, f func(*simulator.Context, *simulator.Method) types.BaseMethodFault) {
+	registry := model.Service.Context.Map
+	before := registry.Handler
+	registry.Handler = func(ctx *simulator.Context, m *simulator.Method) (mo.Reference, types.BaseMethodFault) {
+		if fault := f(ctx, m); fault != nil {
+			return nil, fault
 		}
 		if before != nil {
 			return before(ctx, m)
 		}
 		return nil, nil
 	}
-	return called
+}
+
+// readsTask says whether a method reads the state of a task.
+func readsTask(m *simulator.Method) bool {
+	req, ok := m.Body.(*types.RetrievePropertiesEx)
+	return ok && req.SpecSet[0].ObjectSet[0].Obj.Type == "Task"
 }

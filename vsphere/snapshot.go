@@ -2,6 +2,9 @@ package vsphere
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,18 +17,20 @@ func snapshotRef(s SnapshotRef) types.ManagedObjectReference {
 	return types.ManagedObjectReference{Type: "VirtualMachineSnapshot", Value: s.Ref}
 }
 
+const opSnapshot = "take a snapshot"
+
 // CreateSnapshot takes a temporary snapshot of a VM, without its memory:
 // quiesced when VMware Tools run in the guest, and crash-consistent when they
 // do not or cannot. [SnapshotPrefix] is put before a name that lacks it. When
-// ctx ends meanwhile, nothing is left behind.
+// ctx ends meanwhile, or vSphere's answer is lost, nothing is left behind, or
+// the error names the snapshot that may have been.
 func (c *Client) CreateSnapshot(ctx context.Context, vm VM, name string) (SnapshotRef, error) {
-	const op = "take a snapshot"
 	if !strings.HasPrefix(name, SnapshotPrefix) {
 		name = SnapshotPrefix + name
 	}
 	var m mo.VirtualMachine
 	if err := c.properties(ctx, vmRef(vm.Ref), []string{"runtime.powerState", "guest.toolsRunningStatus"}, &m); err != nil {
-		return SnapshotRef{}, translate(op, vm.Path, err)
+		return SnapshotRef{}, translate(opSnapshot, vm.Path, err)
 	}
 	snap := SnapshotRef{Name: name, Created: time.Now()}
 	snap.Quiesced = m.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn && m.Guest != nil &&
@@ -37,35 +42,38 @@ func (c *Client) CreateSnapshot(ctx context.Context, vm VM, name string) (Snapsh
 		err = c.createSnapshot(ctx, vm, &snap)
 	}
 	if err != nil {
-		return SnapshotRef{}, translate(op, vm.Path, err)
+		return SnapshotRef{}, translate(opSnapshot, vm.Path, err)
 	}
 	return snap, nil
 }
 
-// createSnapshot runs the task and fills in snap.Ref.
+// createSnapshot runs the task and fills in snap.Ref. When it cannot be told
+// whether a snapshot was made, one that was is removed.
 func (c *Client) createSnapshot(ctx context.Context, vm VM, snap *SnapshotRef) error {
+	asked := false // and not refused
 	result, done, err := c.runTask(ctx, func(ctx context.Context) (types.ManagedObjectReference, error) {
 		res, err := methods.CreateSnapshot_Task(ctx, c.vim(), &types.CreateSnapshot_Task{
 			This: vmRef(vm.Ref), Name: snap.Name, Quiesce: snap.Quiesced,
 			Description: "Temporary, for an export by hyper2kvm. Safe to delete when no export of this VM runs.",
 		})
+		asked = faultOf(err) == nil
 		if err != nil {
 			return types.ManagedObjectReference{}, err
 		}
 		return res.Returnval, nil
 	})
 	if !done {
-		if ctx.Err() != nil {
-			c.removeStray(ctx, vm, snap.Name)
+		if !asked || errors.As(err, new(*taskError)) {
+			return err
 		}
-		return err
+		return c.removeStray(ctx, vm, snap.Name, err)
 	}
 	ref, ok := result.(types.ManagedObjectReference)
 	if !ok {
 		if err == nil {
 			err = errNoRef
 		}
-		return err
+		return c.removeStray(ctx, vm, snap.Name, err)
 	}
 	snap.Ref = ref.Value
 	if err != nil { // it was made after the caller had given up
@@ -75,17 +83,44 @@ func (c *Client) createSnapshot(ctx context.Context, vm VM, snap *SnapshotRef) e
 }
 
 // removeStray looks for a snapshot that may have been made although nobody
-// waited for the answer, and removes it.
-func (c *Client) removeStray(ctx context.Context, vm VM, name string) {
+// learned of it because of cause, and removes it. It returns cause, which then
+// also tells if a snapshot may have been left behind.
+func (c *Client) removeStray(ctx context.Context, vm VM, name string, cause error) error {
 	call, cancel := bounded(ctx, cleanup)
 	defer cancel()
-	strays, err := c.FindSnapshots(call, vm, name)
-	if err == nil && len(strays) > 0 {
-		err = c.RemoveSnapshot(call, strays[0])
+	err := c.settled(call, vm)
+	found, findErr := c.FindSnapshots(call, vm, name)
+	i := slices.IndexFunc(found, func(s SnapshotRef) bool { return s.Name == name })
+	switch {
+	case findErr != nil:
+		err = findErr
+	case i >= 0:
+		err = c.RemoveSnapshot(call, found[i])
 	}
-	if err != nil {
-		c.log.Warn("a snapshot may have been left behind", "vm", vm.Path, "snapshot", name, "reason", err.Error())
+	if err == nil {
+		return cause
 	}
+	c.log.Warn("a snapshot may have been left behind", "vm", vm.Path, "snapshot", name, "reason", err.Error())
+	return fmt.Errorf("%w; the snapshot %s may have been left behind: delete it if it is there (%v)",
+		translate(opSnapshot, vm.Path, cause), name, err)
+}
+
+// settled waits for the VM's tasks: the one that makes a snapshot may be among
+// them, still running. An error says that one may still run.
+func (c *Client) settled(ctx context.Context, vm VM) error {
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var m mo.VirtualMachine
+	if err := c.properties(limited, vmRef(vm.Ref), []string{"recentTask"}, &m); err != nil {
+		return translate("read the tasks", vm.Path, err)
+	}
+	for _, task := range m.RecentTask {
+		_, err := c.waitTask(limited, task)
+		if err != nil && !errors.As(err, new(*taskError)) && !isFault(err, "ManagedObjectNotFound") {
+			return translate("wait for the tasks", vm.Path, err)
+		}
+	}
+	return nil
 }
 
 // cannotQuiesce says whether a snapshot failed because the guest did not play
