@@ -234,6 +234,7 @@ func TestAnAnswerThatIsNoneOfOursSaysSo(t *testing.T) {
 		"a page":            {200, "<html>", "not this API's JSON", nil},
 		"a proxy's refusal": {502, "<html>", "HTTP 502", client.ErrUnavailable},
 		"a redirect":        {302, "", "HTTP 302", nil},
+		"an unknown Host":   {421, `{"error":"use localhost"}`, "use localhost", client.ErrForbidden},
 		"a half problem":    {403, `{"detail":"go away"}`, "go away", client.ErrForbidden},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -27,7 +27,8 @@ var (
 	// ErrInvalid: the request cannot be parsed, or is too large (400, 413,
 	// 415).
 	ErrInvalid = errors.New("invalid request")
-	// ErrForbidden: the daemon refuses this caller (401, 403).
+	// ErrForbidden: the daemon refuses this caller, or the host name under
+	// which it was asked (401, 403, 421).
 	ErrForbidden = errors.New("forbidden")
 )
 
@@ -63,7 +64,7 @@ func (e *Error) Is(target error) bool {
 		return target == ErrRejected
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType:
 		return target == ErrInvalid
-	case http.StatusUnauthorized, http.StatusForbidden:
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusMisdirectedRequest:
 		return target == ErrForbidden
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return target == ErrUnavailable

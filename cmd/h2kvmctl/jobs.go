@@ -84,8 +84,14 @@ func (a *app) retry(ctx context.Context, cmd *cli.Command, c *client.Client) err
 	} else if len(queued) > 0 {
 		a.Success("Queued %d job(s) again", len(queued))
 	}
-	if err == nil && cmd.Bool("watch") {
-		return a.watchJobs(ctx, c, all)
+	if cmd.Bool("watch") && len(queued) > 0 {
+		following := make([]string, len(queued))
+		for i, j := range queued {
+			following[i] = j.Definition.ID
+		}
+		if werr := a.watchJobs(ctx, c, following); werr != nil {
+			return werr
+		}
 	}
 	return err
 }

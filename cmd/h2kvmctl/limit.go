@@ -84,7 +84,7 @@ func (a *app) limitJobs(ctx context.Context, cmd *cli.Command, c *client.Client,
 	return err
 }
 
-// splitIDs takes lists of ids apart.
+// splitIDs takes lists of ids apart and drops repeats.
 func splitIDs(lists []string) []string {
 	var out []string
 	for _, s := range lists {
@@ -94,5 +94,5 @@ func splitIDs(lists []string) []string {
 			}
 		}
 	}
-	return out
+	return distinct(out)
 }

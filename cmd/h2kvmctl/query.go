@@ -79,15 +79,22 @@ func (a *app) query(ctx context.Context, cmd *cli.Command, c *client.Client) err
 	if err != nil {
 		return err
 	}
+	if err := a.printJobs(r); err != nil {
+		return err
+	}
+	if len(q.JobIDs) > 0 && len(r.Jobs) == 0 {
+		return toldError{fmt.Errorf("no such job: %w", client.ErrNotFound)}
+	}
+	return nil
+}
+
+func (a *app) printJobs(r wire.QueryResult) error {
 	if a.JSON {
 		return a.PrintJSON(r)
 	}
 	a.Heading("Jobs")
 	if len(r.Jobs) == 0 {
 		a.Info("No jobs found")
-		if len(q.JobIDs) > 0 {
-			return toldError{fmt.Errorf("no such job: %w", client.ErrNotFound)}
-		}
 		return nil
 	}
 	if err := a.Table(jobRows(r.Jobs), true); err != nil {

@@ -13,7 +13,8 @@ import (
 const resolvePage = 1000
 
 // resolve completes ids that are only the beginning of one, as tables show
-// them. An id that fits no job is kept, so that the daemon says so.
+// them. An id that fits no job is kept, so that the daemon says so. given is
+// without repeats, and so is what is returned.
 func resolve(ctx context.Context, c *client.Client, given []string) ([]string, error) {
 	known, err := c.Query(ctx, wire.Query{JobIDs: given})
 	if err != nil {
@@ -47,7 +48,20 @@ func resolve(ctx context.Context, c *client.Client, given []string) ([]string, e
 			return nil, cliargs.Usage("id %s fits %d jobs; give more of it", id, len(m))
 		}
 	}
-	return out, nil
+	return distinct(out), nil
+}
+
+// distinct returns ids in their order without repeats.
+func distinct(ids []string) []string {
+	seen := make(map[string]bool, len(ids))
+	var out []string
+	for _, id := range ids {
+		if !seen[id] {
+			seen[id] = true
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // beginnings finds the ids of all jobs that begin with each of short.

@@ -136,36 +136,40 @@ func (a *app) submit(ctx context.Context, cmd *cli.Command, c *client.Client) er
 	if err != nil && !errors.Is(err, client.ErrRejected) {
 		return err
 	}
-	if rerr := a.reportSubmit(r, err); rerr != nil {
-		return rerr
+	if perr := a.printSubmit(r); perr != nil {
+		return perr
 	}
 	if cmd.Bool("watch") {
-		return a.watchJobs(ctx, c, r.JobIDs)
+		if werr := a.watchJobs(ctx, c, r.JobIDs); werr != nil {
+			return werr
+		}
+	}
+	return submitOutcome(r, err)
+}
+
+// printSubmit prints what became of the jobs.
+func (a *app) printSubmit(r wire.SubmitResult) error {
+	if a.JSON {
+		return a.PrintJSON(r)
+	}
+	if r.Accepted > 0 {
+		a.Success("Accepted Jobs: %d", r.Accepted)
+	}
+	for _, id := range r.JobIDs {
+		a.Info("- Job ID: %s", display.SafeText(id))
+	}
+	for _, e := range r.Errors {
+		a.Error("%s", display.SafeText(e))
+	}
+	if r.Accepted > 0 {
+		a.Success("Submitted %d job(s)", r.Accepted)
 	}
 	return nil
 }
 
-// reportSubmit prints what became of the jobs. rejected is the error that says
+// submitOutcome fails when a job was refused. rejected is the error that says
 // that none was accepted, or nil.
-func (a *app) reportSubmit(r wire.SubmitResult, rejected error) error {
-	if a.JSON {
-		if err := a.PrintJSON(r); err != nil {
-			return err
-		}
-	} else {
-		if r.Accepted > 0 {
-			a.Success("Accepted Jobs: %d", r.Accepted)
-		}
-		for _, id := range r.JobIDs {
-			a.Info("- Job ID: %s", display.SafeText(id))
-		}
-		for _, e := range r.Errors {
-			a.Error("%s", display.SafeText(e))
-		}
-		if r.Accepted > 0 {
-			a.Success("Submitted %d job(s)", r.Accepted)
-		}
-	}
+func submitOutcome(r wire.SubmitResult, rejected error) error {
 	switch {
 	case rejected != nil && len(r.Errors) > 0:
 		return toldError{rejected}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/config"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
@@ -136,6 +137,9 @@ func TestAJobIsExportedFromANamedVCenter(t *testing.T) {
 	if err != nil || j.Status != models.StatusCompleted || len(j.Result.Files) == 0 {
 		t.Fatalf("job: %+v, %v", j, err)
 	}
+	if j.Definition.VCenter != "lab" {
+		t.Errorf("the job, which named no vCenter, counts for %q", j.Definition.VCenter)
+	}
 	for _, f := range j.Result.Files {
 		if _, err := os.Stat(f); err != nil {
 			t.Error(err)
@@ -178,5 +182,27 @@ while True:
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.HasSuffix(string(out), "completed None True\n") {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestAJobWithAUserOfItsOwnIsRunAsThatUser(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("the daemon's\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v := vcenters{
+		config: config.Config{VCenters: map[string]config.VCenter{"lab": {URL: "https://vc.example/sdk", Username: "daemon", PasswordFile: file}}},
+		getenv: func(string) string { return "" },
+	}
+	for user, want := range map[string][2]string{"": {"daemon", "the daemon's"}, "alice": {"alice", "her own"}} {
+		def := models.JobDefinition{VMPath: "web", Username: user}
+		if user != "" {
+			def.Password = want[1]
+		}
+		cfg, err := v.endpoint(def)
+		if err != nil || cfg.Username != want[0] || cfg.Password != want[1] || cfg.URL.Host != "vc.example" {
+			t.Errorf("user %q: %s with %q at %v, %v", user, cfg.Username, cfg.Password, cfg.URL, err)
+		}
 	}
 }

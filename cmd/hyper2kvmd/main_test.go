@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,6 +51,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"notified": notified,
+			"answers":  answers,
 			"end":      end,
 			"exit1":    exits(1),
 			"exit2":    exits(2),
@@ -76,6 +79,21 @@ func notified(ts *testscript.TestScript, _ bool, args []string) {
 		if strings.Contains(string(buf[:n]), args[0]) {
 			return
 		}
+	}
+}
+
+// answers wants the daemon to answer with this HTTP status when it is asked
+// for under this name.
+func answers(ts *testscript.TestScript, _ bool, args []string) {
+	req, err := http.NewRequest(http.MethodGet, "http://localhost:"+ts.Getenv("PORT")+"/health", nil)
+	ts.Check(err)
+	req.Host = args[1]
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	_ = resp.Body.Close()
+	if want := args[0]; strconv.Itoa(resp.StatusCode) != want {
+		ts.Fatalf("Host %s: HTTP %d, want %s", args[1], resp.StatusCode, want)
 	}
 }
 

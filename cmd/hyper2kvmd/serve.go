@@ -15,6 +15,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlite"
+	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
 	"github.com/hyper2kvm/hyper2kvm/internal/version"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
@@ -29,9 +30,12 @@ const shutdownTimeout = 15 * time.Second
 func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printer) (err error) {
 	seal, err := s.sealer()
 	if err != nil {
-		return err
+		return cliargs.UsageError{Err: err}
 	}
 	l, err := listen(ctx, s.addr, s.insecure)
+	if errors.Is(err, errExposed) {
+		return cliargs.UsageError{Err: err}
+	}
 	if err != nil {
 		return err
 	}
@@ -54,7 +58,8 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	})
 	handler := api.New(manager, api.Options{
 		Version: version.String(), Logger: log, ParallelDownloads: s.parallel,
-		AnyHost: exposed, Hosts: []string{hostOf(s.addr)},
+		DefaultVCenter: v.config.DefaultVCenter(),
+		AnyHost:        exposed || s.insecure, Hosts: []string{hostOf(s.addr)},
 		Inventory: inventory{vcenters: v, migrator: &r.migrator}, Bandwidth: bandwidth,
 	})
 	log.Info("hyper2kvmd is listening", "addr", l.Addr().String(), "version", version.String(),

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -43,6 +44,9 @@ func settingsFrom(cmd *cli.Command, getenv func(string) string) (settings, error
 	}
 	d := s.config.Daemon
 	s.addr = cmp.Or(cmd.String("addr"), d.Addr, config.DefaultAddr)
+	if _, _, err := net.SplitHostPort(s.addr); err != nil {
+		return s, fmt.Errorf("address %s: want HOST:PORT", s.addr)
+	}
 	s.jobs = cmp.Or(cmd.Int("jobs"), d.Jobs)
 	if s.jobs < 0 || s.jobs > config.MaxJobs {
 		return s, fmt.Errorf("-jobs: must be 1 to %d", config.MaxJobs)
@@ -96,13 +100,9 @@ func (s settings) makeStateDir() error {
 // sealer returns what encrypts the passwords of jobs, or nil without a key.
 func (s settings) sealer() (jobs.Sealer, error) {
 	d := s.config.Daemon
-	path := d.SecretKeyFile
-	if d.SecretKeyCredential != "" {
-		dir := s.getenv("CREDENTIALS_DIRECTORY")
-		if dir == "" {
-			return nil, fmt.Errorf("daemon.secret_key_credential: CREDENTIALS_DIRECTORY is not set; is LoadCredential=%s: in the unit, and the daemon started by systemd?", d.SecretKeyCredential)
-		}
-		path = filepath.Join(dir, d.SecretKeyCredential)
+	path, err := config.SecretPath(d.SecretKeyFile, d.SecretKeyCredential, s.getenv("CREDENTIALS_DIRECTORY"))
+	if err != nil {
+		return nil, fmt.Errorf("daemon.secret_key_credential: %w", err)
 	}
 	if path == "" {
 		return nil, nil

@@ -24,10 +24,15 @@ type vcenters struct {
 	log    *slog.Logger
 }
 
-// endpoint says which vCenter a job is for.
+// endpoint says which vCenter a job is for. A job that has a user of its own and
+// no address is for the daemon's vCenter, as that user.
 func (v vcenters) endpoint(def models.JobDefinition) (vsphere.Config, error) {
 	if def.VCenterURL == "" {
-		return v.named(def.VCenter)
+		cfg, err := v.named(def.VCenter)
+		if def.Username != "" {
+			cfg.Username, cfg.Password = def.Username, def.Password
+		}
+		return cfg, err
 	}
 	u, err := vsphere.ParseURL(def.VCenterURL)
 	if err != nil {

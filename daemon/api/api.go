@@ -59,8 +59,13 @@ type Options struct {
 	Inventory Inventory    // nil answers 501 to what needs one
 	Bandwidth Bandwidth    // nil answers 501 to /limits
 
+	// DefaultVCenter is the name of the vCenter of jobs that name none; empty
+	// leaves it to the runner.
+	DefaultVCenter string
+
 	// Hosts are accepted in the Host header beside names of this machine's
-	// loopback; AnyHost accepts all, for a daemon that others may reach.
+	// loopback; AnyHost accepts all, for a daemon that others may reach, also
+	// through a proxy on this machine.
 	Hosts   []string
 	AnyHost bool
 

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
@@ -50,9 +49,7 @@ func (a *API) submit(ctx context.Context, in *submitInput) (*submitReply, error)
 		return nil, err
 	}
 	for i := range batch.Jobs {
-		if o := &batch.Jobs[i].Options; o.ParallelDownloads == 0 {
-			o.ParallelDownloads = a.o.ParallelDownloads
-		}
+		a.fill(&batch.Jobs[i])
 	}
 	s, err := a.jobs.Submit(ctx, batch.Jobs, in.Atomic || batch.Atomic)
 	if err != nil {
@@ -74,6 +71,18 @@ func (a *API) submit(ctx context.Context, in *submitInput) (*submitReply, error)
 	return out, nil
 }
 
+// fill puts the daemon's defaults where a job says nothing. A vCenter is named
+// now, so that its limits count the job whatever way it was submitted, and a
+// later change of the default does not send it elsewhere.
+func (a *API) fill(j *models.JobDefinition) {
+	if j.Options.ParallelDownloads == 0 {
+		j.Options.ParallelDownloads = a.o.ParallelDownloads
+	}
+	if j.VCenter == "" && j.VCenterURL == "" && j.Username == "" {
+		j.VCenter = a.o.DefaultVCenter
+	}
+}
+
 func (a *API) query(ctx context.Context, in *rawInput) (*reply[wire.QueryResult], error) {
 	var q wire.Query
 	if err := decodeJSON(in.RawBody, &q); err != nil {
@@ -91,7 +100,7 @@ func (a *API) query(ctx context.Context, in *rawInput) (*reply[wire.QueryResult]
 	case q.All:
 	default:
 		for _, s := range q.Status {
-			if !slices.Contains(statuses, s) {
+			if !s.Known() {
 				return nil, failure(http.StatusUnprocessableEntity, "query", wire.ProblemDetail{
 					Location: "body.status", Message: "must be of pending, running, completed, failed, cancelled",
 				})
@@ -113,10 +122,6 @@ func (a *API) query(ctx context.Context, in *rawInput) (*reply[wire.QueryResult]
 		out.Jobs[i] = shown(j)
 	}
 	return &reply[wire.QueryResult]{out}, nil
-}
-
-var statuses = []models.Status{
-	models.StatusPending, models.StatusRunning, models.StatusCompleted, models.StatusFailed, models.StatusCancelled,
 }
 
 func (a *API) job(ctx context.Context, in *idInput) (*reply[models.Job], error) {

@@ -203,26 +203,35 @@ func checkURL(key, raw string, bad func(key, format string, args ...any)) {
 }
 
 // Password reads the password. credentialsDir is where systemd puts
-// credentials ($CREDENTIALS_DIRECTORY). A trailing line end is dropped.
+// credentials ($CREDENTIALS_DIRECTORY). A trailing line end is dropped; an
+// empty password is an error.
 func (v VCenter) Password(credentialsDir string) (string, error) {
-	b, err := ReadSecret(v.PasswordFile, v.PasswordCredential, credentialsDir)
+	path, err := SecretPath(v.PasswordFile, v.PasswordCredential, credentialsDir)
+	if err != nil {
+		return "", fmt.Errorf("password: %w", err)
+	}
+	b, err := readSecret(path)
 	if err != nil {
 		return "", fmt.Errorf("password: %w", err)
 	}
 	return string(b), nil
 }
 
-// ReadSecret reads a secret from file or, with file empty, from the systemd
-// credential of that name in credentialsDir. A trailing line end is dropped;
-// an empty secret is an error.
-func ReadSecret(file, credential, credentialsDir string) ([]byte, error) {
-	path := file
-	if path == "" {
-		if credentialsDir == "" {
-			return nil, fmt.Errorf("systemd credential %s: CREDENTIALS_DIRECTORY is not set; is LoadCredential=%s: in the unit, and the daemon started by systemd?", credential, credential)
-		}
-		path = filepath.Join(credentialsDir, credential)
+// SecretPath returns where a secret is: in file or, with file empty, in the
+// systemd credential of that name, which is a file in credentialsDir. It is ""
+// when neither is given, and an error when there is no credentialsDir for a
+// credential.
+func SecretPath(file, credential, credentialsDir string) (string, error) {
+	switch {
+	case file != "" || credential == "":
+		return file, nil
+	case credentialsDir == "":
+		return "", fmt.Errorf("CREDENTIALS_DIRECTORY is not set; is LoadCredential=%s: in the unit, and the daemon started by systemd?", credential)
 	}
+	return filepath.Join(credentialsDir, credential), nil
+}
+
+func readSecret(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

@@ -81,6 +81,9 @@ func TestErrorsNameKeyAndLineAndNoValue(t *testing.T) {
 		"repeated key":             {"daemon: {}\ndaemon: {}\n", "already defined at line 1"},
 		"two documents":            {"daemon: {}\n---\nvcenters: {}\n", "more than one"},
 		"bad syntax":               {"daemon: [\n", "line 1"},
+		"a list that ends badly":   {"daemon: {jobs: 1\n", "did not find expected ',' or '}'"},
+		"a value like an alias":    {vc("    datacenter: *hunter2\n"), `an alias (*…) to nothing; quote a value that begins with "*"`},
+		"a value like an anchor":   {"daemon: &hunter2 {<<: *hunter2}\n", "an anchor (&…) that holds itself"},
 		"user info in the URL":     {"vcenters: {v: {url: 'https://a:hunter2@h/sdk', username: u, password_file: /p}}", "vcenters.v.url: must not hold user or password"},
 		"no URL":                   {"vcenters: {v: {username: u, password_file: /p}}", "vcenters.v.url: is missing"},
 		"not a URL":                {"vcenters: {v: {url: 'ftp://hunter2', username: u, password_file: /p}}", "vcenters.v.url: is no URL"},
@@ -174,6 +177,23 @@ func TestPasswordsComeFromFilesAndCredentials(t *testing.T) {
 	}
 	if _, err := (config.VCenter{PasswordCredential: "pw"}).Password(""); err == nil || !strings.Contains(err.Error(), "LoadCredential=pw") {
 		t.Errorf("without a credentials directory: %v", err)
+	}
+}
+
+func TestASecretIsInItsFileOrAmongTheCredentials(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ file, credential, dir, want string }{
+		{"", "", "/run/credentials", ""},
+		{"/etc/key", "", "/run/credentials", "/etc/key"},
+		{"/etc/key", "", "", "/etc/key"},
+		{"", "key", "/run/credentials", "/run/credentials/key"},
+	} {
+		if got, err := config.SecretPath(tt.file, tt.credential, tt.dir); err != nil || got != tt.want {
+			t.Errorf("%+v: %q, %v", tt, got, err)
+		}
+	}
+	if got, err := config.SecretPath("", "key", ""); err == nil || !strings.Contains(err.Error(), "CREDENTIALS_DIRECTORY is not set; is LoadCredential=key: in the unit") {
+		t.Errorf("without a credentials directory: %q, %v", got, err)
 	}
 }
 

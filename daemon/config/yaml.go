@@ -26,7 +26,9 @@ func decodeYAML(b []byte, out any) error {
 var (
 	unknownField = regexp.MustCompile(`^(line \d+): field (\S+) not found in type \S+$`)
 	badValue     = regexp.MustCompile("(?s)^(line \\d+): cannot unmarshal (!!\\S+)(?: `.*`)? into (.+)$")
-	quoted       = regexp.MustCompile("(?s)`.*`") // how the decoder shows a value
+	quoted       = regexp.MustCompile("(?s)`.*`")      // how the decoder shows a value
+	indicator    = regexp.MustCompile(`'[-:,\]}>!.]'`) // how the parser shows what it wants
+	atLine       = regexp.MustCompile(`^line \d+: `)
 	kinds        = strings.NewReplacer(
 		"!!str", "a text", "!!int", "a number", "!!float", "a number", "!!bool", "true or false",
 		"!!seq", "a list", "!!map", "a mapping", "!!null", "nothing", "!!timestamp", "a date",
@@ -37,7 +39,7 @@ var (
 func plainError(err error) error {
 	var te *yaml.TypeError
 	if !errors.As(err, &te) {
-		return errors.New(quoted.ReplaceAllString(strings.TrimPrefix(err.Error(), "yaml: "), "a value"))
+		return syntaxError(strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	lines := make([]string, len(te.Errors))
 	for i, e := range te.Errors {
@@ -49,6 +51,22 @@ func plainError(err error) error {
 		lines[i] = quoted.ReplaceAllString(e, "a value")
 	}
 	return errors.New(strings.Join(lines, "; "))
+}
+
+// syntaxError keeps of the parser's message what cannot hold a value: it
+// quotes what looks like an alias or anchor, which an unquoted password may.
+func syntaxError(text string) error {
+	line := atLine.FindString(text)
+	text = quoted.ReplaceAllString(text[len(line):], "a value")
+	switch {
+	case strings.HasPrefix(text, "unknown anchor"):
+		text = `an alias (*…) to nothing; quote a value that begins with "*"`
+	case strings.HasPrefix(text, "anchor '"):
+		text = `an anchor (&…) that holds itself; quote a value that begins with "&" or "*"`
+	case strings.ContainsAny(indicator.ReplaceAllString(text, ""), "'\"`"):
+		text = "not valid YAML"
+	}
+	return errors.New(line + text)
 }
 
 func wanted(goType string) string {

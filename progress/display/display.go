@@ -83,14 +83,6 @@ func New(w io.Writer, mode Mode, o Options) Printer {
 	}
 }
 
-// Styled reports whether colours and boxes may be written to w: it is a
-// terminal, NO_COLOR is not set, and TERM is not "dumb". getenv is os.Getenv
-// outside of tests.
-func Styled(w io.Writer, getenv func(string) string) bool {
-	_, isTerminal := terminalSize(w)
-	return isTerminal && capable(getenv)
-}
-
 // Start runs p in a goroutine of its own. stop ends it and returns once the
 // last state is shown, with Run's error.
 func Start(ctx context.Context, p Printer, t *progress.Tracker) (stop func() error) {

@@ -222,9 +222,6 @@ func TestNothingButATerminalGetsBars(t *testing.T) {
 			})
 		})
 	}
-	if display.Styled(file, func(string) string { return "xterm" }) {
-		t.Error("a file is to be styled")
-	}
 }
 
 func TestAWriterThatFailsEndsTheRun(t *testing.T) {

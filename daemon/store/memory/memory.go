@@ -1,5 +1,5 @@
-// Package memory is a [jobs.Store] that lives as long as the process: for
-// tests, and for trying the daemon out without a file.
+// Package memory is a [jobs.Store] that lives as long as the process, for
+// tests: the daemon's is package sqlite.
 //
 // It is also the plainest statement of what a store does. A job has one time
 // from which it may be claimed: its next attempt while it is pending, the end

@@ -29,15 +29,6 @@ const maxKeyFile = 4096
 // Sealer seals with one key. It implements jobs.Sealer.
 type Sealer struct{ identity *age.X25519Identity }
 
-// Generate returns a Sealer with a new key, and the text of its key file.
-func Generate() (*Sealer, string, error) {
-	identity, err := age.GenerateX25519Identity()
-	if err != nil {
-		return nil, "", fmt.Errorf("generate a key: %w", err)
-	}
-	return &Sealer{identity}, fmt.Sprintf("# public key: %s\n%s\n", identity.Recipient(), identity), nil
-}
-
 // Load reads the key file at path. It refuses one that its group may write or
 // that others may read.
 func Load(path string) (*Sealer, error) {
