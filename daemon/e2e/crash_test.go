@@ -75,6 +75,7 @@ type siege struct {
 	where  []string       // the events that killed
 	leases map[string]int // open ones by ticket, and the life that opened them
 	owners map[string]int // VMs with an open lease, and its life
+	lives  map[string]int // in which life a session was first heard of
 	twice  []string       // exports asked for while this life held a lease of the VM
 	both   int            // most leases of a VM that were ready at a time
 	ready  map[string]int // how many are
@@ -83,7 +84,7 @@ type siege struct {
 func newSiege(t *testing.T, profile vspheretest.Profile, rng *rand.Rand) *siege {
 	s := &siege{
 		t: t, rng: rng, marks: map[[2]int]int64{}, claims: map[string]bool{},
-		leases: map[string]int{}, owners: map[string]int{}, ready: map[string]int{},
+		lives: map[string]int{}, leases: map[string]int{}, owners: map[string]int{}, ready: map[string]int{},
 		sources: []string{rawDisk(t, 8*mib, 2*mib, 1), rawDisk(t, 12*mib, 3*mib, 2)},
 	}
 	for i := range 7 {
@@ -107,9 +108,7 @@ func newSiege(t *testing.T, profile vspheretest.Profile, rng *rand.Rand) *siege 
 // watch counts the lab's events.
 func (s *siege) watch() {
 	s.lab.OnRequest(func(r vspheretest.Request) {
-		if r.Method == "ExportVm" {
-			s.asked(r.VM)
-		}
+		s.heard(r)
 		s.event(string(r.Plane) + " " + r.Method)
 	})
 	s.lab.OnLease(func(e vspheretest.LeaseEvent) {
@@ -195,7 +194,9 @@ func (s *siege) lease(e vspheretest.LeaseEvent) {
 	defer s.mu.Unlock()
 	switch e.Kind {
 	case vspheretest.LeaseOpened:
-		s.leases[e.Ticket], s.owners[e.VM] = s.life, s.life
+		// A request of a life that was killed may be answered in the next one.
+		life := s.lives[e.Session]
+		s.leases[e.Ticket], s.owners[e.VM] = life, life
 	case vspheretest.LeaseReady:
 		s.ready[e.VM]++
 		s.both = max(s.both, s.ready[e.VM])
@@ -207,13 +208,19 @@ func (s *siege) lease(e vspheretest.LeaseEvent) {
 	}
 }
 
-// asked notes an export that is asked for while the same life of the daemon
-// holds a lease of the VM: a job that runs twice.
-func (s *siege) asked(vm string) {
+// heard notes which life a session belongs to, and an export that is asked for
+// while the same life of the daemon holds a lease of the VM: a job that runs
+// twice.
+func (s *siege) heard(r vspheretest.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.owners[vm] == s.life && s.life > 0 {
-		s.twice = append(s.twice, vm)
+	life, known := s.lives[r.Session]
+	if !known && r.Session != "" {
+		life = s.life
+		s.lives[r.Session] = life
+	}
+	if r.Method == "ExportVm" && life > 0 && s.owners[r.VM] == life {
+		s.twice = append(s.twice, r.VM)
 	}
 }
 

@@ -25,6 +25,8 @@ type LeaseEvent struct {
 	VM      string // inventory path
 	Ticket  string
 	Percent int32 // as last reported by the client
+
+	Session string // which session opened the lease
 }
 
 // hooks are what tests asked to be told.

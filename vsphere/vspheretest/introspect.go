@@ -26,6 +26,8 @@ type Request struct {
 	Disk   int    // index among the VM's disks; -1 when it is about none
 	Range  string // the header
 	Status int    // HTTP; 0 on SOAP
+
+	Session string // which session it is of; empty on planes without
 }
 
 // maxLog is how many requests are kept: those that came last.

@@ -93,7 +93,7 @@ func (s *Server) openLease(ctx *simulator.Context, g *guest, source types.Manage
 		return types.ManagedObjectReference{}, &types.TaskInProgress{Task: taskOf(other)}
 	}
 	ctx.Map.Put(obj)
-	s.hooks.lease(LeaseEvent{LeaseOpened, g.path, l.ticket, 0})
+	s.hooks.lease(LeaseEvent{LeaseOpened, g.path, l.ticket, 0, l.session})
 	if s.cfg.LeaseDelay > 0 {
 		l.mu.Lock()
 		l.timer = time.AfterFunc(s.cfg.LeaseDelay, func() { s.readyLease(s.simContext(), l) })
@@ -155,7 +155,7 @@ func (s *Server) readyLease(ctx *simulator.Context, l *lease) {
 		types.PropertyChange{Name: "info", Val: info},
 		types.PropertyChange{Name: "state", Val: types.HttpNfcLeaseStateReady},
 	)
-	s.hooks.lease(LeaseEvent{LeaseReady, l.guest.path, l.ticket, 0})
+	s.hooks.lease(LeaseEvent{LeaseReady, l.guest.path, l.ticket, 0, l.session})
 	s.armExpiry(l)
 }
 
@@ -243,7 +243,7 @@ func (s *Server) endLease(ctx *simulator.Context, l *lease, how LeaseEventKind) 
 	l.object.update(ctx, changes...)
 	s.leases.remove(l)
 	close(l.over) // only now: who sees a transfer cut sees the lease's state too
-	s.hooks.lease(LeaseEvent{how, l.guest.path, l.ticket, l.progress()})
+	s.hooks.lease(LeaseEvent{how, l.guest.path, l.ticket, l.progress(), l.session})
 	return true
 }
 
@@ -313,7 +313,7 @@ func (o *HttpNfcLease) HttpNfcLeaseProgress(ctx *simulator.Context, req *types.H
 	}
 	l.mu.Unlock()
 	o.update(ctx, types.PropertyChange{Name: "transferProgress", Val: req.Percent})
-	o.srv.hooks.lease(LeaseEvent{LeaseRenewed, l.guest.path, l.ticket, req.Percent})
+	o.srv.hooks.lease(LeaseEvent{LeaseRenewed, l.guest.path, l.ticket, req.Percent, l.session})
 	body.Res = new(types.HttpNfcLeaseProgressResponse)
 	return body
 }

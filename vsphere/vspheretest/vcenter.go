@@ -86,7 +86,7 @@ func (s *Server) beforeCall(gw *gateway, ctx *simulator.Context, method *simulat
 		}}
 	}
 	if known {
-		s.logCall(method)
+		s.logCall(ctx, method)
 	}
 	switch method.Name {
 	case "Logout":
@@ -103,8 +103,8 @@ func (s *Server) beforeCall(gw *gateway, ctx *simulator.Context, method *simulat
 	return nil, nil
 }
 
-func (s *Server) logCall(method *simulator.Method) {
-	r := Request{Plane: SOAP, Method: method.Name, Disk: -1}
+func (s *Server) logCall(ctx *simulator.Context, method *simulator.Method) {
+	r := Request{Plane: SOAP, Method: method.Name, Disk: -1, Session: ctx.Session.Key}
 	if g := s.guest(method.This); g != nil {
 		r.VM = g.path
 	}
