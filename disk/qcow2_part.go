@@ -126,18 +126,7 @@ func readWords(f io.ReaderAt, words []uint64, off int64) error {
 
 // Commit writes the image's header last, so that the file is an image only when
 // everything else is durable.
-func (w *Qcow2) Commit() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
-		return fileError("commit", w.path, os.ErrClosed)
-	}
-	if err := w.commit(); err != nil {
-		return fileError("commit", w.path, err)
-	}
-	w.closed = true
-	return nil
-}
+func (w *Qcow2) Commit() error { return w.complete(w.commit) }
 
 func (w *Qcow2) commit() error {
 	if err := w.writeTables(); err != nil {

@@ -68,17 +68,10 @@ func (w *Raw) Checkpoint() error { return fileError("sync", w.path, w.f.Sync()) 
 
 // Commit makes the file durable and closes it.
 func (w *Raw) Commit() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
-		return fileError("commit", w.path, os.ErrClosed)
-	}
-	if err := w.f.Sync(); err != nil {
-		return fileError("commit", w.path, err)
-	}
-	if err := w.f.Close(); err != nil {
-		return fileError("commit", w.path, err)
-	}
-	w.closed = true
-	return nil
+	return w.complete(func() error {
+		if err := w.f.Sync(); err != nil {
+			return err
+		}
+		return w.f.Close()
+	})
 }

@@ -57,6 +57,21 @@ func (p *partFile) Discard() error {
 	return p.end(func() error { return discard(p.f, p.path) })
 }
 
+// complete makes the file an image by commit, which closes it. When that fails,
+// the file can still be closed or discarded.
+func (p *partFile) complete(commit func() error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return fileError("commit", p.path, os.ErrClosed)
+	}
+	if err := commit(); err != nil {
+		return fileError("commit", p.path, err)
+	}
+	p.closed = true
+	return nil
+}
+
 // end does the last thing that happens to the file, unless it has ended.
 func (p *partFile) end(last func() error) error {
 	p.mu.Lock()

@@ -151,7 +151,7 @@ func (d *diskRun) fetchFlat(ctx context.Context, item vsphere.Item, o transfer.O
 		err := f.attempt(ctx, source)
 		switch {
 		case err == nil:
-			return d.flatDone()
+			return d.enter()
 		case ctx.Err() != nil, errors.As(err, new(*refusedError)):
 			return err
 		case errors.Is(err, transfer.ErrNoRange):
@@ -163,21 +163,6 @@ func (d *diskRun) fetchFlat(ctx context.Context, item vsphere.Item, o transfer.O
 		}
 		d.file.SetPosition(0)
 	}
-}
-
-// flatDone enters the disk into the ledger as finished.
-func (d *diskRun) flatDone() error {
-	counted := d.file.Snapshot()
-	d.result.Transferred, d.result.Retries = counted.Received, counted.Retries
-	if err := d.r.work.setEntry(d.key(), &diskEntry{
-		Part: d.part(), Capacity: d.disk.Capacity, LeaseKey: d.item.Key, Done: true, Result: d.result,
-	}); err != nil {
-		return err
-	}
-	d.arrived, d.done = true, true
-	d.file.SetPosition(d.disk.Capacity)
-	d.file.SetState(progress.Complete)
-	return nil
 }
 
 // flatRead is the reading of one disk from its datastore.

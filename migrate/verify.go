@@ -58,6 +58,11 @@ func (d *diskRun) verify(ctx context.Context, lease *vsphere.Lease, last bool) e
 		}
 		d.result.Verified = byManifest
 	}
+	return d.enter()
+}
+
+// enter enters the disk, which is verified, into the ledger as finished.
+func (d *diskRun) enter() error {
 	counted := d.file.Snapshot()
 	d.result.Transferred, d.result.Retries = counted.Received, counted.Retries
 	if err := d.r.work.setEntry(d.key(), &diskEntry{
@@ -65,7 +70,7 @@ func (d *diskRun) verify(ctx context.Context, lease *vsphere.Lease, last bool) e
 	}); err != nil {
 		return err
 	}
-	d.done = true
+	d.arrived, d.done = true, true
 	d.file.SetPosition(d.disk.Capacity)
 	d.file.SetState(progress.Complete)
 	return nil

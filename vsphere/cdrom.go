@@ -203,7 +203,7 @@ func (ch *CDROMChange) undo(now []*types.VirtualCdrom) []types.BaseVirtualDevice
 	}
 	for _, was := range ch.emptied {
 		n := at(&was)
-		if n == nil || imageOf(n.Backing) == imageOf(was.Backing) && connected(n) == connected(&was) {
+		if n == nil || imageOf(n.Backing) == imageOf(was.Backing) && connected(&n.VirtualDevice) == connected(&was.VirtualDevice) {
 			continue
 		}
 		put(was, n.Key, types.VirtualDeviceConfigSpecOperationEdit)
@@ -258,11 +258,11 @@ func emptied(d *types.VirtualCdrom) *types.VirtualCdrom {
 // hasImage says whether a CD or floppy drive is connected, now or at power-on,
 // or has an image file in it.
 func hasImage(d *types.VirtualDevice) bool {
-	return imageOf(d.Backing) != "" || d.Connectable != nil && (d.Connectable.Connected || d.Connectable.StartConnected)
+	return imageOf(d.Backing) != "" || connected(d)
 }
 
 // connected says whether the drive is connected, now or at power-on.
-func connected(d *types.VirtualCdrom) bool {
+func connected(d *types.VirtualDevice) bool {
 	return d.Connectable != nil && (d.Connectable.Connected || d.Connectable.StartConnected)
 }
 
