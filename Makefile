@@ -28,6 +28,7 @@ test: setup-test lint unit ## everything CI runs
 
 unit: build
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+	$(GO) test -tags purego ./disk/internal/inflate # as on other processors
 
 lint: tidy-check
 	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \

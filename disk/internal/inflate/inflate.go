@@ -170,9 +170,9 @@ func (d *Decoder) compressed(dst []byte, out int, t *tables) (int, error) {
 	return d.careful(dst, out, t)
 }
 
-// fast is the main loop. It stops at the end of the block (ended) or when
+// loop is the main loop. It stops at the end of the block (ended) or when
 // little input or output is left.
-func (d *Decoder) fast(dst []byte, out int, t *tables) (_ int, ended bool, err error) {
+func (d *Decoder) loop(dst []byte, out int, t *tables) (_ int, ended bool, err error) {
 	var (
 		src     = d.src
 		pos     = d.pos

@@ -110,9 +110,6 @@ func (d *Decoder) build(table []uint32, root uint, lens []uint8, entry func(int,
 	total := len(lens) - count[0]
 	switch {
 	case total == 0 && emptyOK, total == 1 && longest == 1:
-		for i := range table[:1<<root] {
-			table[i] = isSpecial
-		}
 	case left > 0:
 		return ErrData
 	}
@@ -126,28 +123,36 @@ func (d *Decoder) build(table []uint32, root uint, lens []uint8, entry func(int,
 	return nil
 }
 
-// place fills the table with the symbols in the order of their codes.
+// place fills the table with the symbols in the order of their codes. What no
+// code leads to is isSpecial.
 func (d *Decoder) place(table []uint32, root uint, sorted []uint16, lens []uint8, count [maxCode + 1]int, entry func(int, uint32) uint32) {
 	code := uint32(0) // next code, highest bit first
-	last := uint(0)   // its length
+	table[0] = isSpecial
+	for l := uint(1); l <= root; l++ {
+		// One more bit of index, which means nothing to shorter codes.
+		copy(table[1<<(l-1):1<<l], table[:1<<(l-1)])
+		code <<= 1
+		for _, s := range sorted[:count[l]] {
+			table[bits.Reverse32(code)>>(32-l)] = entry(int(s), uint32(l))
+			code++
+		}
+		sorted = sorted[count[l]:]
+	}
+	d.placeLong(table, root, sorted, lens, count, code, entry)
+}
+
+// placeLong makes the second tables, for codes longer than root bits. code is
+// the first of them, at root bits.
+func (d *Decoder) placeLong(table []uint32, root uint, sorted []uint16, lens []uint8, count [maxCode + 1]int, code uint32, entry func(int, uint32) uint32) {
+	last := root      // length of code
 	free := 1 << root // where the next second table begins
 	prefix := -1      // the second table's first bits
 	var sub, subBits uint
 	for _, s := range sorted {
 		l := uint(lens[s])
-		if last > 0 {
-			code++
-		}
 		code <<= l - last
 		last = l
 		rev := uint(bits.Reverse32(code) >> (32 - l))
-		if l <= root {
-			e := entry(int(s), uint32(l))
-			for i := rev; i < 1<<root; i += 1 << l {
-				table[i] = e
-			}
-			continue
-		}
 		if p := int(rev & (1<<root - 1)); p != prefix {
 			prefix = p
 			sub = uint(free)
@@ -164,6 +169,7 @@ func (d *Decoder) place(table []uint32, root uint, sorted []uint16, lens []uint8
 			table[sub+i] = e
 		}
 		count[l]--
+		code++
 	}
 }
 
