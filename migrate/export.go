@@ -230,13 +230,6 @@ func (r *run) abortStale(ctx context.Context) {
 // rangeMemory is what all ranged readers of a run may hold together, in bytes.
 const rangeMemory = 48 << 20
 
-// chunkSize is how large a ranged request may be when disks disks are read with
-// workers workers each, so that their windows fit into rangeMemory.
-func chunkSize(disks, workers int) int64 {
-	size := int64(rangeMemory / (disks * (2*workers + 1)))
-	return min(max(size, 256<<10), transfer.DefaultChunkSize)
-}
-
 // fetchGroup moves the group's disks side by side. An empty stream leaves the
 // other disks alone; any other failure stops them.
 func (r *run) fetchGroup(ctx context.Context, lease *vsphere.Lease, group []*diskRun) error {
@@ -259,7 +252,7 @@ func (r *run) fetchGroup(ctx context.Context, lease *vsphere.Lease, group []*dis
 	for i, d := range group {
 		g.Go(func() error {
 			d.decoders = decoders
-			err := d.move(gctx, lease, items[i], algorithm, transfer.Options{Workers: workers, ChunkSize: chunkSize(atOnce, workers)})
+			err := d.move(gctx, lease, items[i], algorithm, transfer.Options{Workers: workers, Window: rangeMemory / int64(atOnce)})
 			if errors.Is(err, transfer.ErrEmptyBody) {
 				empty[i] = err
 				return nil

@@ -7,13 +7,14 @@ import (
 	"time"
 )
 
-// chunk is one range of the object. Up to two workers fetch it, each into a
-// buffer of its own; the first to finish wins and the other is cancelled.
+// chunk is one range of the object. Up to two workers fetch it, each into
+// blocks of its own; the first to finish wins and the other is cancelled.
 type chunk struct {
 	off, length int64
 	started     atomic.Int64  // when the first worker's request began (Unix ns), 0 for none
+	head        chan struct{} // closed when the consumer waits for it
 	done        chan struct{} // closed after data is set
-	data        []byte
+	data        [][]byte
 
 	mu      sync.Mutex
 	cancels []context.CancelFunc // of those at work on it, the first worker's first
@@ -21,7 +22,7 @@ type chunk struct {
 }
 
 func newChunk(off, length int64) *chunk {
-	return &chunk{off: off, length: length, done: make(chan struct{})}
+	return &chunk{off: off, length: length, head: make(chan struct{}), done: make(chan struct{})}
 }
 
 // join registers a worker. It is false when there is nothing left to do.
@@ -49,7 +50,7 @@ func (c *chunk) leave() {
 
 // finish publishes data and stops everybody else at work on the chunk. It is
 // false when another worker was first.
-func (c *chunk) finish(data []byte) bool {
+func (c *chunk) finish(data [][]byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.finished() {
@@ -111,10 +112,10 @@ type sizer struct {
 
 func newSizer(largest int64, workers int) *sizer {
 	return &sizer{
-		smallest: max(largest/8, 1),
+		smallest: max(largest/8, min(largest, blockSize)),
 		largest:  largest,
 		workers:  int64(workers),
-		size:     max(largest/4, 1),
+		size:     max(largest/4, min(largest, blockSize)),
 	}
 }
 
@@ -123,8 +124,11 @@ func newSizer(largest int64, workers int) *sizer {
 func (s *sizer) next(left int64) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	share := max(left/s.workers, s.smallest)
-	return min(s.size, share, left)
+	n := min(s.size, max(left/s.workers, s.smallest))
+	if n > blockSize {
+		n -= n % blockSize // no block that is used in part only
+	}
+	return min(n, left)
 }
 
 // observe takes a finished request of n bytes into account.

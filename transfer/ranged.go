@@ -15,24 +15,27 @@ import (
 // order.
 //
 // A slot is the right to have one chunk planned and not yet read; there are
-// 2*Workers of them, which bounds memory. A worker that gets a slot plans the
-// next chunk, puts it into the queue and fetches it; the consumer takes the
-// chunks from the queue, waits for each to be done, and gives its slot back. A
-// worker without a slot may be called for help with the chunk at the head.
+// 2*Workers of them. A worker that gets a slot plans the next chunk, puts it into
+// the queue and fetches it; the consumer takes the chunks from the queue, waits
+// for each to be done, and gives its slot back. A worker without a slot may be
+// called for help with the chunk at the head.
+//
+// Memory is bounded in blocks, not in chunks: those on their way are half full
+// on average, so that requests can be longer, which latency asks for.
 type ranged struct {
 	source Source
 	stall  time.Duration
 	meter  *meter
 	sizer  *sizer
+	blocks *blocks
 	end    int64
 
 	slots chan struct{}
 	queue chan *chunk // in order; closed when everything is planned
 	help  chan *chunk // unbuffered: only an idle worker takes from it
 
-	mu      sync.Mutex
-	next    int64 // first byte not planned yet
-	buffers [][]byte
+	mu   sync.Mutex
+	next int64 // first byte not planned yet
 
 	cancel  context.CancelFunc
 	unwatch func() bool
@@ -43,9 +46,11 @@ type ranged struct {
 	closed  atomic.Bool
 
 	// Of the consumer.
-	pos   int64 // first byte of the chunk in its hands, or the next one
-	chunk *chunk
-	rest  []byte
+	pos   int64    // first byte of the block in its hands, or the next one
+	block []byte   // in its hands
+	rest  []byte   // what is unread of it
+	ready [][]byte // the blocks of its chunk that come after it
+	held  bool     // whether its chunk has a slot to give back
 	timer *time.Timer
 	ended bool
 }
@@ -57,7 +62,8 @@ func newRanged(ctx context.Context, s Source, size int64, o Options) *ranged {
 		source: s,
 		stall:  o.StallTimeout,
 		meter:  &meter{file: o.File, limiter: o.Limiter, budget: o.Budget},
-		sizer:  newSizer(o.ChunkSize, o.Workers),
+		sizer:  newSizer(o.largestChunk(), o.Workers),
+		blocks: newBlocks(o.Window),
 		end:    size,
 		slots:  make(chan struct{}, window),
 		queue:  make(chan *chunk, window),
@@ -86,7 +92,7 @@ func (r *ranged) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if err := r.ready(); err != nil {
+	if err := r.more(); err != nil {
 		return 0, err
 	}
 	n := copy(p, r.rest)
@@ -94,29 +100,40 @@ func (r *ranged) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo lends w the chunks in order, which spares a copy.
+// WriteTo lends w the blocks in order, which spares a copy.
 func (r *ranged) WriteTo(w io.Writer) (int64, error) {
-	return writeTo(w, &r.rest, r.ready)
+	return writeTo(w, &r.rest, r.more)
 }
 
-// ready makes sure that there are bytes to hand out.
-func (r *ranged) ready() error {
+// more makes sure that there are bytes to hand out.
+func (r *ranged) more() error {
 	if r.closed.Load() {
 		return fs.ErrClosed
 	}
 	if len(r.rest) > 0 {
 		return nil
 	}
-	return r.advance()
+	if r.block != nil {
+		r.pos += int64(len(r.block))
+		r.blocks.put(r.block)
+		r.block = nil
+		r.meter.budget.Advance(r.pos)
+	}
+	if len(r.ready) == 0 {
+		if err := r.advance(); err != nil {
+			return err
+		}
+	}
+	r.block, r.ready = r.ready[0], r.ready[1:]
+	r.rest = r.block
+	return nil
 }
 
-// advance gives the chunk that was read back and waits for the next one.
+// advance gives the slot of the chunk that was read back and waits for the next
+// chunk.
 func (r *ranged) advance() error {
-	if r.chunk != nil {
-		r.pos += int64(len(r.chunk.data))
-		r.recycle(r.chunk.data)
-		r.chunk = nil
-		r.meter.budget.Advance(r.pos)
+	if r.held {
+		r.held = false
 		r.slots <- struct{}{} // never blocks: it has room for every slot
 	}
 	if r.ended {
@@ -137,7 +154,7 @@ func (r *ranged) advance() error {
 		if err := r.await(c); err != nil {
 			return err
 		}
-		r.chunk, r.rest = c, c.data
+		r.ready, r.held = c.data, true
 		return nil
 	case <-r.failed:
 		return r.err
@@ -146,6 +163,7 @@ func (r *ranged) advance() error {
 
 // await waits until c is done and calls for help when that takes too long.
 func (r *ranged) await(c *chunk) error {
+	close(c.head)
 	select {
 	case <-c.done:
 		return nil
@@ -224,25 +242,25 @@ func (r *ranged) plan() *chunk {
 	return c
 }
 
-// fetch gets c into a buffer of its own. For a helper a failure means nothing,
-// for the chunk's first worker it is the end of the reader.
+// fetch gets c into blocks of its own. For a helper a failure means nothing, for
+// the chunk's first worker it is the end of the reader.
 func (r *ranged) fetch(ctx context.Context, c *chunk, helping bool) {
 	own, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if !c.join(cancel) {
 		return
 	}
-	buffer := r.buffer(c.length)
+	got := &arrival{chunk: c}
 	var err error
 	if helping {
-		_, err = r.attempt(own, c.off, buffer)
+		err = r.attempt(own, got)
 	} else {
-		err = r.fill(own, c, buffer)
+		err = r.fill(own, got)
 	}
-	if err == nil && c.finish(buffer) {
+	if err == nil && c.finish(got.blocks) {
 		return
 	}
-	r.recycle(buffer)
+	got.back(0, r.blocks)
 	switch {
 	case helping:
 		c.leave()
@@ -251,14 +269,13 @@ func (r *ranged) fetch(ctx context.Context, c *chunk, helping bool) {
 	}
 }
 
-// fill reads c into buffer, going on where an attempt was cut.
-func (r *ranged) fill(ctx context.Context, c *chunk, buffer []byte) error {
-	refused := false
-	for got := 0; ; {
+// fill reads a whole chunk, going on where an attempt was cut.
+func (r *ranged) fill(ctx context.Context, got *arrival) error {
+	c := got.chunk
+	for refused := false; ; {
 		c.started.Store(time.Now().UnixNano())
-		n, err := r.attempt(ctx, c.off+int64(got), buffer[got:])
+		err := r.attempt(ctx, got)
 		c.started.Store(0)
-		got += n
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
@@ -278,39 +295,47 @@ func (r *ranged) fill(ctx context.Context, c *chunk, buffer []byte) error {
 	}
 }
 
-// attempt sends one request for len(p) bytes from off and reads them into p. It
-// returns how many of them are good.
-func (r *ranged) attempt(ctx context.Context, off int64, p []byte) (int, error) {
+// attempt sends one request for what is missing of a chunk and reads it. A wait
+// for memory is not counted: it is not the connection that is slow.
+func (r *ranged) attempt(ctx context.Context, got *arrival) error {
+	c, had := got.chunk, got.n
+	off, length := c.off+had, c.length-had
 	began := time.Now()
 	body, err := guard(ctx, r.stall, func(ctx context.Context) (io.ReadCloser, error) {
-		return r.source.Open(ctx, off, int64(len(p)))
+		return r.source.Open(ctx, off, length)
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer body.Close()
-	got, latency := 0, time.Duration(0)
-	for got < len(p) {
-		n, err := body.Read(p[got:min(got+blockSize, len(p))])
-		if got == 0 {
+	latency := time.Duration(0)
+	for got.n < c.length {
+		space, waited, err := got.space(ctx, r.blocks)
+		if err != nil {
+			return err
+		}
+		began = began.Add(waited)
+		n, err := body.Read(space)
+		if got.n == had {
 			latency = time.Since(began)
 		}
-		got += n
+		got.add(n)
 		if limitErr := r.meter.received(ctx, n); limitErr != nil {
-			return got, limitErr
+			return limitErr
 		}
-		if err != nil && got < len(p) {
+		if err != nil && got.n < c.length {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
-			return got, err
+			return err
 		}
 	}
 	if goesOn(body) {
-		return 0, fmt.Errorf("%w: %w: the range of %d bytes at %d", ErrNoRange, ErrTooLong, len(p), off)
+		got.back(had, r.blocks)
+		return fmt.Errorf("%w: %w: the range of %d bytes at %d", ErrNoRange, ErrTooLong, length, off)
 	}
-	r.sizer.observe(int64(got), latency, time.Since(began))
-	return got, nil
+	r.sizer.observe(length, latency, time.Since(began))
+	return nil
 }
 
 // goesOn reads the end of a body that should have no more bytes, without which
@@ -320,24 +345,4 @@ func goesOn(body io.Reader) bool {
 	var one [1]byte
 	n, err := body.Read(one[:])
 	return n > 0 || errors.Is(err, ErrTooLong)
-}
-
-// buffer returns n bytes to read into.
-func (r *ranged) buffer(n int64) []byte {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for len(r.buffers) > 0 {
-		b := r.buffers[len(r.buffers)-1]
-		r.buffers = r.buffers[:len(r.buffers)-1]
-		if int64(cap(b)) >= n {
-			return b[:n]
-		}
-	}
-	return make([]byte, n)
-}
-
-func (r *ranged) recycle(b []byte) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.buffers = append(r.buffers, b)
 }

@@ -35,7 +35,8 @@ type Source interface {
 const (
 	DefaultWorkers      = 4
 	MaxWorkers          = 64
-	DefaultChunkSize    = 4 << 20 // bytes
+	DefaultChunkSize    = 8 << 20  // bytes
+	DefaultWindow       = 48 << 20 // bytes
 	DefaultStallTimeout = 60 * time.Second
 )
 
@@ -46,10 +47,15 @@ type Options struct {
 	Workers int
 
 	// ChunkSize is the largest ranged request in bytes, 0 means
-	// [DefaultChunkSize]. Requests begin at a quarter of it and move between an
-	// eighth and the whole as latency asks for. A ranged reader holds at most
-	// (2*Workers+1)*ChunkSize bytes.
+	// [DefaultChunkSize]. It is less where the window is too small for that.
+	// Requests begin at a quarter of it and move between an eighth and the whole
+	// as latency asks for.
 	ChunkSize int64
+
+	// Window is how many bytes a ranged reader holds, 0 means [DefaultWindow]:
+	// what has arrived and was not read yet. It may become two chunks more when
+	// the chunk that is read next comes last.
+	Window int64
 
 	// Offset is the byte to start at. Other than 0 needs ranges.
 	Offset int64
@@ -71,6 +77,9 @@ func (o Options) withDefaults() Options {
 	if o.ChunkSize <= 0 {
 		o.ChunkSize = DefaultChunkSize
 	}
+	if o.Window <= 0 {
+		o.Window = DefaultWindow
+	}
 	if o.StallTimeout <= 0 {
 		o.StallTimeout = DefaultStallTimeout
 	}
@@ -78,4 +87,11 @@ func (o Options) withDefaults() Options {
 		o.Budget = NewBudget(BudgetOptions{})
 	}
 	return o
+}
+
+// largestChunk is the longest request that the window allows: half of it for
+// each worker, which is what is on its way on average, and for two more that are
+// complete.
+func (o Options) largestChunk() int64 {
+	return min(o.ChunkSize, max(2*o.Window/int64(o.Workers+4), blockSize))
 }
