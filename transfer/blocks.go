@@ -10,7 +10,8 @@ import (
 // bytes, made when first needed. The chunk that the consumer waits for must not
 // wait for others, and gets more if need be; as many are dropped afterwards.
 type blocks struct {
-	free chan []byte // with nil for those not made yet
+	free  chan []byte
+	fresh chan struct{} // the right to make one, as often as there are to be
 
 	mu   sync.Mutex
 	debt int // how many there are above the fixed number
@@ -18,9 +19,9 @@ type blocks struct {
 
 func newBlocks(window int64) *blocks {
 	n := int(max(1, window/blockSize))
-	b := &blocks{free: make(chan []byte, n)}
+	b := &blocks{free: make(chan []byte, n), fresh: make(chan struct{}, n)}
 	for range n {
-		b.free <- nil
+		b.fresh <- struct{}{}
 	}
 	return b
 }
@@ -29,23 +30,26 @@ func newBlocks(window int64) *blocks {
 func (b *blocks) get(ctx context.Context, c *chunk) (block []byte, waited time.Duration, err error) {
 	select {
 	case block = <-b.free:
+		return block[:0], 0, nil
 	default:
-		began := time.Now()
-		select {
-		case block = <-b.free:
-		case <-c.head:
-			b.mu.Lock()
-			b.debt++
-			b.mu.Unlock()
-		case <-ctx.Done():
-			return nil, 0, ctx.Err()
-		}
-		waited = time.Since(began)
 	}
-	if block == nil {
-		block = make([]byte, blockSize)
+	select {
+	case <-b.fresh:
+		return make([]byte, 0, blockSize), 0, nil
+	default:
 	}
-	return block[:0], waited, nil
+	began := time.Now()
+	select {
+	case block = <-b.free:
+		return block[:0], time.Since(began), nil
+	case <-c.head:
+		b.mu.Lock()
+		b.debt++
+		b.mu.Unlock()
+		return make([]byte, 0, blockSize), time.Since(began), nil
+	case <-ctx.Done():
+		return nil, 0, ctx.Err()
+	}
 }
 
 // put takes blocks back.

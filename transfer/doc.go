@@ -8,10 +8,10 @@
 //     several workers at a time. Workers take the next chunk of a bounded
 //     window (at most 2*Workers chunks that were asked for and not yet read, and
 //     at most Options.Window bytes of them), so a slow connection holds up only
-//     its own chunk; the reader hands the chunks out in order. A chunk at the head of the window that takes far
-//     longer than others took is asked for a second time by an idle worker, and
-//     the first answer wins. A chunk that is cut goes on where it was cut.
-//     The size of the chunks follows the latency, within bounds.
+//     its own chunk; the reader hands the chunks out in order. A chunk at the
+//     head of the window that takes far longer than others took is asked for a
+//     second time, and the first answer wins. A chunk that is cut goes on where
+//     it was cut. The size of the chunks follows the latency, within bounds.
 //   - One stream. Anything else is a single GET. What is cut after its first
 //     byte cannot be resumed: the reader ends with [ErrRestart], and the caller
 //     begins again from the start. This is what the NFC service of an ESXi host

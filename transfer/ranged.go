@@ -17,8 +17,8 @@ import (
 // A slot is the right to have one chunk planned and not yet read; there are
 // 2*Workers of them. A worker that gets a slot plans the next chunk, puts it into
 // the queue and fetches it; the consumer takes the chunks from the queue, waits
-// for each to be done, and gives its slot back. A worker without a slot may be
-// called for help with the chunk at the head.
+// for each to be done, and gives its slot back. One more worker does nothing but
+// help with the chunk at the head when that is slow.
 //
 // Memory is bounded in blocks, not in chunks: those on their way are half full
 // on average, so that requests can be longer, which latency asks for.
@@ -32,7 +32,7 @@ type ranged struct {
 
 	slots chan struct{}
 	queue chan *chunk // in order; closed when everything is planned
-	help  chan *chunk // unbuffered: only an idle worker takes from it
+	help  chan *chunk // unbuffered: taken from when the helper is idle
 
 	mu   sync.Mutex
 	next int64 // first byte not planned yet
@@ -83,6 +83,9 @@ func newRanged(ctx context.Context, s Source, size int64, o Options) *ranged {
 	r.unwatch = context.AfterFunc(ctx, func() { r.fail(contextError(ctx)) })
 	for range o.Workers {
 		r.workers.Go(func() { r.work(ctx) })
+	}
+	if o.Workers > 1 { // who asks for one connection gets one
+		r.workers.Go(func() { r.assist(ctx) })
 	}
 	return r
 }
@@ -181,7 +184,7 @@ func (r *ranged) await(c *chunk) error {
 			if r.sizer.slow(c.length, c.patience(time.Now())) {
 				select {
 				case r.help <- c:
-				default: // every worker is busy with a chunk of its own
+				default: // it is at it
 				}
 			}
 			r.timer.Reset(helpInterval)
@@ -209,19 +212,29 @@ func (r *ranged) fail(err error) {
 
 // work is the life of one worker.
 func (r *ranged) work(ctx context.Context) {
-	slots := r.slots
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.slots:
+			c := r.plan()
+			if c == nil {
+				return
+			}
+			r.fetch(ctx, c, false)
+		}
+	}
+}
+
+// assist is the life of the helper. It is none of the workers, who may all be
+// waiting for memory: that is given back only when the head has arrived.
+func (r *ranged) assist(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case c := <-r.help:
 			r.fetch(ctx, c, true)
-		case <-slots:
-			if c := r.plan(); c != nil {
-				r.fetch(ctx, c, false)
-			} else {
-				slots = nil // everything is planned: only help is left to give
-			}
 		}
 	}
 }
