@@ -157,6 +157,9 @@ func (d *diskRun) fetchFlat(ctx context.Context, item vsphere.Item, o transfer.O
 		case errors.Is(err, transfer.ErrNoRange):
 			return &refusedError{err}
 		}
+		if errors.Is(err, transfer.ErrChanged) {
+			f.areas = nil // another file may have other areas
+		}
 		if err := d.mayRetry(ctx, budget, err); err != nil {
 			d.file.SetState(progress.Failed)
 			return fmt.Errorf("%s (%s): %w", d.disk.Label, d.name, err)

@@ -153,6 +153,32 @@ func TestAPassingFaultOfTheDatastoreIsOutlived(t *testing.T) {
 	}
 }
 
+// asked counts the calls of a method.
+func (b *bench) asked(method string) int {
+	n := 0
+	for _, r := range b.Requests(vspheretest.SOAP) {
+		if r.Method == method {
+			n++
+		}
+	}
+	return n
+}
+
+func TestTheAreasOfAFileThatHasChangedAreAskedForAgain(t *testing.T) {
+	t.Parallel()
+	for fault, want := range map[string]int{"": 1, "cut:at=3MB": 1, "change:disk=0": 2} {
+		b := newFlatBench(t, withCBT(), twoDisks(t)[0])
+		if fault != "" {
+			b.OnByte("guest1", 0, 2*mib, func() { b.addFault(fault) })
+		}
+		result := b.export(b.by(models.TransportDatastore, models.FormatRaw))
+		b.identical(result)
+		if got := b.asked("QueryChangedDiskAreas"); got != want {
+			t.Errorf("%q: asked %d times, want %d", fault, got, want)
+		}
+	}
+}
+
 func (b *bench) addFault(spec string) {
 	if err := b.AddFault(spec); err != nil {
 		b.t.Error(err)

@@ -24,6 +24,9 @@ func (w *wizard) newForm() *form.Model {
 	virtio.Hidden = func() bool { return w.format == string(models.FormatOVF) }
 	compress := form.Switch("Compress", &o.Compress, "Compressed qcow2 clusters, taken over from vSphere's stream: smaller, and no slower to write.")
 	compress.Hidden = func() bool { return w.format != string(models.FormatQcow2) }
+	transport := form.Choice("Read disks by", &w.transport, []string{string(models.TransportNFC), string(models.TransportAuto), string(models.TransportDatastore)},
+		"nfc: the export lease. datastore: ranges of the disk's file, of a VM that is off and has no snapshots. auto: the datastore where that can be, and says why.")
+	transport.Hidden = func() bool { return w.format == string(models.FormatOVF) }
 	snapshot := form.Switch("Snapshot running VMs", &o.Snapshot, "A VM that runs is exported from a temporary snapshot. Without, it is refused.")
 	snapshot.Hidden = func() bool { return w.running() == 0 }
 	atOnce := form.Number("VMs at a time", &w.choices.VMs, 1, maxVMs, "Each ESXi host sends a disk at its own speed; VMs of several hosts add up.")
@@ -38,6 +41,7 @@ func (w *wizard) newForm() *form.Model {
 		form.Switch("Remove CD/DVD drives", &o.RemoveCDROM, "Takes the drives out of the VM first. They are put back if the export fails."),
 		virtio,
 		compress,
+		transport,
 		form.Switch("Overwrite", &o.Overwrite, "Replaces what an earlier export left in the output directory."),
 	)
 }

@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"cmp"
 	"context"
 	"path/filepath"
 	"time"
@@ -57,6 +58,7 @@ type wizard struct {
 
 	choices   plan.Choices
 	format    string
+	transport string
 	chosen    []vsphere.VM
 	free      int64
 	freeFor   string // directory that free is of
@@ -81,6 +83,7 @@ type freeSpace struct {
 
 func newWizard(s services, vms []vsphere.VM, c plan.Choices) *wizard {
 	w := &wizard{s: s, choices: c, format: string(c.Options.Format), free: -1}
+	w.transport = string(cmp.Or(c.Options.Transport, models.TransportNFC))
 	w.picker = picker.New(vms, picker.Options{Title: s.title, Inspect: w.inspect})
 	w.page = w.newForm()
 	return w
@@ -264,8 +267,9 @@ func (w *wizard) final() plan.Choices {
 	if c.Options.Format != models.FormatQcow2 {
 		c.Options.Compress = false
 	}
+	c.Options.Transport = models.Transport(w.transport)
 	if c.Options.Format == models.FormatOVF {
-		c.Options.Virtio = false
+		c.Options.Virtio, c.Options.Transport = false, models.TransportNFC
 	}
 	return c
 }

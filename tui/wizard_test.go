@@ -170,6 +170,21 @@ func TestBackAndForthThroughTheStepsKeepsWhatWasChosen(t *testing.T) {
 	}
 }
 
+func TestDisksCanBeReadFromTheDatastore(t *testing.T) {
+	t.Parallel()
+	tr := newTour(t)
+	tr.press("db", "tab", "enter")
+	tr.want("Read disks by", "● nfc")
+	for range 6 {
+		tr.press("down")
+	}
+	tr.want("❯ Read disks by")
+	tr.press("right", "right")
+	tr.want("● datastore")
+	tr.press("enter")
+	tr.want("read from the datastore in ranges", "-transport datastore")
+}
+
 func TestWhatCannotFitIsRefused(t *testing.T) {
 	t.Parallel()
 	tr := newTour(t)

@@ -16,6 +16,8 @@ func (l *Lease) Ref() string { return l.ref.Value }
 // (F-NFC-1, F-NFC-4). A lease that is gone already is no error. Whether vCenter
 // lets another session abort a lease is not known; the caller goes on without.
 func (c *Client) AbortLease(ctx context.Context, ref string) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanup)
+	defer cancel()
 	_, err := methods.HttpNfcLeaseAbort(ctx, c.vim(), &types.HttpNfcLeaseAbort{
 		This: types.ManagedObjectReference{Type: "HttpNfcLease", Value: ref},
 	})

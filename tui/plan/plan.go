@@ -128,6 +128,9 @@ func Command(def models.JobDefinition, thumbprint string) string {
 			args = append(args, flag.name)
 		}
 	}
+	if o.Transport != "" && o.Transport != models.TransportNFC {
+		args = append(args, "-transport", string(o.Transport))
+	}
 	if o.Verify != "" {
 		args = append(args, "-verify", o.Verify)
 	}
@@ -222,6 +225,12 @@ func Steps(vms []vsphere.VM, c Choices) []string {
 		steps = append(steps, "Each disk becomes a sparse raw image, with a libvirt domain for each VM.")
 	default:
 		steps = append(steps, "Disks stay VMDK as vSphere sends them, with an OVF descriptor and a manifest.")
+	}
+	switch o.Transport {
+	case models.TransportDatastore:
+		steps = append(steps, "Disks are read from the datastore in ranges. vSphere has no checksum of those to compare with.")
+	case models.TransportAuto:
+		steps = append(steps, "Disks are read from the datastore in ranges where that can be, for which vSphere has no checksum, and through the export lease otherwise.")
 	}
 	if o.Virtio && o.Format != models.FormatOVF {
 		steps = append(steps, "The domain has disks and NICs on virtio: the guest needs the drivers, or it does not boot.")

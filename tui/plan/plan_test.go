@@ -56,6 +56,23 @@ func TestTheCommandMeansTheJob(t *testing.T) {
 	}
 }
 
+func TestTheWayToReadDisksIsInTheCommandWhenItIsNotTheUsualOne(t *testing.T) {
+	t.Parallel()
+	for way, flag := range map[models.Transport]bool{"": false, models.TransportNFC: false, models.TransportAuto: true, models.TransportDatastore: true} {
+		c := choices
+		c.Options.Transport = way
+		vms := []vsphere.VM{vm("/DC0/vm/web", vsphere.PoweredOff, 1)}
+		command := plan.Command(plan.Jobs(vms, c)[0].Def, "")
+		if strings.Contains(command, "-transport "+string(way)) != flag {
+			t.Errorf("%q: %s", way, command)
+		}
+		steps := strings.Join(plan.Steps(vms, c), "\n")
+		if strings.Contains(steps, "no checksum") != flag {
+			t.Errorf("%q: %s", way, steps)
+		}
+	}
+}
+
 func TestQuotedTextIsOneWordToTheShell(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{"", "plain", "a b", "it's", "$HOME", "`id`", "-x", "日本", "a\nb", `back\slash`, "'", "*"} {
