@@ -65,9 +65,10 @@ func (b *blocks) put(list ...[]byte) {
 
 // arrival is what one worker has of a chunk: every block but the last is full.
 type arrival struct {
-	chunk  *chunk
-	blocks [][]byte
-	n      int64
+	chunk   *chunk
+	helping bool
+	blocks  [][]byte
+	n       int64
 }
 
 // space returns where to read on, no more than is missing, and how long it took

@@ -64,7 +64,7 @@ func NewBudget(o BudgetOptions) *Budget {
 	return &Budget{retries: max(o.Retries, 0), refill: o.Refill, max: o.Max, backoff: pauses}
 }
 
-// Advance says that everything before byte pos of the object has arrived.
+// Advance says that pos bytes of the object have arrived, in whatever order.
 func (b *Budget) Advance(pos int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

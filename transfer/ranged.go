@@ -44,9 +44,9 @@ type ranged struct {
 	failed  chan struct{} // closed after err is set
 	err     error
 	closed  atomic.Bool
+	arrived atomic.Int64 // how many bytes of the object there are, those before the first included
 
 	// Of the consumer.
-	pos   int64    // first byte of the block in its hands, or the next one
 	block []byte   // in its hands
 	rest  []byte   // what is unread of it
 	ready [][]byte // the blocks of its chunk that come after it
@@ -71,9 +71,9 @@ func newRanged(ctx context.Context, s Source, size int64, o Options) *ranged {
 		next:   o.Offset,
 		cancel: cancel,
 		failed: make(chan struct{}),
-		pos:    o.Offset,
 		timer:  time.NewTimer(helpInterval),
 	}
+	r.arrived.Store(o.Offset)
 	for range window {
 		r.slots <- struct{}{}
 	}
@@ -117,10 +117,8 @@ func (r *ranged) more() error {
 		return nil
 	}
 	if r.block != nil {
-		r.pos += int64(len(r.block))
 		r.blocks.put(r.block)
 		r.block = nil
-		r.meter.budget.Advance(r.pos)
 	}
 	if len(r.ready) == 0 {
 		if err := r.advance(); err != nil {
@@ -263,7 +261,7 @@ func (r *ranged) fetch(ctx context.Context, c *chunk, helping bool) {
 	if !c.join(cancel) {
 		return
 	}
-	got := &arrival{chunk: c}
+	got := &arrival{chunk: c, helping: helping}
 	var err error
 	if helping {
 		err = r.attempt(own, got)
@@ -271,9 +269,12 @@ func (r *ranged) fetch(ctx context.Context, c *chunk, helping bool) {
 		err = r.fill(own, got)
 	}
 	if err == nil && c.finish(got.blocks) {
+		if helping {
+			r.progress(c.length)
+		}
 		return
 	}
-	got.back(0, r.blocks)
+	r.drop(got, 0)
 	switch {
 	case helping:
 		c.leave()
@@ -333,6 +334,9 @@ func (r *ranged) attempt(ctx context.Context, got *arrival) error {
 			latency = time.Since(began)
 		}
 		got.add(n)
+		if !got.helping {
+			r.progress(int64(n))
+		}
 		if limitErr := r.meter.received(ctx, n); limitErr != nil {
 			return limitErr
 		}
@@ -344,11 +348,27 @@ func (r *ranged) attempt(ctx context.Context, got *arrival) error {
 		}
 	}
 	if goesOn(body) {
-		got.back(had, r.blocks)
+		r.drop(got, had)
 		return fmt.Errorf("%w: %w: the range of %d bytes at %d", ErrNoRange, ErrTooLong, length, off)
 	}
 	r.sizer.observe(length, latency, time.Since(began))
 	return nil
+}
+
+// drop gives up everything behind the first n bytes that a worker has.
+func (r *ranged) drop(got *arrival, n int64) {
+	if !got.helping {
+		r.progress(n - got.n)
+	}
+	got.back(n, r.blocks)
+}
+
+// progress tells the budget how much has arrived, in whatever order: with large
+// chunks the head alone would say too little of a network that cuts connections.
+func (r *ranged) progress(n int64) {
+	if arrived := r.arrived.Add(n); n > 0 {
+		r.meter.budget.Advance(arrived)
+	}
 }
 
 // goesOn reads the end of a body that should have no more bytes, without which

@@ -141,3 +141,43 @@ func TestLatencyIsHiddenWithinTheWindow(t *testing.T) {
 		}
 	})
 }
+
+// unsteady is a body whose connection is cut whenever all connections together
+// have given another share of bytes.
+type unsteady struct {
+	*paced
+	total *atomic.Int64
+	share int64
+}
+
+func (u *unsteady) Read(p []byte) (int, error) {
+	n, err := u.paced.Read(p)
+	if sum := u.total.Add(int64(n)); err == nil && sum/u.share != (sum-int64(n))/u.share {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// A cut for each 6 MiB is within a budget of 3 failures for 16 MiB, also while
+// most of what arrives is behind the chunk that is read next.
+func TestAnUnsteadyNetworkIsOutlivedWhileBytesAdvance(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var total atomic.Int64
+		m := &memory{data: make([]byte, 384<<20)}
+		m.open = func(ctx context.Context, _, off, length int64) (io.ReadCloser, error) {
+			time.Sleep(50 * time.Millisecond)
+			p := &paced{ctx: ctx, data: m.part(off, length), piece: 256 << 10, pause: 5 * time.Millisecond, stop: -1}
+			return &unsteady{p, &total, 6 << 20}, nil
+		}
+		r, err := transfer.NewReader(t.Context(), m, ofSize(m, true), transfer.Options{Workers: 8,
+			Budget: transfer.NewBudget(transfer.BudgetOptions{Retries: 3, Refill: 16 << 20})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if n, err := io.Copy(io.Discard, r); n != int64(len(m.data)) || err != nil {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	})
+}

@@ -165,10 +165,11 @@ func TestTmuxPickerWithTenThousandVMs(t *testing.T) {
 	p.until("10 of 10,000")
 	p.keys("Down", "Down")
 	cursor := regexp.MustCompile(`❯ +(bulk-\d+)`)
-	before := cursor.FindStringSubmatch(p.when("the cursor below the first VM", func(s string) bool {
+	const before = "bulk-00042"
+	p.when("the cursor two below the first VM", func(s string) bool {
 		m := cursor.FindStringSubmatch(s)
-		return m != nil && m[1] != "bulk-00040"
-	}))[1]
+		return m != nil && m[1] == before
+	})
 	p.tmux("resize-window", "-x", "50", "-y", "12")
 	small := p.when("a screen of 50 by 12", func(s string) bool {
 		return strings.Contains(s, "❯") && !strings.Contains(s, "GUEST") && strings.Contains(s, "tab select")

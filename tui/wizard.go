@@ -267,9 +267,12 @@ func (w *wizard) final() plan.Choices {
 	if c.Options.Format != models.FormatQcow2 {
 		c.Options.Compress = false
 	}
-	c.Options.Transport = models.Transport(w.transport)
+	c.Options.Transport = ""
+	if w.transport != string(models.TransportNFC) {
+		c.Options.Transport = models.Transport(w.transport)
+	}
 	if c.Options.Format == models.FormatOVF {
-		c.Options.Virtio, c.Options.Transport = false, models.TransportNFC
+		c.Options.Virtio, c.Options.Transport = false, ""
 	}
 	return c
 }
