@@ -227,9 +227,6 @@ func (r *run) abortStale(ctx context.Context) {
 	}
 }
 
-// rangeMemory is what all ranged readers of a run may hold together, in bytes.
-const rangeMemory = 48 << 20
-
 // fetchGroup moves the group's disks side by side. An empty stream leaves the
 // other disks alone; any other failure stops them.
 func (r *run) fetchGroup(ctx context.Context, lease *vsphere.Lease, group []*diskRun) error {
@@ -245,6 +242,7 @@ func (r *run) fetchGroup(ctx context.Context, lease *vsphere.Lease, group []*dis
 	}
 	parallel := r.def.Options.ParallelDownloads
 	atOnce := max(1, min(parallel, len(group)))
+	window := transfer.DefaultWindow / int64(atOnce) // all together hold what one may
 	workers, decoders := parallel/atOnce, max(2, disk.DefaultWorkers()/atOnce)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
@@ -252,7 +250,7 @@ func (r *run) fetchGroup(ctx context.Context, lease *vsphere.Lease, group []*dis
 	for i, d := range group {
 		g.Go(func() error {
 			d.decoders = decoders
-			err := d.move(gctx, lease, items[i], algorithm, transfer.Options{Workers: workers, Window: rangeMemory / int64(atOnce)})
+			err := d.move(gctx, lease, items[i], algorithm, transfer.Options{Workers: workers, Window: window})
 			if errors.Is(err, transfer.ErrEmptyBody) {
 				empty[i] = err
 				return nil

@@ -2,10 +2,8 @@ package migrate_test
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/vmware/govmomi/vim25/soap"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -52,8 +52,7 @@ func (b *bench) losing(method string) *atomic.Int64 {
 	}))
 	b.t.Cleanup(server.Close)
 	cfg.URL.Host = strings.TrimPrefix(server.URL, "https://")
-	sum := sha256.Sum256(server.Certificate().Raw)
-	cfg.Thumbprint = strings.ReplaceAll(fmt.Sprintf("% X", sum[:]), " ", ":")
+	cfg.Thumbprint = soap.ThumbprintSHA256(server.Certificate())
 	b.m.Endpoint = func(models.JobDefinition) (vsphere.Config, error) { return cfg, nil }
 	return &lost
 }

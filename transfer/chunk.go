@@ -111,11 +111,12 @@ type sizer struct {
 }
 
 func newSizer(largest int64, workers int) *sizer {
+	smallest := max(largest/8, min(largest, blockSize))
 	return &sizer{
-		smallest: max(largest/8, min(largest, blockSize)),
+		smallest: smallest,
 		largest:  largest,
 		workers:  int64(workers),
-		size:     max(largest/4, min(largest, blockSize)),
+		size:     max(largest/4, smallest),
 	}
 }
 

@@ -50,7 +50,6 @@ type ranged struct {
 	block []byte   // in its hands
 	rest  []byte   // what is unread of it
 	ready [][]byte // the blocks of its chunk that come after it
-	held  bool     // whether its chunk has a slot to give back
 	timer *time.Timer
 	ended bool
 }
@@ -108,7 +107,8 @@ func (r *ranged) WriteTo(w io.Writer) (int64, error) {
 	return writeTo(w, &r.rest, r.more)
 }
 
-// more makes sure that there are bytes to hand out.
+// more makes sure that there are bytes to hand out. It gives back the block that
+// was read, and with the last one of a chunk its slot.
 func (r *ranged) more() error {
 	if r.closed.Load() {
 		return fs.ErrClosed
@@ -119,6 +119,9 @@ func (r *ranged) more() error {
 	if r.block != nil {
 		r.blocks.put(r.block)
 		r.block = nil
+		if len(r.ready) == 0 {
+			r.slots <- struct{}{} // never blocks: it has room for every slot
+		}
 	}
 	if len(r.ready) == 0 {
 		if err := r.advance(); err != nil {
@@ -130,13 +133,8 @@ func (r *ranged) more() error {
 	return nil
 }
 
-// advance gives the slot of the chunk that was read back and waits for the next
-// chunk.
+// advance waits for the next chunk.
 func (r *ranged) advance() error {
-	if r.held {
-		r.held = false
-		r.slots <- struct{}{} // never blocks: it has room for every slot
-	}
 	if r.ended {
 		return io.EOF
 	}
@@ -155,7 +153,7 @@ func (r *ranged) advance() error {
 		if err := r.await(c); err != nil {
 			return err
 		}
-		r.ready, r.held = c.data, true
+		r.ready = c.data
 		return nil
 	case <-r.failed:
 		return r.err

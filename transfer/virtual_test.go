@@ -120,25 +120,42 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 
 func TestASlowConnectionAtTheHeadIsReplaced(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := &memory{data: content(8 << 20)}
-		m.open = func(ctx context.Context, n, off, length int64) (io.ReadCloser, error) {
-			pause := 10 * time.Millisecond // for 64 KiB
-			if n == 3 {
-				pause = time.Minute
-			}
-			return &paced{ctx: ctx, data: m.part(off, length), piece: 64 << 10, pause: pause, stop: -1}, nil
-		}
-		began := time.Now()
-		got, err := readAs(t, m, ofSize(m, true), transfer.Options{Workers: 4, ChunkSize: 1 << 20, StallTimeout: time.Hour})
-		if err != nil {
-			t.Fatal(err)
-		}
-		wantBytes(t, got, m.data)
-		if took := time.Since(began); took > 5*time.Second {
-			t.Errorf("took %v: the slow connection was waited for", took)
-		}
-	})
+	for name, test := range map[string]struct {
+		slow int64 // which request is
+		size int
+		o    transfer.Options
+	}{
+		"small chunks": {3, 8 << 20, transfer.Options{ChunkSize: 1 << 20}},
+		// What arrives behind a slow head fills a window that is not wide.
+		"window of 1 MiB":  {7, 16 << 20, transfer.Options{Window: 1 << 20}},
+		"window of 4 MiB":  {7, 16 << 20, transfer.Options{Window: 4 << 20}},
+		"window of 64 MiB": {7, 16 << 20, transfer.Options{Window: 64 << 20}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				m := &memory{data: content(test.size)}
+				m.open = func(ctx context.Context, n, off, length int64) (io.ReadCloser, error) {
+					pause := 10 * time.Millisecond // for 64 KiB
+					if n == test.slow {
+						pause = time.Minute
+					}
+					return &paced{ctx: ctx, data: m.part(off, length), piece: 64 << 10, pause: pause, stop: -1}, nil
+				}
+				o := test.o
+				o.Workers, o.StallTimeout = 4, time.Hour
+				began := time.Now()
+				got, err := readAs(t, m, ofSize(m, true), o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				wantBytes(t, got, m.data)
+				if took := time.Since(began); took > 5*time.Second {
+					t.Errorf("took %v: the slow connection was waited for", took)
+				}
+			})
+		})
+	}
 }
 
 func TestAFailingHelperDoesNotHarmASlowChunk(t *testing.T) {

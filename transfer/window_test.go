@@ -59,33 +59,6 @@ func TestAReaderHoldsNoMoreThanItsWindow(t *testing.T) {
 	}
 }
 
-// What arrives behind a slow head fills the window; it must be replaced all the
-// same.
-func TestASlowHeadIsReplacedWhenTheWindowIsFull(t *testing.T) {
-	t.Parallel()
-	for _, window := range []int64{1 << 20, 4 << 20, 64 << 20} {
-		synctest.Test(t, func(t *testing.T) {
-			m := &memory{data: content(16 << 20)}
-			m.open = func(ctx context.Context, n, off, length int64) (io.ReadCloser, error) {
-				pause := 10 * time.Millisecond // for 64 KiB
-				if n == 7 {
-					pause = time.Minute
-				}
-				return &paced{ctx: ctx, data: m.part(off, length), piece: 64 << 10, pause: pause, stop: -1}, nil
-			}
-			began := time.Now()
-			got, err := readAs(t, m, ofSize(m, true), transfer.Options{Workers: 4, Window: window, StallTimeout: time.Hour})
-			if err != nil {
-				t.Fatal(err)
-			}
-			wantBytes(t, got, m.data)
-			if took := time.Since(began); took > 5*time.Second {
-				t.Errorf("with a window of %d bytes it took %v: the slow connection was waited for", window, took)
-			}
-		})
-	}
-}
-
 func TestAConsumerThatIsSlowCausesNoSecondRequest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

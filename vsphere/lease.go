@@ -194,18 +194,10 @@ func (l *Lease) Abort(ctx context.Context, reason string) error {
 	if !l.end() {
 		return nil
 	}
-	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanup)
-	defer cancel()
-	_, err := methods.HttpNfcLeaseAbort(call, l.client.vim(), &types.HttpNfcLeaseAbort{
-		This: l.ref,
-		Fault: &types.LocalizedMethodFault{
-			Fault:            &types.SystemError{Reason: reason},
-			LocalizedMessage: reason,
-		},
+	err := l.client.abortLease(context.WithoutCancel(ctx), l.ref, &types.LocalizedMethodFault{
+		Fault:            &types.SystemError{Reason: reason},
+		LocalizedMessage: reason,
 	})
-	if isFault(err, over...) {
-		return nil // which is what was wanted
-	}
 	return translate("abort the export lease", l.on, err)
 }
 

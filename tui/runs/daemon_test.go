@@ -191,6 +191,19 @@ func follow(t *testing.T, c *client.Client) (*runs.Group, func(runs.State) runs.
 	}
 }
 
+// paused follows a job that is running and has it paused.
+func paused(t *testing.T) (*fakeDaemon, *runs.Group, func(runs.State) runs.Status) {
+	t.Helper()
+	d, c := newFakeDaemon(t)
+	g, until := follow(t, c)
+	<-d.seen
+	if err := g.Pause(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	until(runs.Paused)
+	return d, g, until
+}
+
 func TestADaemonsJobIsMirroredToItsEnd(t *testing.T) {
 	t.Parallel()
 	d, c := newFakeDaemon(t)
@@ -215,13 +228,7 @@ func TestADaemonsJobIsMirroredToItsEnd(t *testing.T) {
 
 func TestPausingADaemonsJobKeepsItsPartsAndResumingTriesItAgain(t *testing.T) {
 	t.Parallel()
-	d, c := newFakeDaemon(t)
-	g, until := follow(t, c)
-	<-d.seen
-	if err := g.Pause(t.Context(), 0); err != nil {
-		t.Fatal(err)
-	}
-	until(runs.Paused)
+	d, g, until := paused(t)
 	if err := g.Resume(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -257,13 +264,7 @@ func TestADaemonsJobThatCompletesWhileItIsPausedIsDone(t *testing.T) {
 
 func TestCancellingADaemonsHeldJobHasItsPartsRemoved(t *testing.T) {
 	t.Parallel()
-	d, c := newFakeDaemon(t)
-	g, until := follow(t, c)
-	<-d.seen
-	if err := g.Pause(t.Context(), 0); err != nil {
-		t.Fatal(err)
-	}
-	until(runs.Paused)
+	d, g, until := paused(t)
 	g.Cancel(0)
 	if s := until(runs.Cancelled); !errors.Is(s.Err, context.Canceled) {
 		t.Errorf("cancelled with %v", s.Err)
