@@ -84,10 +84,8 @@ func TestDrivesThatADeadRunTookOutComeBackUnlessTheyAreToBeOut(t *testing.T) {
 			def.Options.RemoveCDROM = tt.remove
 			switch {
 			case tt.cleans:
-				ctx, cancel := context.WithCancelCause(t.Context())
-				cancel(models.Cancelled{})
-				if _, _, err := b.run(ctx, def); !errors.Is(err, context.Canceled) {
-					t.Errorf("error %v", err)
+				if err := b.cleanUp(def); err != nil {
+					t.Error(err)
 				}
 			case tt.fails:
 				b.cancelAt(def, 0, mib, context.Canceled)
@@ -157,10 +155,9 @@ func TestAnUnfinishedExportOfAnotherVMOfTheSameNameIsLeftAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ended, cancel := context.WithCancelCause(t.Context())
-	cancel(models.Cancelled{})
-	for name, ctx := range map[string]context.Context{"a run": t.Context(), "a clean-up": ended} {
-		if _, _, err := b.run(ctx, b.job(models.FormatRaw)); !errors.Is(err, migrate.ErrExists) {
+	_, _, err := b.run(t.Context(), b.job(models.FormatRaw))
+	for name, err := range map[string]error{"a run": err, "a clean-up": b.cleanUp(b.job(models.FormatRaw))} {
+		if !errors.Is(err, migrate.ErrExists) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -143,6 +143,12 @@ func (b *bench) run(ctx context.Context, def models.JobDefinition) (models.Resul
 	return result, t, err
 }
 
+// cleanUp removes what an earlier run of def left, its part files too.
+func (b *bench) cleanUp(def models.JobDefinition) error {
+	_, err := b.m.CleanUp(context.Background(), def, false, progress.New())
+	return err
+}
+
 // export is run for a job that must succeed.
 func (b *bench) export(def models.JobDefinition) models.Result {
 	b.t.Helper()

@@ -62,26 +62,14 @@ type Migrator struct {
 // Run exports the VM that def asks for into its output directory and counts
 // into t. It returns when nothing of the run is left behind, at vSphere or as a
 // goroutine, also when ctx ends. The cause of ctx may be one of package
-// models: see [models.Cancelled] for what happens to part files. With a ctx
-// that was cancelled so before the call, Run removes what an earlier run of the
-// job left; a job whose files were all verified by then is completed instead.
+// models: see [models.Cancelled] for what happens to part files.
 //
 // Errors that only a person can mend satisfy [Permanent]; [Hint] gives the
 // advice that comes with an error.
 func (m *Migrator) Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error) {
 	r := m.newRun(def, t)
 	defer m.JobLimits.hold(def.ID, r.limiter)()
-	var result models.Result
-	var err error
-	if errors.As(context.Cause(ctx), new(models.Cancelled)) {
-		keep := keepParts(ctx)
-		r.undone = detached(ctx, func(ctx context.Context) (err error) {
-			result, err = r.cleanUp(ctx, keep)
-			return err
-		})
-	} else {
-		result, err = r.do(ctx)
-	}
+	result, err := r.do(ctx)
 	if ctx.Err() != nil && !result.Success {
 		// The end of ctx is the reason, whatever broke because of it. What could
 		// not be put back is another error: such a run did not just end.
@@ -95,6 +83,17 @@ func (m *Migrator) Run(ctx context.Context, def models.JobDefinition, t *progres
 	}
 	t.SetPhase(progress.Done)
 	return result, nil
+}
+
+// CleanUp removes what an earlier run of def left: its lease, its temporary
+// snapshot and, unless keepParts, its part files; and it puts CD/DVD drives
+// back. The result says Success when all files of the VM had been verified by
+// then: they get their final names, and the job is completed instead. The error
+// says what could not be put back.
+func (m *Migrator) CleanUp(ctx context.Context, def models.JobDefinition, keepParts bool, t *progress.Tracker) (models.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
+	defer cancel()
+	return m.newRun(def, t).cleanUp(ctx, keepParts)
 }
 
 // newRun returns a run with every default in place.
@@ -245,9 +244,8 @@ func (r *run) hangUp(ctx context.Context) {
 	}
 }
 
-// cleanUp removes what an earlier run that died left: its lease, its temporary
-// snapshot and, unless keep, its part files; and it puts CD/DVD drives back. Files that have begun to get their
-// final names get them all: the result is that run's then.
+// cleanUp is [Migrator.CleanUp]. Files that have begun to get their final names
+// get them all: the result is that run's then.
 func (r *run) cleanUp(ctx context.Context, keep bool) (result models.Result, err error) {
 	if err := r.connect(ctx); err != nil {
 		return result, err

@@ -245,10 +245,8 @@ func TestALeaseAndASnapshotOfADeadRunAreRemovedByCancelling(t *testing.T) {
 	if len(b.Snapshots("guest1")) != 1 {
 		t.Fatalf("snapshots %v", b.Snapshots("guest1"))
 	}
-	ctx, cancel := context.WithCancelCause(context.Background())
-	cancel(models.Cancelled{})
-	if _, _, err := b.run(ctx, def); !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v", err)
+	if err := b.cleanUp(def); err != nil {
+		t.Error(err)
 	}
 	b.clean()
 	if left := append(b.visible(), b.hidden()...); len(left) > 0 {

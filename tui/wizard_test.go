@@ -41,6 +41,8 @@ func (ended) Export(_ context.Context, job *runs.Job) (models.Result, error) {
 	return models.Result{OutputDir: job.Def.OutputPath}, nil
 }
 
+func (ended) Remove(context.Context, *runs.Job) (models.Result, error) { return models.Result{}, nil }
+
 func (ended) Hold(context.Context, *runs.Job, bool) error { return nil }
 
 func newTour(t *testing.T) *tour {

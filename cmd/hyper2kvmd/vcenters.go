@@ -114,6 +114,11 @@ func (r *runner) Run(ctx context.Context, def models.JobDefinition, t *progress.
 	return m.Run(ctx, def, t)
 }
 
+// CleanUp implements jobs.Runner.
+func (r *runner) CleanUp(ctx context.Context, def models.JobDefinition, keepParts bool, t *progress.Tracker) (models.Result, error) {
+	return r.migrator.CleanUp(ctx, def, keepParts, t)
+}
+
 // inventory answers the API's questions to a vCenter.
 type inventory struct {
 	vcenters vcenters

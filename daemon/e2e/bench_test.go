@@ -77,6 +77,10 @@ func (r halfFull) Run(ctx context.Context, def models.JobDefinition, _ *progress
 	return models.Result{}, ctx.Err()
 }
 
+func (halfFull) CleanUp(context.Context, models.JobDefinition, bool, *progress.Tracker) (models.Result, error) {
+	return models.Result{}, nil
+}
+
 // quantiles reports the median and the 99th percentile of times.
 func quantiles(b *testing.B, times []time.Duration) {
 	slices.Sort(times)

@@ -123,17 +123,17 @@ func TestARunThatEndsInSpiteOfACancelIsCompleted(t *testing.T) {
 
 func TestAJobThatWaitsForItsNextAttemptIsCleanedUpEvenByAFullDaemon(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
-		var causes []error
-		d := start(t, store, func(ctx context.Context, def models.JobDefinition, tr *progress.Tracker) (models.Result, error) {
-			switch {
-			case def.ID != "a":
+		var cleaned []bool
+		runner := leaving{func(ctx context.Context, def models.JobDefinition, tr *progress.Tracker) (models.Result, error) {
+			if def.ID != "a" {
 				return untilStopped(ctx, def, tr)
-			case ctx.Err() != nil:
-				causes = append(causes, context.Cause(ctx))
-				return models.Result{}, ctx.Err()
 			}
 			return models.Result{}, errors.New("broken")
-		}, jobs.Options{MaxJobs: 1, RetryMin: time.Hour})
+		}, func(ctx context.Context, _ models.JobDefinition, keepParts bool) (models.Result, error) {
+			cleaned = append(cleaned, keepParts)
+			return models.Result{}, ctx.Err()
+		}}
+		d := startRunner(t, store, runner, jobs.Options{MaxJobs: 1, RetryMin: time.Hour})
 		a := def("a")
 		a.Options.Retries = 1
 		submit(t, d.Manager, a)
@@ -143,8 +143,8 @@ func TestAJobThatWaitsForItsNextAttemptIsCleanedUpEvenByAFullDaemon(t *testing.T
 		if err := d.Cancel(t.Context(), []string{"a"}, models.Cancelled{})["a"]; err != nil {
 			t.Fatal(err)
 		}
-		if len(causes) != 1 || causes[0] != (models.Cancelled{}) {
-			t.Errorf("the run was called to clean up with causes %v", causes)
+		if len(cleaned) != 1 || cleaned[0] {
+			t.Errorf("the clean-ups kept parts: %v; want one that does not", cleaned)
 		}
 		wantStatus(t, d.Manager, "a", models.StatusCancelled)
 		wantStatus(t, d.Manager, "long", models.StatusRunning)
@@ -166,5 +166,86 @@ func TestACancelByAnotherDaemonArrivesWithTheHeartbeat(t *testing.T) {
 		}
 		synctest.Wait()
 		wantStatus(t, other.Manager, "a", models.StatusCancelled)
+	})
+}
+
+// cancelled cancels a job that failed once and waits for its next attempt, so that
+// it is cleaned up.
+func cancelled(t *testing.T, store jobs.Store, keep bool, cleanUp func(context.Context, models.JobDefinition, bool) (models.Result, error)) *daemon {
+	t.Helper()
+	broken := func(context.Context, models.JobDefinition, *progress.Tracker) (models.Result, error) {
+		return models.Result{}, errors.New("broken")
+	}
+	d := startRunner(t, store, leaving{broken, cleanUp}, jobs.Options{RetryMin: time.Hour})
+	a := def("a")
+	a.Options.Retries = 1
+	submit(t, d.Manager, a)
+	wantStatus(t, d.Manager, "a", models.StatusPending)
+	ctx, stop := context.WithTimeout(t.Context(), time.Second)
+	defer stop()
+	_ = d.Cancel(ctx, []string{"a"}, models.Cancelled{KeepParts: keep})
+	return d
+}
+
+func TestACleanUpIsNotEndedByTheCancelThatItIsFor(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		d := cancelled(t, store, true, func(ctx context.Context, _ models.JobDefinition, keepParts bool) (models.Result, error) {
+			if !keepParts {
+				t.Error("parts are to be kept")
+			}
+			select {
+			case <-ctx.Done():
+				t.Errorf("ended: %v", context.Cause(ctx))
+			case <-time.After(time.Minute): // several heartbeats
+			}
+			return models.Result{}, nil
+		})
+		if err := d.Cancel(t.Context(), []string{"a"}, models.Cancelled{})["a"]; err != nil { // again, while it is cleaned up
+			t.Error(err)
+		}
+		if j := wantStatus(t, d.Manager, "a", models.StatusCancelled); j.Error != "" {
+			t.Errorf("error %q", j.Error)
+		}
+	})
+}
+
+func TestACleanUpSaysWhatIsLeftOrThatTheJobWasComplete(t *testing.T) {
+	for name, tt := range map[string]struct {
+		result models.Result
+		err    error
+		status models.Status
+		text   string
+	}{
+		"something is left": {err: errors.New("a snapshot is left"), status: models.StatusCancelled, text: "a snapshot is left"},
+		"it was complete":   {result: models.Result{Success: true}, status: models.StatusCompleted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, store jobs.Store) {
+				d := cancelled(t, store, false, func(context.Context, models.JobDefinition, bool) (models.Result, error) {
+					return tt.result, tt.err
+				})
+				if j := wantStatus(t, d.Manager, "a", tt.status); j.Error != tt.text {
+					t.Errorf("error %q, want %q", j.Error, tt.text)
+				}
+			})
+		})
+	}
+}
+
+func TestACleanUpThatAShutdownEndsIsDoneByTheNextDaemon(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		d := cancelled(t, store, false, func(ctx context.Context, _ models.JobDefinition, _ bool) (models.Result, error) {
+			<-ctx.Done()
+			if cause := context.Cause(ctx); cause != models.ErrShutdown {
+				t.Errorf("ended by %v", cause)
+			}
+			return models.Result{}, ctx.Err()
+		})
+		wantStatus(t, d.Manager, "a", models.StatusRunning)
+		if err := d.stop(); err != nil {
+			t.Fatal(err)
+		}
+		next := start(t, store, succeed, jobs.Options{})
+		wantStatus(t, next.Manager, "a", models.StatusCancelled)
 	})
 }

@@ -92,7 +92,7 @@ func (m *Manager) Cancel(ctx context.Context, ids []string, c models.Cancelled) 
 func (m *Manager) stop(id string, c models.Cancelled) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if r, ok := m.runs[id]; ok {
+	if r, ok := m.runs[id]; ok && !r.cleanup {
 		r.cancel(c)
 	}
 }

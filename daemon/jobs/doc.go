@@ -19,9 +19,8 @@
 // A run ends early for one of three reasons, told by context.Cause:
 // [models.Cancelled], [models.ErrShutdown], [models.ErrLeaseLost]. In each case
 // the goroutine has ended before the status changes. A job that was cancelled
-// while nobody ran it, but that did run before, is claimed once more with a
-// context that is already cancelled, so that the Runner can remove what is
-// left.
+// while nobody ran it, but that did run before, is claimed once more for
+// [Runner.CleanUp], which removes what is left.
 //
 // Not promised: that a Runner is called only once at a time across daemons
 // whose clocks or store connections fail for longer than a lease. It is told

@@ -43,9 +43,6 @@ func (m *Manager) execute(base, ctx context.Context, c Claim, cancel context.Can
 		phase:   progress.Pending,
 		until:   time.Now().Add(m.o.Lease),
 	}
-	if c.Cancel != nil {
-		cancel(*c.Cancel)
-	}
 	e.log.Info("job claimed", "vm", c.Job.Definition.VMPath, "failures", c.Failures)
 	def, err := m.unseal(c)
 	if err != nil {
@@ -54,7 +51,12 @@ func (m *Manager) execute(base, ctx context.Context, c Claim, cancel context.Can
 	}
 	ended := make(chan ending, 1)
 	go func() {
-		res, err := runSafely(ctx, m.runner, def, e.tracker, e.log)
+		res, err := safely(e.log, func() (models.Result, error) {
+			if c.Cancel != nil {
+				return m.runner.CleanUp(ctx, def, c.Cancel.KeepParts, e.tracker)
+			}
+			return m.runner.Run(ctx, def, e.tracker)
+		})
 		ended <- ending{res, err}
 	}()
 	end := e.follow(base, ended)
@@ -126,7 +128,7 @@ func (e *execution) beat(base context.Context) {
 	if len(events) > 0 {
 		e.m.hub.changed(e.claim.Lease.JobID)
 	}
-	if signals.Cancel != nil {
+	if signals.Cancel != nil && e.claim.Cancel == nil { // else it is being cleaned up
 		e.cancel(*signals.Cancel)
 	}
 }
@@ -165,7 +167,15 @@ func (e *execution) outcome(ctx context.Context, end ending) Outcome {
 	cause := context.Cause(ctx)
 	var cancelled models.Cancelled
 	failures := e.claim.Failures + 1
+	cleanup := e.claim.Cancel != nil
 	switch {
+	case cleanup && cause != nil:
+		o.Status = models.StatusPending // to be claimed and cleaned up again
+	case cleanup && !end.result.Success:
+		o.Status = models.StatusCancelled
+		if end.err != nil {
+			o.Error = end.err.Error() // what could not be cleaned up
+		}
 	case end.err == nil:
 		o.Status = models.StatusCompleted
 		o.Result = &end.result

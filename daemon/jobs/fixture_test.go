@@ -19,11 +19,25 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// runnerFunc is a Runner.
+// runnerFunc is a Runner of jobs that leave nothing behind.
 type runnerFunc func(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error)
 
 func (f runnerFunc) Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error) {
 	return f(ctx, def, t)
+}
+
+func (runnerFunc) CleanUp(context.Context, models.JobDefinition, bool, *progress.Tracker) (models.Result, error) {
+	return models.Result{}, nil
+}
+
+// leaving is a Runner of jobs that leave something behind.
+type leaving struct {
+	runnerFunc
+	cleanUp func(ctx context.Context, def models.JobDefinition, keepParts bool) (models.Result, error)
+}
+
+func (l leaving) CleanUp(ctx context.Context, def models.JobDefinition, keepParts bool, _ *progress.Tracker) (models.Result, error) {
+	return l.cleanUp(ctx, def, keepParts)
 }
 
 // succeed is a run that has nothing to do.
@@ -46,6 +60,12 @@ type daemon struct {
 
 // start runs a manager until stop, or until the test ends.
 func start(t *testing.T, store jobs.Store, run runnerFunc, o jobs.Options) *daemon {
+	t.Helper()
+	return startRunner(t, store, run, o)
+}
+
+// startRunner is start for any Runner.
+func startRunner(t *testing.T, store jobs.Store, run jobs.Runner, o jobs.Options) *daemon {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	d := &daemon{Manager: jobs.New(store, run, o)}

@@ -15,18 +15,24 @@ import (
 // started has ended.
 //
 // When ctx ends, context.Cause tells why and thereby what to leave behind: see
-// [models.Cancelled], [models.ErrShutdown] and [models.ErrLeaseLost]. ctx may be
-// over at the call already: a cancelled job's remains are to be cleaned up,
-// which needs a context detached from ctx. A run that was cancelled and cleaned
-// up returns an error that is ctx's or its cause; any other error is kept with
-// the cancelled job as what could not be cleaned up. A run that returns nil has
-// completed, cancelled or not.
+// [models.Cancelled], [models.ErrShutdown] and [models.ErrLeaseLost]. A run that
+// was cancelled and cleaned up returns an error that is ctx's or its cause; any
+// other error is kept with the cancelled job as what could not be cleaned up. A
+// run that returns nil has completed, cancelled or not.
 //
 // An error of the method set interface{ Permanent() bool } that returns true
 // (found with errors.As) is not worth another attempt. The error's text is
 // shown to users and kept, so it must hold no secret.
 type Runner interface {
 	Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error)
+
+	// CleanUp removes what an earlier run of a cancelled job left, its part
+	// files only without keepParts. An error says what is left, and is kept
+	// with the cancelled job. When the result says Success, that run had
+	// everything, and the job is completed instead. ctx ends only with
+	// [models.ErrShutdown] or [models.ErrLeaseLost]; the job is cleaned up
+	// by another call then.
+	CleanUp(ctx context.Context, def models.JobDefinition, keepParts bool, t *progress.Tracker) (models.Result, error)
 }
 
 // errPanic is what a user sees of a run that panicked.
@@ -44,14 +50,14 @@ func permanent(err error) bool {
 	return errors.As(err, &p) && p.Permanent()
 }
 
-// runSafely calls the runner and turns a panic into an error. The stack goes
-// to the log only.
-func runSafely(ctx context.Context, r Runner, def models.JobDefinition, t *progress.Tracker, log *slog.Logger) (res models.Result, err error) {
+// safely calls a method of the runner and turns a panic into an error. The
+// stack goes to the log only.
+func safely(log *slog.Logger, call func() (models.Result, error)) (res models.Result, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			log.Error("the run panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			res, err = models.Result{}, permanentError{errPanic}
 		}
 	}()
-	return r.Run(ctx, def, t)
+	return call()
 }

@@ -47,6 +47,8 @@ func (b halfway) Export(ctx context.Context, job *runs.Job) (models.Result, erro
 	}
 }
 
+func (halfway) Remove(context.Context, *runs.Job) (models.Result, error) { return models.Result{}, nil }
+
 func (halfway) Hold(context.Context, *runs.Job, bool) error { return nil }
 
 // stage is a screen over n VMs.

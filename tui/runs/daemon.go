@@ -118,6 +118,14 @@ func (d Daemon) Export(ctx context.Context, job *Job) (models.Result, error) {
 	return d.outcome(ctx, job)
 }
 
+// Remove has the daemon cancel a job and clean up what it left.
+func (d Daemon) Remove(ctx context.Context, job *Job) (models.Result, error) {
+	if err := d.drop(ctx, job, false); err != nil {
+		return models.Result{}, fmt.Errorf("cancel the job: %w", err)
+	}
+	return models.Result{}, nil
+}
+
 // run follows a job through its pauses until it has ended.
 func (d Daemon) run(ctx context.Context, job *Job) error {
 	for again := job.Again; ; {

@@ -101,19 +101,26 @@ func (g *Group) start(ctx context.Context, active *sync.WaitGroup) {
 		switch {
 		case e.active || ctx.Err() != nil:
 		case e.remove:
-			cancelled, cancel := context.WithCancelCause(ctx)
-			cancel(models.Cancelled{}) // before the backend sees it
-			g.launch(cancelled, active, e)
+			g.launch(ctx, active, e, g.remove)
 		case e.status.State == Waiting && (g.parallel < 0 || places > 0):
 			places--
 			e.status.State, e.status.Started = Running, time.Now()
-			g.launch(ctx, active, e)
+			g.launch(ctx, active, e, g.backend.Export)
 		}
 	}
 }
 
-// launch has the backend run a job. g.mu is held.
-func (g *Group) launch(ctx context.Context, active *sync.WaitGroup, e *entry) {
+// remove has the backend clean up what a cancelled job left.
+func (g *Group) remove(ctx context.Context, job *Job) (models.Result, error) {
+	result, err := g.backend.Remove(ctx, job)
+	if err == nil && !result.Success {
+		err = fmt.Errorf("%w: %w", context.Canceled, models.Cancelled{})
+	}
+	return result, err
+}
+
+// launch has the backend run a job, by one of its methods. g.mu is held.
+func (g *Group) launch(ctx context.Context, active *sync.WaitGroup, e *entry, run func(context.Context, *Job) (models.Result, error)) {
 	if e.Again {
 		e.Tracker.ResetFiles()
 	}
@@ -123,7 +130,7 @@ func (g *Group) launch(ctx context.Context, active *sync.WaitGroup, e *entry) {
 	job, cancel := e.Job, e.cancel
 	g.nudge()
 	active.Go(func() {
-		result, err := g.backend.Export(ctx, job)
+		result, err := run(ctx, job)
 		cancel(nil)
 		g.ended(e, result, err)
 	})

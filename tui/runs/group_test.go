@@ -35,16 +35,8 @@ func newScript(names ...string) *script {
 
 func (s *script) Export(ctx context.Context, job *runs.Job) (models.Result, error) {
 	s.mu.Lock()
-	started := fmt.Sprintf("%s again=%t", job.Name, job.Again)
-	if ctx.Err() != nil {
-		started += " cancelled"
-	}
-	s.started, s.limits = append(s.started, started), append(s.limits, job.Limiter)
+	s.started, s.limits = append(s.started, fmt.Sprintf("%s again=%t", job.Name, job.Again)), append(s.limits, job.Limiter)
 	s.mu.Unlock()
-	if ctx.Err() != nil {
-		job.Tracker.SetPhase(progress.Discovering)
-		return models.Result{}, fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))
-	}
 	job.Tracker.SetPhase(progress.Exporting)
 	job.Tracker.Event(progress.Info, "", "moving")
 	select {
@@ -56,6 +48,14 @@ func (s *script) Export(ctx context.Context, job *runs.Job) (models.Result, erro
 		}
 		return models.Result{}, fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))
 	}
+}
+
+func (s *script) Remove(_ context.Context, job *runs.Job) (models.Result, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.started = append(s.started, job.Name+" removed")
+	job.Tracker.SetPhase(progress.Discovering)
+	return models.Result{}, nil
 }
 
 func (s *script) Hold(_ context.Context, job *runs.Job, hold bool) error {
@@ -193,7 +193,7 @@ func TestCancellingAJobThatWaitsToBeRunAgainRemovesWhatTheFirstRunLeft(t *testin
 		wantStates(t, g, runs.Waiting, runs.Running)
 		g.Cancel(0)
 		wantStates(t, g, runs.Cancelled, runs.Running)
-		if got := fmt.Sprint(s.started); got != "[a again=false b again=false a again=true cancelled]" {
+		if got := fmt.Sprint(s.started); got != "[a again=false b again=false a removed]" {
 			t.Errorf("started: %s", got)
 		}
 		var why models.Cancelled

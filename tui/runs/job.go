@@ -73,6 +73,9 @@ type Backend interface {
 	// or [ErrLeft]. A cancelled job whose remains are cleaned up returns an
 	// error that is context.Canceled.
 	Export(ctx context.Context, job *Job) (models.Result, error)
+	// Remove cleans up what an earlier run of a job left, its part files too.
+	// When the result says Success, that run had everything and is done.
+	Remove(ctx context.Context, job *Job) (models.Result, error)
 	// Hold stops the flow of a job that runs, or lets it go on.
 	Hold(ctx context.Context, job *Job, hold bool) error
 }

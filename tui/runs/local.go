@@ -24,6 +24,11 @@ func (l Local) Export(ctx context.Context, job *Job) (models.Result, error) {
 	return m.Run(ctx, job.Def, job.Tracker)
 }
 
+// Remove cleans up what an earlier run of a job left.
+func (l Local) Remove(ctx context.Context, job *Job) (models.Result, error) {
+	return l.Migrator.CleanUp(ctx, job.Def, false, job.Tracker)
+}
+
 // Hold reduces a job's bandwidth to almost nothing, or lifts that.
 func (l Local) Hold(_ context.Context, job *Job, hold bool) error {
 	if hold {

@@ -96,6 +96,11 @@ func (r *Runner) verdict(vm string) chan error {
 	return r.verdicts[vm]
 }
 
+// CleanUp implements [jobs.Runner].
+func (r *Runner) CleanUp(context.Context, models.JobDefinition, bool, *progress.Tracker) (models.Result, error) {
+	return models.Result{}, nil
+}
+
 // Run implements [jobs.Runner].
 func (r *Runner) Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error) {
 	t.SetPhase(progress.Exporting)

@@ -230,6 +230,10 @@ func (f runnerFunc) Run(ctx context.Context, def models.JobDefinition, t *progre
 	return f(ctx, def, t)
 }
 
+func (runnerFunc) CleanUp(context.Context, models.JobDefinition, bool, *progress.Tracker) (models.Result, error) {
+	return models.Result{}, nil
+}
+
 func TestAManagerGoesOnWhereADeadOneLeftOff(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "state.db")
