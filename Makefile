@@ -12,7 +12,7 @@ BENCH       ?=
 
 export CGO_ENABLED ?= 0
 
-.PHONY: all build demo test unit lint tidy-check fuzz bench profile clean setup-test setup-demo setup-bench
+.PHONY: all build demo test unit lint tidy-check fuzz bench profile clean fresh setup-test setup-demo setup-bench
 
 all: build
 
@@ -38,6 +38,9 @@ lint: tidy-check
 
 tidy-check:
 	$(GO) mod tidy -diff
+
+fresh: ## `make test` on a bare Debian that this makes for itself, as CI runs it; needs root
+	scripts/fresh.sh test
 
 fuzz: ## every fuzz target for FUZZTIME each
 	scripts/fuzz.sh $(FUZZTIME)

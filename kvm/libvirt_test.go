@@ -28,6 +28,9 @@ var capabilities = sync.OnceValues(func() (dir string, err error) {
 	if dir, err = os.MkdirTemp("", "h2k-caps-"); err != nil {
 		return "", err
 	}
+	if err := configure(dir); err != nil {
+		return dir, err
+	}
 	out, err := exec.Command("virsh", "-q", "-c", "qemu:///embed?root="+dir,
 		"domcapabilities", "--arch", "x86_64", "--virttype", "qemu").CombinedOutput()
 	if err != nil {
@@ -64,18 +67,21 @@ func newLibvirt(t *testing.T) libvirt {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(root) })
-	conf := fmt.Sprintf("user = \"+%d\"\ngroup = \"+%d\"\n", os.Getuid(), os.Getgid()) +
-		"stdio_handler = \"file\"\nsecurity_driver = \"none\"\ncgroup_controllers = []\nnamespaces = []\n"
-	for _, step := range []error{
-		os.Mkdir(filepath.Join(root, "etc"), 0o755),
-		os.WriteFile(filepath.Join(root, "etc", "qemu.conf"), []byte(conf), 0o644),
-		os.Symlink(filepath.Join(caps, "cache"), filepath.Join(root, "cache")),
-	} {
-		if step != nil {
-			t.Fatal(step)
-		}
+	if err := errors.Join(configure(root), os.Symlink(filepath.Join(caps, "cache"), filepath.Join(root, "cache"))); err != nil {
+		t.Fatal(err)
 	}
 	return libvirt{root}
+}
+
+// configure writes the configuration of the driver whose state is below root.
+// Every driver needs it: without one, libvirt looks for the user libvirt-qemu,
+// which only a machine with libvirt's own service has.
+func configure(root string) error {
+	conf := fmt.Sprintf("user = \"+%d\"\ngroup = \"+%d\"\n", os.Getuid(), os.Getgid()) +
+		"stdio_handler = \"file\"\nsecurity_driver = \"none\"\ncgroup_controllers = []\nnamespaces = []\n"
+	return errors.Join(
+		os.Mkdir(filepath.Join(root, "etc"), 0o755),
+		os.WriteFile(filepath.Join(root, "etc", "qemu.conf"), []byte(conf), 0o644))
 }
 
 // virsh runs commands, separated by semicolons, and returns what they print.

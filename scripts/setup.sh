@@ -1,5 +1,5 @@
 #!/bin/sh
-# setup.sh demo|test|bench - install the system packages that a make target needs.
+# setup.sh demo|test|bench|fresh - install the system packages that a make target needs.
 #
 # Does nothing when everything is there. Otherwise it installs what is missing with
 # apt-get when it runs as root on Debian or a relative; where it cannot, it prints
@@ -21,6 +21,8 @@ sfdisk                                   fdisk
 test_needs='
 virsh                                    libvirt-clients
 virt-xml-validate                        libvirt-clients
+xmllint                                  libxml2-utils
+systemd-analyze                          systemd
 /usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so  libvirt-daemon
 /usr/share/qemu/firmware/*edk2-x86_64-secure-enrolled.json   ovmf
 /usr/lib/python3/dist-packages/requests  python3-requests
@@ -31,6 +33,12 @@ tmux                                     tmux
 shellcheck                               shellcheck
 cpio                                     cpio
 '
+fresh_needs='
+debootstrap                              debootstrap
+unshare                                  util-linux
+git                                      git
+tar                                      tar
+'
 bench_needs='
 curl                                     curl
 '
@@ -39,7 +47,8 @@ case ${1:-} in
 demo) needs=$demo_needs ;;
 test) needs=$demo_needs$test_needs ;;
 bench) needs=$demo_needs$bench_needs ;;
-*) echo "usage: $0 demo|test|bench" >&2; exit 2 ;;
+fresh) needs=$fresh_needs ;;
+*) echo "usage: $0 demo|test|bench|fresh" >&2; exit 2 ;;
 esac
 
 # present THING: is the command on the PATH, or does a file match the pattern?

@@ -153,7 +153,7 @@ func TestTheContractsPythonExportsAVM(t *testing.T) {
 	t.Parallel()
 	const python = "/usr/bin/python3"
 	if out, err := exec.CommandContext(t.Context(), python, "-c", "import requests").CombinedOutput(); err != nil {
-		t.Skipf("no python3-requests: %v %s", err, out)
+		t.Fatalf("no python3-requests, run scripts/setup.sh test: %v %s", err, out)
 	}
 	lab := labWithVM(t)
 	url := startDaemon(t, lab)

@@ -63,7 +63,7 @@ func encode(t *testing.T, src *os.File, o streamvmdk.Options) (string, streamvmd
 func TestQemuReadsWhatIsWritten(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("qemu-img"); err != nil {
-		t.Skip("qemu-img is not installed: install qemu-utils")
+		t.Fatalf("%v: run scripts/setup.sh test", err)
 	}
 	tests := map[string]struct {
 		size    int64
