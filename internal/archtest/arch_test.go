@@ -1,7 +1,7 @@
 // Package archtest keeps the shape of the project: which package may import which,
 // what must not be linked into the programs, and that every package says what it is
-// for. The table of rooms below is the one in ARCHITECTURE.md; a new package needs
-// a line here.
+// for. Which package may import which is read from the table of rooms in
+// ARCHITECTURE.md, the only one there is; a new package needs a line there.
 package archtest
 
 import (
@@ -25,47 +25,6 @@ const (
 	lab      = "vsphere/vspheretest"
 	maxLines = 500 // of a file that is not a test
 )
-
-// rooms names every package and what it may import of ours. A name that ends in
-// "/..." stands for the package and everything below it.
-var rooms = map[string][]string{
-	"cmd/hyper2kvm":  {"tui/...", "client", "daemon/models", "migrate/...", "vsphere", "disk", "kvm", "transfer", "progress/...", "internal/..."},
-	"cmd/hyper2kvmd": {"daemon/...", "migrate/...", "vsphere", "transfer", "progress/...", "internal/..."},
-	"cmd/h2kvmctl":   {"client", "daemon/models", "daemon/api/wire", "tui/...", "progress/...", "internal/..."},
-	"tui/...":        {"tui/...", "client", "daemon/api/wire", "daemon/models", "transfer", "migrate/...", "vsphere", "progress/...", "internal/..."},
-
-	"daemon/api":              {"daemon/api/wire", "daemon/jobs", "daemon/models", "progress"},
-	"daemon/api/wire":         {"daemon/models"},
-	"daemon/api/apitest":      {"daemon/api", "daemon/jobs", "daemon/models", "daemon/store/memory", "progress"}, // for tests
-	"daemon/config":           {"daemon/models"},
-	"daemon/store/memory":     {"daemon/jobs", "daemon/models"},
-	"daemon/store/sealer":     {"daemon/jobs"},
-	"daemon/store/sqlite/...": {"daemon/jobs", "daemon/models"},
-	"daemon/store/storetest":  {"daemon/jobs", "daemon/models"}, // for tests
-	"daemon/e2e":              {},                               // tests only
-	"daemon/jobs":             {"daemon/models", "progress"},
-	"daemon/models":           {"progress", "transfer"},
-	"client":                  {"daemon/api/wire", "daemon/models"},
-
-	"migrate/...":       {"migrate/...", "vsphere", "disk", "kvm", "transfer", "progress/...", "daemon/models", "internal/directio"},
-	"vsphere":           {"transfer", "progress"},
-	"disk":              {"disk/internal/...", "progress", "internal/directio"},
-	"disk/internal/...": {},
-	"kvm":               {"disk"},
-	"transfer":          {"progress"},
-	"progress":          {},
-	"progress/display":  {"progress"},
-
-	"internal/archtest": {},
-	"internal/cliargs":  {},
-	"internal/directio": {},
-	"internal/terminal": {},
-	"internal/version":  {},
-	"scripts":           {},
-
-	lab + "/...": {lab + "/..."},
-	"bench/...":  {"bench/...", lab + "/...", "daemon/models", "disk", "migrate", "progress", "transfer", "vsphere"}, // make bench
-}
 
 // onlyForTests are packages that no program links, not even through others.
 var onlyForTests = []string{
@@ -131,74 +90,6 @@ var listed = sync.OnceValues(func() ([]pkg, error) {
 		list = append(list, p)
 	}
 })
-
-// covers says whether a name of the table stands for a package.
-func covers(name, room string) bool {
-	below, all := strings.CutSuffix(name, "/...")
-	return room == below || all && strings.HasPrefix(room, below+"/")
-}
-
-// line returns the table's line for a package: the longest name that covers it.
-func line(room string) (name string, ok bool) {
-	for candidate := range rooms {
-		if covers(candidate, room) && (!ok || len(candidate) > len(name)) {
-			name, ok = candidate, true
-		}
-	}
-	return name, ok
-}
-
-func TestImportsPointDown(t *testing.T) {
-	t.Parallel()
-	for _, p := range packages(t) {
-		name, ok := line(p.room())
-		if !ok {
-			t.Errorf("%s is in no line of the table of rooms", p.room())
-			continue
-		}
-		for _, path := range p.Imports {
-			imported, ours := strings.CutPrefix(path, module)
-			if !ours {
-				continue
-			}
-			if !slices.ContainsFunc(rooms[name], func(allowed string) bool { return covers(allowed, imported) }) {
-				t.Errorf("%s imports %s, which its line of the table does not allow", p.room(), imported)
-			}
-		}
-	}
-}
-
-func TestTheTableHasNoRoomThatDoesNotExist(t *testing.T) {
-	t.Parallel()
-	for name := range rooms {
-		if !slices.ContainsFunc(packages(t), func(p pkg) bool { return covers(name, p.room()) }) {
-			t.Errorf("there is no package %s", name)
-		}
-	}
-}
-
-func TestTheTableHasNoCircle(t *testing.T) {
-	t.Parallel()
-	// Go refuses circles between packages; one between lines would let two rooms
-	// lean on each other through their sub-packages.
-	var visit func(name string, path []string)
-	visit = func(name string, path []string) {
-		if slices.Contains(path, name) {
-			t.Errorf("the table allows a circle: %s", strings.Join(append(path, name), " -> "))
-			return
-		}
-		for next := range rooms {
-			if next != name && slices.ContainsFunc(rooms[name], func(allowed string) bool {
-				return covers(allowed, strings.TrimSuffix(next, "/..."))
-			}) {
-				visit(next, append(slices.Clone(path), name))
-			}
-		}
-	}
-	for name := range rooms {
-		visit(name, nil)
-	}
-}
 
 func TestNoProgramLinksWhatIsOnlyForTests(t *testing.T) {
 	t.Parallel()
