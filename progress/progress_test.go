@@ -129,6 +129,34 @@ func TestChangedTellsOfPhasesFilesAndEvents(t *testing.T) {
 	}
 }
 
+func TestASnapshotTellsOfTheActivityThatBeganLastAndGoesOn(t *testing.T) {
+	t.Parallel()
+	tracker := progress.New()
+	said := func(want string) {
+		t.Helper()
+		if got := tracker.Snapshot().Activity; got != want {
+			t.Errorf("the activity is %q, want %q", got, want)
+		}
+	}
+	said("")
+	first := tracker.Begin("first")
+	changed := tracker.Changed()
+	second := tracker.Begin("second")
+	select {
+	case <-changed:
+	default:
+		t.Error("an activity that begins is not told")
+	}
+	said("second")
+	first.Set("first, 50 %")
+	said("second")
+	second.End()
+	second.End()
+	said("first, 50 %")
+	first.End()
+	said("")
+}
+
 func TestCountingFromManyGoroutinesLosesNothing(t *testing.T) {
 	t.Parallel()
 	tracker := progress.New()

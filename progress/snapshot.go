@@ -16,6 +16,10 @@ type FileSnapshot struct {
 type Snapshot struct {
 	Phase Phase          `json:"phase"`
 	Files []FileSnapshot `json:"files"`
+
+	// Activity says what the run waits for, or does, that the counters do not
+	// show; mostly empty. See [Tracker.Begin].
+	Activity string `json:"activity,omitempty"`
 }
 
 // Total is the sum of the files' known full sizes in bytes.

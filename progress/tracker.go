@@ -74,6 +74,7 @@ type Tracker struct {
 	files  []*File
 	events []Event
 	seq    int64
+	doing  []*Activity   // begun and not ended, in that order
 	notify chan struct{} // closed and replaced whenever phase or events change
 }
 
@@ -148,7 +149,8 @@ func (t *Tracker) EventsAfter(seq int64) []Event {
 }
 
 // Changed returns a channel that is closed at the next change of phase, of the
-// list of files, or of the events. Counters do not close it: sample them.
+// list of files, of the events, or of the activities that go on. Counters do not
+// close it: sample them.
 func (t *Tracker) Changed() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -164,6 +166,9 @@ func (t *Tracker) wake() {
 func (t *Tracker) Snapshot() Snapshot {
 	t.mu.Lock()
 	s := Snapshot{Phase: t.phase}
+	if n := len(t.doing); n > 0 {
+		s.Activity = t.doing[n-1].text
+	}
 	files := t.files
 	t.mu.Unlock()
 	s.Files = make([]FileSnapshot, len(files))

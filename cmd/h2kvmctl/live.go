@@ -116,7 +116,9 @@ func barLine(name string, s models.Status, p *models.Progress, width int) string
 		if p.CurrentFile != "" {
 			text += " " + display.SafeText(p.CurrentFile)
 		}
-		if p.EstimatedRemaining != "" {
+		if p.Activity != "" {
+			text += ", " + display.SafeText(p.Activity)
+		} else if p.EstimatedRemaining != "" {
 			text += ", " + display.SafeText(p.EstimatedRemaining) + " left"
 		}
 	}

@@ -127,5 +127,9 @@ func progressText(p *models.Progress) string {
 	if p == nil {
 		return "-"
 	}
-	return fmt.Sprintf("%s (%.1f%%)", display.SafeText(p.Phase), p.PercentComplete)
+	s := fmt.Sprintf("%s (%.1f%%)", display.SafeText(p.Phase), p.PercentComplete)
+	if p.Activity != "" {
+		s += ", " + display.SafeText(p.Activity)
+	}
+	return s
 }

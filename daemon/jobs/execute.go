@@ -240,6 +240,7 @@ func progressOf(s progress.Snapshot, r progress.Reading) models.Progress {
 		BytesDownloaded: s.Received(),
 		TotalBytes:      s.Total(),
 		PercentComplete: s.Percent(),
+		Activity:        s.Activity,
 	}
 	if r.Remaining >= 0 {
 		p.EstimatedRemaining = r.Remaining.String()

@@ -131,6 +131,7 @@ type Progress struct {
 	TotalBytes         int64   `json:"total_bytes"`         // capacity of the disks and size of the other files
 	PercentComplete    float64 `json:"percent_complete"`    // 0..100, by position in the disks
 	EstimatedRemaining string  `json:"estimated_remaining"` // Go duration, empty when it cannot be told
+	Activity           string  `json:"activity,omitempty"`  // what the run waits for or reads again, while no counter moves
 }
 
 // Result is what an export left on disk.

@@ -106,6 +106,33 @@ func TestPlainSaysThatAStuckRunIsAlive(t *testing.T) {
 	})
 }
 
+func TestARunThatWaitsSaysForWhat(t *testing.T) {
+	t.Parallel()
+	for mode, name := range map[display.Mode]string{display.Plain: "plain", display.JSON: "JSON", display.Bars: "bars"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var out bytes.Buffer
+				tracker := progress.New()
+				tracker.SetPhase(progress.Verifying)
+				tracker.AddFile("disk-0.vmdk", mib).SetState(progress.Active)
+				options := display.Options{}
+				if mode == display.Bars {
+					options.Size = func() (int, int) { return 120, 24 }
+				}
+				run(t, display.New(&out, mode, options), tracker, func() {
+					a := tracker.Begin("waiting for vCenter\x1b[2J")
+					time.Sleep(12 * time.Second)
+					a.End()
+				})
+				if !strings.Contains(out.String(), `waiting for vCenter\`) {
+					t.Errorf("what it waits for is missing in\n%s", out.String())
+				}
+			})
+		})
+	}
+}
+
 func TestJSONWritesOneObjectToALine(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -44,7 +44,8 @@ type ProgressLine struct {
 	Total    int64          `json:"total"`
 	Received int64          `json:"received"` // off the wire
 	Pace
-	Files []FileProgress `json:"files"`
+	Files    []FileProgress `json:"files"`
+	Activity string         `json:"activity,omitempty"` // what goes on that the counters do not show
 }
 
 // FileProgress is a sample of one file.
@@ -119,6 +120,7 @@ func progressLine(v view) ProgressLine {
 		Received: v.Received(),
 		Pace:     pace(v.total),
 		Files:    make([]FileProgress, len(v.Files)),
+		Activity: v.Activity,
 	}
 	for i, f := range v.Files {
 		line.Files[i] = FileProgress{f, pace(v.files[i])}

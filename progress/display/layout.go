@@ -46,7 +46,7 @@ const (
 func layout(v view, columns, rows int) []row {
 	width, height := max(columns-1, 1), max(rows-1, 1)
 	if len(v.Files) == 0 {
-		return []row{{name: clip(string(v.Phase), width)}}
+		return []row{{name: clip(string(v.Phase)+doing(v), width)}}
 	}
 	frame := []row{headline(v, width)}
 	room := height - 2 // for files, between headline and total
@@ -75,8 +75,17 @@ func layout(v view, columns, rows int) []row {
 }
 
 func headline(v view, width int) row {
-	text := fmt.Sprintf("%s  %d of %d files complete", v.Phase, v.Finished(), len(v.Files))
+	text := fmt.Sprintf("%s  %d of %d files complete%s", v.Phase, v.Finished(), len(v.Files), doing(v))
 	return row{name: clip(text, width)}
+}
+
+// doing is what goes on beside the bars, to be put behind something else; "" for
+// nothing.
+func doing(v view) string {
+	if v.Activity == "" {
+		return ""
+	}
+	return "  " + SafeText(v.Activity)
 }
 
 // fileView is what a bar shows.

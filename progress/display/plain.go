@@ -77,7 +77,8 @@ func (p *plainPrinter) show(v view, last bool) error {
 // due reports whether v is worth a line of progress.
 func (p *plainPrinter) due(v view, last bool) bool {
 	percent := v.Percent()
-	if len(v.Files) == 0 || percent == p.percent && (last || v.Phase != progress.Exporting) {
+	moving := v.Phase == progress.Exporting || v.Activity != ""
+	if len(v.Files) == 0 || percent == p.percent && (last || !moving) {
 		return false
 	}
 	if percent < p.percent {
@@ -92,7 +93,7 @@ func progressText(v view) string {
 	if v.total.Remaining >= 0 && v.Percent() < 100 {
 		text += "  " + Duration(v.total.Remaining) + " left"
 	}
-	return text
+	return text + doing(v)
 }
 
 // eventText is one line about an event.

@@ -134,6 +134,9 @@ func (m *Model) below(i int) []string {
 		return errorLines(s, m.width)
 	}
 	var lines []string
+	if s.Progress.Activity != "" {
+		lines = append(lines, cell.Warn.Paint("     … "+cell.Safe(s.Progress.Activity)))
+	}
 	for k, f := range s.Progress.Files {
 		lines = append(lines, m.fileLine(f, m.pace[i].rates[k], s.State == runs.Paused))
 	}

@@ -257,6 +257,7 @@ type mirror struct {
 	t        *progress.Tracker
 	file     *progress.File
 	received int64
+	activity *progress.Activity // that goes on, or nil
 }
 
 func (m *mirror) take(ev models.Event) {
@@ -284,10 +285,24 @@ func (m *mirror) take(ev models.Event) {
 	}
 }
 
+// doing shows what the job does that its counters do not show.
+func (m *mirror) doing(text string) {
+	switch {
+	case text == "" && m.activity != nil:
+		m.activity.End()
+		m.activity = nil
+	case text != "" && m.activity == nil:
+		m.activity = m.t.Begin(text)
+	case text != "":
+		m.activity.Set(text)
+	}
+}
+
 func (m *mirror) progress(p models.Progress) {
 	if p.Phase != "" {
 		m.t.SetPhase(progress.Phase(p.Phase))
 	}
+	m.doing(p.Activity)
 	if p.TotalBytes <= 0 {
 		return
 	}
