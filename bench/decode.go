@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/disk/qcow2"
+	"github.com/hyper2kvm/hyper2kvm/disk/vmdk"
 )
 
 // decodeCommand turns the stream in a file into an image: what an export does,
@@ -31,7 +33,7 @@ func decode(ctx context.Context, from, to, format string, compress, verify bool)
 		return err
 	}
 	defer f.Close()
-	head, err := disk.NewStreamReader(f, disk.StreamOptions{})
+	head, err := vmdk.NewReader(f, vmdk.Options{})
 	if err != nil {
 		return err
 	}
@@ -44,7 +46,7 @@ func decode(ctx context.Context, from, to, format string, compress, verify bool)
 	case "raw":
 		w, err = disk.CreateRaw(to, capacity)
 	case "qcow2":
-		w, err = disk.CreateQcow2(to, capacity, disk.Qcow2Options{Compress: compress})
+		w, err = qcow2.Create(to, capacity, qcow2.Options{Compress: compress})
 	default:
 		err = fmt.Errorf("format %q: want raw or qcow2", format)
 	}

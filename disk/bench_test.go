@@ -12,7 +12,9 @@ import (
 	"testing"
 
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/disk/disktest"
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/testvmdk"
+	"github.com/hyper2kvm/hyper2kvm/disk/vmdk"
 )
 
 // nowhere is a writer that keeps nothing.
@@ -24,7 +26,7 @@ func (nowhere) WriteAt(p []byte, off int64) (int, error) { return len(p), nil }
 // random data, some holes.
 func benchStream(b *testing.B, size int64) (stream []byte, data int64) {
 	b.Helper()
-	p := content(99, 8*mib, 9)
+	p := disktest.Content(99, 8*mib, 9)
 	d := testvmdk.Disk{Capacity: size, Grains: func(yield func(int64, []byte) bool) {
 		for i := range size / grain {
 			at := i % 128 * grain
@@ -146,7 +148,7 @@ func BenchmarkFile(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				s, err := disk.NewStreamReader(f, disk.StreamOptions{})
+				s, err := vmdk.NewReader(f, vmdk.Options{})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -12,7 +12,9 @@ import (
 	"testing/iotest"
 
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/disk/disktest"
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/testvmdk"
+	"github.com/hyper2kvm/hyper2kvm/disk/vmdk"
 )
 
 // smallDisk spans two grain tables of 4 KiB grains and has holes.
@@ -25,7 +27,7 @@ func smallDisk() ([]byte, testvmdk.Options) {
 }
 
 // smallStreams are a small disk's content and its stream in each layout.
-func smallStreams(t testing.TB) (map[disk.Layout][]byte, map[disk.Layout][]byte) {
+func smallStreams(t testing.TB) (map[vmdk.Layout][]byte, map[vmdk.Layout][]byte) {
 	t.Helper()
 	tail, o := smallDisk()
 	front := make([]byte, 3*grain+3*512)
@@ -33,11 +35,11 @@ func smallStreams(t testing.TB) (map[disk.Layout][]byte, map[disk.Layout][]byte)
 		copy(front[g*grain:], "some data in this grain")
 	}
 	rawPath := filepath.Join(t.TempDir(), "source.raw")
-	write(t, rawPath, front)
-	return map[disk.Layout][]byte{disk.LayoutTail: tail, disk.LayoutFront: front},
-		map[disk.Layout][]byte{
-			disk.LayoutTail:  tailLayout(tail, o),
-			disk.LayoutFront: compactFront(readFile(t, frontLayout(t, rawPath))),
+	disktest.WriteRaw(t, rawPath, front)
+	return map[vmdk.Layout][]byte{vmdk.LayoutTail: tail, vmdk.LayoutFront: front},
+		map[vmdk.Layout][]byte{
+			vmdk.LayoutTail:  disktest.TailLayout(tail, o),
+			vmdk.LayoutFront: compactFront(disktest.ReadFile(t, frontLayout(t, rawPath))),
 		}
 }
 
@@ -149,8 +151,8 @@ func change(p []byte, off int, v any) []byte {
 func TestHostileStreamsAreRefused(t *testing.T) {
 	t.Parallel()
 	p, o := smallDisk()
-	s := tailLayout(p, o)
-	roomy := tailLayout(p, testvmdk.Options{GrainSize: o.GrainSize})
+	s := disktest.TailLayout(p, o)
+	roomy := disktest.TailLayout(p, testvmdk.Options{GrainSize: o.GrainSize})
 	first, second := 2*512, 3*512 // the first grains' markers
 	for name, c := range map[string]struct {
 		stream []byte
@@ -189,7 +191,7 @@ func TestHostileStreamsAreRefused(t *testing.T) {
 		"front tables out of order":  {change(change(roomy, 56, uint64(21)), 21*512, uint32(2)), disk.ErrCorrupt, "out of order"},
 	} {
 		_, err := disk.DecodeStream(context.Background(), bytes.NewReader(c.stream), nil, disk.Options{})
-		var se *disk.StreamError
+		var se *vmdk.StreamError
 		if !errors.Is(err, c.want) || !errors.As(err, &se) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: error %v; want %v that says %q", name, err, c.want, c.says)
 		}
@@ -199,7 +201,7 @@ func TestHostileStreamsAreRefused(t *testing.T) {
 func TestCapacityIsHeldAgainstTheExpectedOne(t *testing.T) {
 	t.Parallel()
 	p, small := smallDisk()
-	stream := tailLayout(p, small)
+	stream := disktest.TailLayout(p, small)
 	for name, o := range map[string]disk.Options{
 		"another":   {Capacity: 512},
 		"too large": {MaxCapacity: 1 * mib},
@@ -217,7 +219,7 @@ func (f failing) WriteAt(p []byte, off int64) (int, error) { return 0, f.err }
 
 func TestAnErrorOfTheWriterEndsEverything(t *testing.T) {
 	t.Parallel()
-	stream := tailLayout(content(41, 32*mib, 10), testvmdk.Options{})
+	stream := disktest.TailLayout(disktest.Content(41, 32*mib, 10), testvmdk.Options{})
 	full := errors.New("no space left")
 	r := bytes.NewReader(stream)
 	_, err := disk.DecodeStream(context.Background(), r, failing{full}, disk.Options{Workers: 2})
@@ -231,7 +233,7 @@ func TestAnErrorOfTheWriterEndsEverything(t *testing.T) {
 
 func TestCancellingEndsDecoding(t *testing.T) {
 	t.Parallel()
-	stream := tailLayout(content(42, 16*mib, 10), testvmdk.Options{})
+	stream := disktest.TailLayout(disktest.Content(42, 16*mib, 10), testvmdk.Options{})
 	stop := errors.New("the user changed their mind")
 	for name, w := range map[string]io.WriterAt{"writing": make(memory, 16*mib), "structure only": nil} {
 		ctx, cancel := context.WithCancelCause(context.Background())

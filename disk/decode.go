@@ -7,6 +7,9 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+
+	"github.com/hyper2kvm/hyper2kvm/disk/internal/block"
+	"github.com/hyper2kvm/hyper2kvm/disk/vmdk"
 )
 
 // batchData is how many bytes of disk a worker gets at a time, in one grain or
@@ -44,10 +47,17 @@ type Options struct {
 	OnCheckpoint func(Position) error
 	// CheckpointEvery is in bytes of stream; 0 is 256 MiB.
 	CheckpointEvery int64
-	// Resume goes on from a Position: the first byte of the reader is the
+	// Resume begins at a Position: the first byte of the reader is the
 	// stream's byte Resume.StreamOffset, and the writer holds what it held at
 	// that checkpoint or more.
 	Resume *Position
+}
+
+// Summary tells what a complete stream held.
+type Summary struct {
+	vmdk.Geometry
+	vmdk.Counts
+	StreamBytes int64 // length of the stream, trailing padding included
 }
 
 // DecodeStream reads a stream-optimized VMDK from r to its very end and writes
@@ -58,13 +68,13 @@ type Options struct {
 //
 // A w that is a [GrainWriter] for this grain size gets the grains as they are.
 //
-// Errors about the stream are [*StreamError] and wrap ErrTruncated, ErrCorrupt,
+// Errors about the stream are [*vmdk.StreamError] and wrap ErrTruncated, ErrCorrupt,
 // ErrUnsupported, ErrCapacity, or what r returned; others are those of w,
 // o.Tee and o.OnCheckpoint, wrapped. When ctx ends, so does DecodeStream, with
 // its cause; but it cannot interrupt a Read of r, which should obey the same
 // context. No goroutine outlives the call.
 func DecodeStream(ctx context.Context, r io.Reader, w io.WriterAt, o Options) (Summary, error) {
-	s, err := NewStreamReader(r, StreamOptions{Capacity: o.Capacity, MaxCapacity: o.MaxCapacity, Tee: o.Tee, Resume: o.Resume})
+	s, err := vmdk.NewReader(r, vmdk.Options{Capacity: o.Capacity, MaxCapacity: o.MaxCapacity, Tee: o.Tee, Resume: o.Resume})
 	if err != nil {
 		return Summary{}, err
 	}
@@ -87,11 +97,12 @@ func DefaultWorkers() int { return min(runtime.GOMAXPROCS(0), 8) + 2 }
 // decoder is one call of DecodeStream: the calling goroutine reads grains into
 // batches, workers take batches from work and give them back to free.
 type decoder struct {
-	s       *StreamReader
+	s       *vmdk.Reader
+	geo     vmdk.Geometry
 	w       io.WriterAt
 	gw      GrainWriter // nil when grains have to be inflated
 	o       Options
-	before  Counts // what Resume had counted
+	before  vmdk.Counts // what Resume had counted
 	work    chan *batch
 	free    chan *batch
 	flying  sync.WaitGroup // batches in work or with a worker
@@ -108,16 +119,16 @@ type batch struct {
 
 // grainAt is a grain in a batch.
 type grainAt struct {
-	info       GrainInfo
+	info       vmdk.GrainMarker
 	start, end int // in batch.data
 }
 
-func newDecoder(s *StreamReader, w io.WriterAt, o Options) *decoder {
-	d := &decoder{s: s, w: w, o: o, since: s.Offset()}
+func newDecoder(s *vmdk.Reader, w io.WriterAt, o Options) *decoder {
+	d := &decoder{s: s, geo: s.Geometry(), w: w, o: o, since: s.Offset()}
 	if o.Resume != nil {
 		d.before = o.Resume.Counts
 	}
-	if gw, ok := w.(GrainWriter); ok && gw.GrainSize() == s.geo.GrainSize {
+	if gw, ok := w.(GrainWriter); ok && gw.GrainSize() == d.geo.GrainSize {
 		d.gw = gw
 	}
 	n := o.Workers + 2
@@ -132,14 +143,14 @@ func newDecoder(s *StreamReader, w io.WriterAt, o Options) *decoder {
 // prepare gives a batch its memory, at its first use.
 func (d *decoder) prepare(b *batch) *batch {
 	if b.grains == nil {
-		grains := int(max(1, batchData/d.s.geo.GrainSize))
-		b.data = make([]byte, 0, grains*maxCompressed(d.s.geo.GrainSize))
+		grains := int(max(1, batchData/d.geo.GrainSize))
+		b.data = make([]byte, 0, grains*vmdk.MaxCompressed(d.geo.GrainSize))
 		b.grains = make([]grainAt, 0, grains)
 	}
 	return b
 }
 
-func (d *decoder) counts(c Counts) Counts {
+func (d *decoder) counts(c vmdk.Counts) vmdk.Counts {
 	c.ZeroGrains = d.before.ZeroGrains + d.zeros.Load()
 	c.DataBytes = d.before.DataBytes + d.written.Load()
 	return c
@@ -162,7 +173,7 @@ func (d *decoder) run(ctx context.Context) error {
 		return cause
 	}
 	if err == nil && d.o.OnPosition != nil {
-		d.o.OnPosition(d.s.geo.Capacity)
+		d.o.OnPosition(d.geo.Capacity)
 	}
 	return err
 }
@@ -205,7 +216,7 @@ func (d *decoder) feed(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		if d.o.OnPosition != nil {
-			d.o.OnPosition(min(g.LBA*sectorSize+d.s.geo.GrainSize, d.s.geo.Capacity))
+			d.o.OnPosition(min(g.LBA*block.SectorSize+d.geo.GrainSize, d.geo.Capacity))
 		}
 	}
 }
@@ -224,7 +235,7 @@ func (d *decoder) walk(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		if d.o.OnPosition != nil {
-			d.o.OnPosition(min(g.LBA*sectorSize+d.s.geo.GrainSize, d.s.geo.Capacity))
+			d.o.OnPosition(min(g.LBA*block.SectorSize+d.geo.GrainSize, d.geo.Capacity))
 		}
 		if d.checkpointDue() {
 			if err := d.checkpoint(ctx); err != nil {

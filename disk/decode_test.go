@@ -3,25 +3,27 @@ package disk_test
 import (
 	"bytes"
 	"context"
-	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/disk/disktest"
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/testvmdk"
+	"github.com/hyper2kvm/hyper2kvm/disk/qcow2"
+	"github.com/hyper2kvm/hyper2kvm/disk/vmdk"
 )
 
 // disks are disks of every shape, by name.
 func disks() map[string][]byte {
 	return map[string][]byte{
 		"empty":               make([]byte, 3*mib),
-		"dense":               content(1, 4*mib, 10),
-		"with holes":          content(2, 40*mib, 2),
+		"dense":               disktest.Content(1, 4*mib, 10),
+		"with holes":          disktest.Content(2, 40*mib, 2),
 		"one sector":          bytes.Repeat([]byte{5}, 512),
-		"one sector too many": content(3, 4*mib+512, 10),
-		"odd, hole at end":    append(content(4, 2*mib, 10), make([]byte, 11*512)...),
-		"odd, 127 sectors":    content(5, 3*mib+127*512, 8),
-		"a grain":             content(6, grain, 10),
+		"one sector too many": disktest.Content(3, 4*mib+512, 10),
+		"odd, hole at end":    append(disktest.Content(4, 2*mib, 10), make([]byte, 11*512)...),
+		"odd, 127 sectors":    disktest.Content(5, 3*mib+127*512, 8),
+		"a grain":             disktest.Content(6, grain, 10),
 	}
 }
 
@@ -31,9 +33,9 @@ func TestDecodedImagesAreIdenticalToTheDisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			rawPath := filepath.Join(t.TempDir(), "source.raw")
-			write(t, rawPath, want)
-			front := readFile(t, frontLayout(t, rawPath))
-			streams := map[disk.Layout][]byte{disk.LayoutFront: front, disk.LayoutTail: tailLayout(want, testvmdk.Options{})}
+			disktest.WriteRaw(t, rawPath, want)
+			front := disktest.ReadFile(t, frontLayout(t, rawPath))
+			streams := map[vmdk.Layout][]byte{vmdk.LayoutFront: front, vmdk.LayoutTail: disktest.TailLayout(want, testvmdk.Options{})}
 			for layout, stream := range streams {
 				for _, tg := range targets() {
 					path := filepath.Join(t.TempDir(), "image")
@@ -47,7 +49,7 @@ func TestDecodedImagesAreIdenticalToTheDisk(t *testing.T) {
 							last = n
 						},
 					})
-					judge(t, tg, path, rawPath)
+					disktest.Judge(t, tg.format, path, rawPath)
 					if sum.Layout != layout || sum.Capacity != int64(len(want)) || sum.StreamBytes != int64(len(stream)) || last != sum.Capacity {
 						t.Errorf("%s, %s: last position %d, summary %+v", layout, tg.name, last, sum)
 					}
@@ -60,8 +62,8 @@ func TestDecodedImagesAreIdenticalToTheDisk(t *testing.T) {
 func TestVariantsOfTheTailLayoutAreRead(t *testing.T) {
 	t.Parallel()
 	want := make([]byte, 34*mib+512*3)
-	copy(want, content(11, 2*mib, 5))
-	copy(want[33*mib+grain:], content(12, mib-grain+512*3, 5))
+	copy(want, disktest.Content(11, 2*mib, 5))
+	copy(want[33*mib+grain:], disktest.Content(12, mib-grain+512*3, 5))
 	for name, o := range map[string]testvmdk.Options{
 		"grains of 4 KiB":             {GrainSize: 4 * kib},
 		"grains of 1 MiB":             {GrainSize: 1 * mib},
@@ -76,12 +78,12 @@ func TestVariantsOfTheTailLayoutAreRead(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			rawPath := filepath.Join(dir, "source.raw")
-			write(t, rawPath, want)
-			stream := tailLayout(want, o)
+			disktest.WriteRaw(t, rawPath, want)
+			stream := disktest.TailLayout(want, o)
 			for _, tg := range targets() {
 				path := filepath.Join(dir, "image")
 				sum := decode(t, bytes.NewReader(stream), tg, path, disk.Options{Capacity: int64(len(want))})
-				judge(t, tg, path, rawPath)
+				disktest.Judge(t, tg.format, path, rawPath)
 				if o.GrainSize <= grain && sum.DataBytes > int64(len(want))/2 {
 					t.Errorf("%s: %d bytes written, holes are not kept", tg.name, sum.DataBytes)
 				}
@@ -108,20 +110,20 @@ func TestHolesStayHoles(t *testing.T) {
 
 func TestVerifyWithCompressionNoticesBadChecksums(t *testing.T) {
 	t.Parallel()
-	want := content(21, 2*mib, 10)
-	stream := tailLayout(want, testvmdk.Options{})
-	s, err := disk.NewStreamReader(bytes.NewReader(stream), disk.StreamOptions{})
+	want := disktest.Content(21, 2*mib, 10)
+	stream := disktest.TailLayout(want, testvmdk.Options{})
+	s, err := vmdk.NewReader(bytes.NewReader(stream), vmdk.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var g disk.GrainInfo
+	var g vmdk.GrainMarker
 	for g.Size < 1000 || g.Size > 60000 {
 		if g, err = s.Next(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	stream[g.Offset+12+int64(g.Size)-1] ^= 1
-	w, err := disk.CreateQcow2(filepath.Join(t.TempDir(), "image"), int64(len(want)), disk.Qcow2Options{Compress: true})
+	w, err := qcow2.Create(filepath.Join(t.TempDir(), "image"), int64(len(want)), qcow2.Options{Compress: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,11 +140,11 @@ func TestVerifyWithCompressionNoticesBadChecksums(t *testing.T) {
 
 func TestQemuWritesToACompressedImage(t *testing.T) {
 	t.Parallel()
-	want := content(31, 8*mib, 10)
+	want := disktest.Content(31, 8*mib, 10)
 	dir := t.TempDir()
 	rawPath, path := filepath.Join(dir, "source.raw"), filepath.Join(dir, "image.qcow2")
 	tg := targets()[2]
-	decode(t, bytes.NewReader(tailLayout(want, testvmdk.Options{})), tg, path, disk.Options{Capacity: int64(len(want))})
+	decode(t, bytes.NewReader(disktest.TailLayout(want, testvmdk.Options{})), tg, path, disk.Options{Capacity: int64(len(want))})
 	for off := 1000 * 512; off < len(want); off += mib {
 		copy(want[off:], bytes.Repeat([]byte{0xab}, 3*4096))
 		qemuIO(t, path, off, 3*4096)
@@ -150,33 +152,6 @@ func TestQemuWritesToACompressedImage(t *testing.T) {
 			break
 		}
 	}
-	write(t, rawPath, want)
-	judge(t, tg, path, rawPath)
-}
-
-func TestPartFilesAreNotImagesBeforeCommit(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "image")
-	w, err := disk.CreateQcow2(path, 10*mib, disk.Qcow2Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.WriteAt([]byte("data"), 5*mib); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Checkpoint(); err != nil {
-		t.Fatal(err)
-	}
-	if p := readFile(t, path); bytes.HasPrefix(p, []byte("QFI")) {
-		t.Error("the header is there before Commit")
-	}
-	if err := w.Discard(); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Discard(); err != nil {
-		t.Errorf("discarding twice: %v", err)
-	}
-	if _, err := os.Stat(path); !os.IsNotExist(err) {
-		t.Errorf("the part file is still there after Discard: %v", err)
-	}
+	disktest.WriteRaw(t, rawPath, want)
+	disktest.Judge(t, tg.format, path, rawPath)
 }

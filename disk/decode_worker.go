@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hyper2kvm/hyper2kvm/disk/internal/block"
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/inflate"
+	"github.com/hyper2kvm/hyper2kvm/disk/vmdk"
 	"github.com/hyper2kvm/hyper2kvm/internal/directio"
 )
 
@@ -18,7 +20,7 @@ const zeroGrainHint = 256
 func (d *decoder) worker(ctx context.Context, cancel context.CancelCauseFunc) {
 	w := &grainWorker{d: d}
 	if d.gw != nil {
-		w.keep = make([]Grain, 0, batchData/d.s.geo.GrainSize+1)
+		w.keep = make([]Grain, 0, batchData/d.geo.GrainSize+1)
 	}
 	for b := range d.work {
 		if ctx.Err() == nil {
@@ -46,7 +48,7 @@ type grainWorker struct {
 // batch does the work for one batch.
 func (w *grainWorker) batch(b *batch) error {
 	if w.out == nil {
-		w.out = directio.Buffer(int(max(batchData, w.d.s.geo.GrainSize)))
+		w.out = directio.Buffer(int(max(batchData, w.d.geo.GrainSize)))
 	}
 	w.pending, w.base = 0, 0
 	w.keep = w.keep[:0]
@@ -63,16 +65,16 @@ func (w *grainWorker) batch(b *batch) error {
 		if err := w.d.gw.WriteGrains(w.keep); err != nil {
 			return err
 		}
-		w.d.written.Add(int64(len(w.keep)) * w.d.s.geo.GrainSize)
+		w.d.written.Add(int64(len(w.keep)) * w.d.geo.GrainSize)
 	}
 	return nil
 }
 
 // grain inflates a grain, or passes it on as it is.
-func (w *grainWorker) grain(g GrainInfo, z []byte) error {
-	off := g.LBA * sectorSize
-	size := w.d.s.geo.GrainSize
-	want := int(min(size, w.d.s.geo.Capacity-off))
+func (w *grainWorker) grain(g vmdk.GrainMarker, z []byte) error {
+	off := g.LBA * block.SectorSize
+	size := w.d.geo.GrainSize
+	want := int(min(size, w.d.geo.Capacity-off))
 	asIs := w.d.gw != nil && int64(want) == size && w.d.gw.FitsGrain(len(z))
 	if asIs && !w.d.o.Verify && len(z) > zeroGrainHint {
 		w.keep = append(w.keep, Grain{Offset: off, Zlib: z})
@@ -84,10 +86,10 @@ func (w *grainWorker) grain(g GrainInfo, z []byte) error {
 		err = fmt.Errorf("grain has %d bytes, not %d", n, want)
 	}
 	if err != nil {
-		return &StreamError{Offset: g.Offset, LBA: g.LBA, Err: fmt.Errorf("%w: %w", err, ErrCorrupt)}
+		return &vmdk.StreamError{Offset: g.Offset, LBA: g.LBA, Err: fmt.Errorf("%w: %w", err, ErrCorrupt)}
 	}
 	switch data := w.out[at : at+want]; {
-	case isZero(data):
+	case block.IsZero(data):
 		w.d.zeros.Add(1)
 	case asIs:
 		w.keep = append(w.keep, Grain{Offset: off, Zlib: z})

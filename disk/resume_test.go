@@ -12,7 +12,9 @@ import (
 	"testing"
 
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/disk/disktest"
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/testvmdk"
+	"github.com/hyper2kvm/hyper2kvm/disk/vmdk"
 )
 
 // crash is a part file and a Position as they were at a checkpoint or, of the
@@ -24,13 +26,13 @@ type crash struct {
 
 func TestDecodingGoesOnFromEveryCheckpoint(t *testing.T) {
 	t.Parallel()
-	want := content(51, 33*mib+5*512, 2)
+	want := disktest.Content(51, 33*mib+5*512, 2)
 	dir := t.TempDir()
 	rawPath := filepath.Join(dir, "source.raw")
-	write(t, rawPath, want)
-	for layout, stream := range map[disk.Layout][]byte{
-		disk.LayoutTail:  tailLayout(want, testvmdk.Options{}),
-		disk.LayoutFront: readFile(t, frontLayout(t, rawPath)),
+	disktest.WriteRaw(t, rawPath, want)
+	for layout, stream := range map[vmdk.Layout][]byte{
+		vmdk.LayoutTail:  disktest.TailLayout(want, testvmdk.Options{}),
+		vmdk.LayoutFront: disktest.ReadFile(t, frontLayout(t, rawPath)),
 	} {
 		for _, tg := range targets() {
 			t.Run(fmt.Sprintf("%s to %s", layout, tg.name), func(t *testing.T) {
@@ -86,7 +88,7 @@ func crashes(t *testing.T, stream []byte, tg target, capacity int64) ([]crash, d
 func clone(t *testing.T, path string, n int) string {
 	t.Helper()
 	to := fmt.Sprintf("%s.%d", path, n)
-	if err := os.WriteFile(to, readFile(t, path), 0o600); err != nil {
+	if err := os.WriteFile(to, disktest.ReadFile(t, path), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return to
@@ -120,13 +122,13 @@ func resume(t *testing.T, stream []byte, tg target, c crash, rawPath string, cap
 	if err := w.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	judge(t, tg, c.part, rawPath)
+	disktest.Judge(t, tg.format, c.part, rawPath)
 	return sum
 }
 
 func TestTheTeeIsExactAtEachCheckpoint(t *testing.T) {
 	t.Parallel()
-	stream := tailLayout(content(61, 4*mib, 10), testvmdk.Options{})
+	stream := disktest.TailLayout(disktest.Content(61, 4*mib, 10), testvmdk.Options{})
 	var tee bytes.Buffer
 	n := 0
 	_, err := disk.DecodeStream(context.Background(), bytes.NewReader(stream), nil, disk.Options{
@@ -147,7 +149,7 @@ func TestTheTeeIsExactAtEachCheckpoint(t *testing.T) {
 func TestPositionsThatDoNotFitAreRefused(t *testing.T) {
 	t.Parallel()
 	good := disk.Position{
-		Geometry:     disk.Geometry{Layout: disk.LayoutTail, Version: 3, Capacity: 1 * mib, GrainSize: grain},
+		Geometry:     vmdk.Geometry{Layout: vmdk.LayoutTail, Version: 3, Capacity: 1 * mib, GrainSize: grain},
 		StreamOffset: 128 * 512,
 	}
 	for name, spoil := range map[string]func(*disk.Position){
@@ -193,16 +195,5 @@ func TestPartFilesThatDoNotFitAreRefused(t *testing.T) {
 		if _, err := tg.open(filepath.Join(dir, "none"), 10*mib); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s that is not there: error %v", tg.name, err)
 		}
-	}
-	path := filepath.Join(t.TempDir(), "part")
-	w, err := disk.CreateQcow2(path, 10*mib, disk.Qcow2Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := disk.OpenQcow2(path, 10*mib, disk.Qcow2Options{}); !errors.Is(err, disk.ErrNotResumable) {
-		t.Errorf("without a checkpoint: error %v", err)
 	}
 }

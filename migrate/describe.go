@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
-	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/disk/qcow2"
 	"github.com/hyper2kvm/hyper2kvm/kvm"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
@@ -176,7 +176,7 @@ func (r *run) checkImages(ctx context.Context) error {
 		return nil
 	}
 	for _, d := range r.disks {
-		if _, err := disk.CheckQcow2(ctx, r.work.path(d.part())); err != nil {
+		if _, err := qcow2.Check(ctx, r.work.path(d.part())); err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrVerify, d.name, err)
 		}
 	}

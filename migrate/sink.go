@@ -10,6 +10,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/disk/qcow2"
 	"github.com/hyper2kvm/hyper2kvm/internal/directio"
 )
 
@@ -36,11 +37,11 @@ func (r *run) openSink(path string, capacity int64, from *disk.Position) (sink, 
 		}
 		return newImageSink(disk.CreateRaw(path, capacity))
 	case models.FormatQcow2:
-		o := disk.Qcow2Options{Compress: r.def.Options.Compress}
+		o := qcow2.Options{Compress: r.def.Options.Compress}
 		if from != nil {
-			return newImageSink(disk.OpenQcow2(path, capacity, o))
+			return newImageSink(qcow2.Open(path, capacity, o))
 		}
-		return newImageSink(disk.CreateQcow2(path, capacity, o))
+		return newImageSink(qcow2.Create(path, capacity, o))
 	}
 	return nil, permanent{fmt.Errorf("unknown format %q: ovf, raw and qcow2 are known", r.def.Options.Format)}
 }

@@ -31,6 +31,7 @@ var onlyForTests = []string{
 	module + lab,
 	module + "bench",
 	module + "daemon/api/apitest",
+	module + "disk/disktest",
 	module + "daemon/store/storetest",
 	"github.com/vmware/govmomi/simulator",
 }
@@ -39,6 +40,8 @@ var onlyForTests = []string{
 // no package that it links may be one of them.
 var strangers = map[string][]string{
 	"disk":          {"net/http", "github.com/vmware/govmomi"},
+	"disk/qcow2":    {"net/http", "github.com/vmware/govmomi"},
+	"disk/vmdk":     {"net/http", "github.com/vmware/govmomi"},
 	"kvm":           {"net/http", "github.com/vmware/govmomi"},
 	"transfer":      {"github.com/vmware/govmomi"},
 	"daemon/jobs":   {"github.com/vmware/govmomi", "modernc.org/sqlite"},

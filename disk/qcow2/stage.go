@@ -1,4 +1,4 @@
-package disk
+package qcow2
 
 import (
 	"io"
@@ -7,31 +7,31 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/internal/directio"
 )
 
-// zipRun is how many clusters are taken at a time for compressed data.
-const zipRun = 16
+// runClusters is how many clusters are taken at a time for compressed data.
+const runClusters = 16
 
-// zipStage gathers compressed clusters, which have any length, into blocks that
+// stage gathers compressed clusters, which have any length, into blocks that
 // can be written directly. put and flush are guarded by the image's lock; write
 // is not, so that several blocks are on their way at once.
-type zipStage struct {
-	cur    *zipBlock // being filled; nil at first
-	free   sync.Pool // *zipBlock
+type stage struct {
+	cur    *stagedBlock // being filled; nil at first
+	free   sync.Pool    // *stagedBlock
 	flying sync.WaitGroup
 
 	mu  sync.Mutex // guards err
 	err error      // of the first block that could not be written
 }
 
-// zipBlock is a part of the file.
-type zipBlock struct {
+// stagedBlock is a part of the file.
+type stagedBlock struct {
 	at  int64 // offset in the file, a multiple of [directio.Align]
 	n   int
-	buf []byte // zipRun clusters, aligned
+	buf []byte // runClusters clusters, aligned
 }
 
 // put adds data that is to lie at offset at of the file. It appends the blocks
 // that are complete with it to full: they have to be passed to write.
-func (s *zipStage) put(full []*zipBlock, z []byte, at int64) []*zipBlock {
+func (s *stage) put(full []*stagedBlock, z []byte, at int64) []*stagedBlock {
 	if s.cur != nil && at != s.cur.at+int64(s.cur.n) {
 		full = s.complete(full)
 	}
@@ -51,17 +51,17 @@ func (s *zipStage) put(full []*zipBlock, z []byte, at int64) []*zipBlock {
 
 // take returns an empty block. at is the start of a cluster, or where a block
 // ended.
-func (s *zipStage) take(at int64) *zipBlock {
-	b, _ := s.free.Get().(*zipBlock)
+func (s *stage) take(at int64) *stagedBlock {
+	b, _ := s.free.Get().(*stagedBlock)
 	if b == nil {
-		b = &zipBlock{buf: directio.Buffer(zipRun * clusterSize)}
+		b = &stagedBlock{buf: directio.Buffer(runClusters * clusterSize)}
 	}
 	b.at, b.n = at, 0
 	return b
 }
 
 // complete makes the current block one that has to be written.
-func (s *zipStage) complete(full []*zipBlock) []*zipBlock {
+func (s *stage) complete(full []*stagedBlock) []*stagedBlock {
 	s.flying.Add(1)
 	full, s.cur = append(full, s.cur), nil
 	return full
@@ -69,14 +69,14 @@ func (s *zipStage) complete(full []*zipBlock) []*zipBlock {
 
 // padded is the block's data with zeros up to a length that can be written
 // directly. The zeros lie in clusters that were taken for compressed data.
-func (b *zipBlock) padded() []byte {
+func (b *stagedBlock) padded() []byte {
 	n := (b.n + directio.Align - 1) / directio.Align * directio.Align
 	clear(b.buf[b.n:n])
 	return b.buf[:n]
 }
 
 // write writes blocks. After a failure nothing is written.
-func (s *zipStage) write(f io.WriterAt, full []*zipBlock) error {
+func (s *stage) write(f io.WriterAt, full []*stagedBlock) error {
 	for _, b := range full {
 		err := s.failure()
 		if err == nil {
@@ -92,7 +92,7 @@ func (s *zipStage) write(f io.WriterAt, full []*zipBlock) error {
 
 // flush waits for the blocks on their way and writes the one that is not full,
 // which goes to the same place again later.
-func (s *zipStage) flush(f io.WriterAt) error {
+func (s *stage) flush(f io.WriterAt) error {
 	s.flying.Wait()
 	if err := s.failure(); err != nil || s.cur == nil {
 		return err
@@ -104,13 +104,13 @@ func (s *zipStage) flush(f io.WriterAt) error {
 	return err
 }
 
-func (s *zipStage) failure() error {
+func (s *stage) failure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
 
-func (s *zipStage) fail(err error) {
+func (s *stage) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == nil {

@@ -1,20 +1,20 @@
-package disk
+package qcow2
 
-// recount drops what came after the checkpoint and makes the reference counts
-// anew from the tables. While it does, exclusiveRef marks the counts of clusters
+// rebuildRefcounts drops what came after the checkpoint and makes the reference counts
+// anew from the tables. While it does, exclusiveMark marks the counts of clusters
 // that only one entry may use.
-func (w *Qcow2) recount() error {
-	if err := w.recountBlocks(); err != nil {
+func (w *Writer) rebuildRefcounts() error {
+	if err := w.emptyRefcounts(); err != nil {
 		return err
 	}
 	for c := range w.firstFree {
-		if err := w.onlyRef(c * clusterSize); err != nil {
+		if err := w.countExclusive(c * clusterSize); err != nil {
 			return err
 		}
 	}
 	for _, off := range w.refs {
 		if off != 0 {
-			if err := w.onlyRef(int64(off)); err != nil {
+			if err := w.countExclusive(int64(off)); err != nil {
 				return err
 			}
 		}
@@ -28,13 +28,13 @@ func (w *Qcow2) recount() error {
 			continue
 		}
 		w.l1[i] = uint64(off) | flagCopied
-		if err := w.onlyRef(off); err != nil {
+		if err := w.countExclusive(off); err != nil {
 			return err
 		}
 	}
 	for _, entry := range w.l1 {
 		if entry != 0 {
-			if err := w.recountTable(int64(entry & offsetMask)); err != nil {
+			if err := w.countTableUses(int64(entry & offsetMask)); err != nil {
 				return err
 			}
 		}
@@ -42,8 +42,8 @@ func (w *Qcow2) recount() error {
 	return w.clearMarks()
 }
 
-// recountBlocks empties the refcount blocks.
-func (w *Qcow2) recountBlocks() error {
+// emptyRefcounts empties the refcount blocks.
+func (w *Writer) emptyRefcounts() error {
 	for i, entry := range w.refs {
 		off, err := w.keepTable(entry)
 		if err != nil {
@@ -61,60 +61,60 @@ func (w *Qcow2) recountBlocks() error {
 
 // keepTable returns the offset in an entry that points to a table, 0 if the
 // table came after the checkpoint.
-func (w *Qcow2) keepTable(entry uint64) (int64, error) {
+func (w *Writer) keepTable(entry uint64) (int64, error) {
 	off := int64(entry & offsetMask)
 	switch {
 	case off == 0 || off >= w.next*clusterSize:
 		return 0, nil
 	case off%clusterSize != 0 || off < w.firstFree*clusterSize:
-		return 0, qcow2Error(w.path, "table at %d", off)
+		return 0, corruptError(w.file.Path, "table at %d", off)
 	}
 	return off, nil
 }
 
-// exclusiveRef is set in the counts of clusters that one entry alone may use,
-// during recount.
-const exclusiveRef = 1 << 15
+// exclusiveMark is set in the counts of clusters that one entry alone may use,
+// while counts are rebuilt.
+const exclusiveMark = 1 << 15
 
 // refPage returns the page with a cluster's reference count.
-func (w *Qcow2) refPage(c int64) (*page, error) {
+func (w *Writer) refPage(c int64) (*page, error) {
 	b := c / blockRefs
 	if b >= w.refBlocks || w.refs[b] == 0 {
-		return nil, qcow2Error(w.path, "no refcount block for cluster %d", c)
+		return nil, corruptError(w.file.Path, "no refcount block for cluster %d", c)
 	}
 	return w.pages.get(int64(w.refs[b]), false)
 }
 
-// onlyRef counts a cluster that only one entry may use.
-func (w *Qcow2) onlyRef(off int64) error {
+// countExclusive counts a cluster that only one entry may use.
+func (w *Writer) countExclusive(off int64) error {
 	c := off / clusterSize
 	p, err := w.refPage(c)
 	if err != nil {
 		return err
 	}
 	if p.ref(c%blockRefs) != 0 {
-		return qcow2Error(w.path, "cluster %d is used twice", c)
+		return corruptError(w.file.Path, "cluster %d is used twice", c)
 	}
-	p.setRef(c%blockRefs, 1|exclusiveRef)
+	p.setRef(c%blockRefs, 1|exclusiveMark)
 	return nil
 }
 
-// sharedRef counts a cluster of compressed data.
-func (w *Qcow2) sharedRef(c int64) error {
+// countShared counts a cluster of compressed data.
+func (w *Writer) countShared(c int64) error {
 	p, err := w.refPage(c)
 	if err != nil {
 		return err
 	}
 	n := p.ref(c % blockRefs)
-	if n >= exclusiveRef-1 {
-		return qcow2Error(w.path, "cluster %d is used twice", c)
+	if n >= exclusiveMark-1 {
+		return corruptError(w.file.Path, "cluster %d is used twice", c)
 	}
 	p.setRef(c%blockRefs, n+1)
 	return nil
 }
 
-// clearMarks ends the recount.
-func (w *Qcow2) clearMarks() error {
+// clearMarks takes the marks away again.
+func (w *Writer) clearMarks() error {
 	for _, off := range w.refs {
 		if off == 0 {
 			continue
@@ -124,14 +124,14 @@ func (w *Qcow2) clearMarks() error {
 			return err
 		}
 		for i := range int64(blockRefs) {
-			p.setRef(i, p.ref(i)&^exclusiveRef)
+			p.setRef(i, p.ref(i)&^exclusiveMark)
 		}
 	}
 	return nil
 }
 
-// recountTable drops later entries of a level 2 table and counts the others.
-func (w *Qcow2) recountTable(off int64) error {
+// countTableUses drops later entries of a level 2 table and counts the others.
+func (w *Writer) countTableUses(off int64) error {
 	p, err := w.pages.get(off, false)
 	if err != nil {
 		return err
@@ -163,18 +163,18 @@ func (w *Qcow2) recountTable(off int64) error {
 }
 
 // keepEntry counts a level 2 entry, or tells that it came after the checkpoint.
-func (w *Qcow2) keepEntry(entry uint64) (bool, error) {
+func (w *Writer) keepEntry(entry uint64) (bool, error) {
 	end := w.next * clusterSize
-	if entry&flagZipped != 0 {
-		off, start, stop := zipExtent(entry, clusterBits)
-		if stop > end || (off >= w.zipAt && off < w.zipEnd) {
+	if entry&flagCompressed != 0 {
+		off, start, stop := compressedExtent(entry, clusterBits)
+		if stop > end || (off >= w.dataAt && off < w.dataEnd) {
 			return false, nil
 		}
 		if start < w.firstFree*clusterSize {
-			return false, qcow2Error(w.path, "compressed data at %d", off)
+			return false, corruptError(w.file.Path, "compressed data at %d", off)
 		}
 		for c := start / clusterSize; c <= (stop-1)/clusterSize; c++ {
-			if err := w.sharedRef(c); err != nil {
+			if err := w.countShared(c); err != nil {
 				return false, err
 			}
 		}
@@ -185,7 +185,7 @@ func (w *Qcow2) keepEntry(entry uint64) (bool, error) {
 		return false, nil
 	}
 	if entry&^uint64(offsetMask) != flagCopied || off%clusterSize != 0 || off < w.firstFree*clusterSize {
-		return false, qcow2Error(w.path, "level 2 entry %#x", entry)
+		return false, corruptError(w.file.Path, "level 2 entry %#x", entry)
 	}
-	return true, w.onlyRef(off)
+	return true, w.countExclusive(off)
 }

@@ -1,71 +1,71 @@
-package disk
+package qcow2
 
 import (
 	"fmt"
 	"os"
 
+	"github.com/hyper2kvm/hyper2kvm/disk/internal/block"
+	"github.com/hyper2kvm/hyper2kvm/disk/internal/part"
 	"github.com/hyper2kvm/hyper2kvm/internal/directio"
 )
 
-// Qcow2Options are the options of [CreateQcow2] and [OpenQcow2]. The zero value
-// works.
-type Qcow2Options struct {
+// Options are the options of [Create] and [Open]. The zero value works.
+type Options struct {
 	// Compress takes grains of 64 KiB as they are: their deflate data becomes
 	// that of a compressed cluster, without being inflated. What is written
 	// with WriteAt is stored plainly. It may differ between Create and Open.
 	Compress bool
 }
 
-// Qcow2 writes a qcow2 image of version 3. It implements [Writer] and
-// [GrainWriter].
+// Writer writes a qcow2 image of version 3. It implements [disk.GrainWriter].
 //
 // Clusters are taken in the order in which they are first written, at the end
 // of the file; a cluster that was never written, or only with zeros, takes no
 // space. Writes need not be aligned. A compressed cluster can be replaced as a
 // whole, not in part, and not across a Checkpoint if a crash is to be survived.
-type Qcow2 struct {
-	partFile
-	o Qcow2Options
-	qcow2Layout
+type Writer struct {
+	file part.File
+	o    Options
+	layout
 
-	// Guarded by mu:
-	l1     []uint64 // level 1 table
-	refs   []uint64 // refcount table
-	pages  *pageCache
-	next   int64 // number of the next cluster never used
-	zipAt  int64 // where the next compressed data goes, in bytes
-	zipEnd int64 // end of the clusters taken for it
-	zip    zipStage
-	gen    uint64 // of the last checkpoint
+	// Guarded by file.Mu:
+	l1      []uint64 // level 1 table
+	refs    []uint64 // refcount table
+	pages   *tableCache
+	next    int64 // number of the next cluster never used
+	dataAt  int64 // where the next compressed data goes, in bytes
+	dataEnd int64 // end of the clusters taken for it
+	stage   stage
+	gen     uint64 // of the last checkpoint
 }
 
-// CreateQcow2 makes a part file at path, replacing what is there, for a disk of
+// Create makes a part file at path, replacing what is there, for a disk of
 // capacity bytes, a multiple of 512. It is no qcow2 image before Commit.
-func CreateQcow2(path string, capacity int64, o Qcow2Options) (*Qcow2, error) {
-	if err := checkCapacity(capacity); err != nil {
+func Create(path string, capacity int64, o Options) (*Writer, error) {
+	if err := block.CheckCapacity(capacity); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, partMode)
+	f, err := part.Create(path)
 	if err != nil {
-		return nil, fileError("create", path, err)
+		return nil, part.Error("create", path, err)
 	}
-	w := newQcow2(path, directio.NewFile(f), capacity, o)
+	w := newWriter(path, f, capacity, o)
 	if err := w.start(); err != nil {
-		_ = discard(w.f, path)
-		return nil, fileError("create", path, err)
+		_ = part.Discard(w.file.F, path)
+		return nil, part.Error("create", path, err)
 	}
 	return w, nil
 }
 
-func newQcow2(path string, f *directio.File, capacity int64, o Qcow2Options) *Qcow2 {
-	w := &Qcow2{partFile: partFile{path: path, f: f}, o: o, qcow2Layout: layoutQcow2(capacity), pages: newPageCache(f.File)}
+func newWriter(path string, f *directio.File, capacity int64, o Options) *Writer {
+	w := &Writer{file: part.File{Path: path, F: f}, o: o, layout: layOut(capacity), pages: newTableCache(f.File)}
 	w.l1 = make([]uint64, w.l1Entries)
 	w.refs = make([]uint64, w.refBlocks)
 	return w
 }
 
 // start takes the clusters at fixed places.
-func (w *Qcow2) start() error {
+func (w *Writer) start() error {
 	w.next = w.firstFree
 	if err := w.takeBlock(0); err != nil {
 		return err
@@ -81,7 +81,7 @@ func (w *Qcow2) start() error {
 // take returns the number of a cluster that was never used, whose reference
 // count is zero. The first such cluster in each 2 GiB of the file becomes the
 // refcount block of these 2 GiB instead.
-func (w *Qcow2) take() (int64, error) {
+func (w *Writer) take() (int64, error) {
 	if b := w.next / blockRefs; b >= w.refBlocks || w.refs[b] == 0 {
 		if err := w.takeBlock(b); err != nil {
 			return 0, err
@@ -93,9 +93,9 @@ func (w *Qcow2) take() (int64, error) {
 }
 
 // takeBlock makes the next cluster refcount block number b.
-func (w *Qcow2) takeBlock(b int64) error {
+func (w *Writer) takeBlock(b int64) error {
 	if b >= w.refBlocks {
-		return fmt.Errorf("image is larger than its refcount table allows: %w", ErrUnsupported)
+		return fmt.Errorf("image is larger than its refcount table allows: %w", block.ErrUnsupported)
 	}
 	c := w.next
 	if _, err := w.pages.get(c*clusterSize, true); err != nil {
@@ -107,14 +107,14 @@ func (w *Qcow2) takeBlock(b int64) error {
 }
 
 // addRef adds by to a cluster's reference count.
-func (w *Qcow2) addRef(c int64, by int) error {
+func (w *Writer) addRef(c int64, by int) error {
 	p, err := w.refPage(c)
 	if err != nil {
 		return err
 	}
 	n := int(p.ref(c%blockRefs)) + by
 	if n < 0 || n > maxRefcountV3 {
-		return qcow2Error(w.path, "cluster %d would have %d references", c, n)
+		return corruptError(w.file.Path, "cluster %d would have %d references", c, n)
 	}
 	p.setRef(c%blockRefs, uint16(n))
 	return nil
@@ -122,7 +122,7 @@ func (w *Qcow2) addRef(c int64, by int) error {
 
 // level2 returns the page with the entry of a cluster of the disk. Without
 // create it is nil when there is none.
-func (w *Qcow2) level2(cluster int64, create bool) (*page, error) {
+func (w *Writer) level2(cluster int64, create bool) (*page, error) {
 	i := cluster / l2Entries
 	if off := int64(w.l1[i] & offsetMask); off != 0 {
 		return w.pages.get(off, false)
@@ -142,7 +142,7 @@ func (w *Qcow2) level2(cluster int64, create bool) (*page, error) {
 }
 
 // lookup returns the level 2 entry of a cluster of the disk, 0 for none.
-func (w *Qcow2) lookup(cluster int64) (uint64, error) {
+func (w *Writer) lookup(cluster int64) (uint64, error) {
 	p, err := w.level2(cluster, false)
 	if p == nil || err != nil {
 		return 0, err
@@ -151,7 +151,7 @@ func (w *Qcow2) lookup(cluster int64) (uint64, error) {
 }
 
 // set changes the level 2 entry of a cluster of the disk.
-func (w *Qcow2) set(cluster int64, entry uint64) error {
+func (w *Writer) set(cluster int64, entry uint64) error {
 	p, err := w.level2(cluster, true)
 	if err != nil {
 		return err
@@ -170,8 +170,8 @@ type span struct {
 const spanClusters = 16
 
 // WriteAt implements [io.WriterAt].
-func (w *Qcow2) WriteAt(p []byte, off int64) (int, error) {
-	if err := checkRange(w.path, off, len(p), w.capacity); err != nil {
+func (w *Writer) WriteAt(p []byte, off int64) (int, error) {
+	if err := w.file.CheckRange(off, len(p), w.capacity); err != nil {
 		return 0, err
 	}
 	done := 0
@@ -179,12 +179,12 @@ func (w *Qcow2) WriteAt(p []byte, off int64) (int, error) {
 		var room [spanClusters]span
 		spans, err := w.place(room[:0], p[done:], off+int64(done))
 		if err != nil {
-			return done, fileError("write", w.path, err)
+			return done, part.Error("write", w.file.Path, err)
 		}
 		for _, s := range spans {
 			if s.host >= 0 {
-				if _, err := w.f.WriteAt(p[done:done+s.n], s.host); err != nil {
-					return done, fileError("write", w.path, err)
+				if _, err := w.file.F.WriteAt(p[done:done+s.n], s.host); err != nil {
+					return done, part.Error("write", w.file.Path, err)
 				}
 			}
 			done += s.n
@@ -194,10 +194,10 @@ func (w *Qcow2) WriteAt(p []byte, off int64) (int, error) {
 }
 
 // place finds or takes clusters for the beginning of p and returns the pieces.
-func (w *Qcow2) place(spans []span, p []byte, off int64) ([]span, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
+func (w *Writer) place(spans []span, p []byte, off int64) ([]span, error) {
+	w.file.Mu.Lock()
+	defer w.file.Mu.Unlock()
+	if w.file.Closed {
 		return nil, os.ErrClosed
 	}
 	for range spanClusters {
@@ -223,20 +223,20 @@ func (w *Qcow2) place(spans []span, p []byte, off int64) ([]span, error) {
 // clusterFor returns where in the file p belongs, which does not cross a
 // cluster's end, or -1 if it is zeros where there are zeros already. A cluster
 // that is new in the file reads as zeros where it is not written.
-func (w *Qcow2) clusterFor(p []byte, off int64) (int64, error) {
+func (w *Writer) clusterFor(p []byte, off int64) (int64, error) {
 	cluster, in := off/clusterSize, off%clusterSize
 	entry, err := w.lookup(cluster)
 	if err != nil {
 		return 0, err
 	}
 	switch {
-	case entry == 0 && isZero(p):
+	case entry == 0 && block.IsZero(p):
 		return -1, nil
 	case entry == 0:
-	case entry&flagZipped == 0:
+	case entry&flagCompressed == 0:
 		return int64(entry&offsetMask) + in, nil
 	case int64(len(p)) != min(clusterSize, w.capacity-cluster*clusterSize):
-		return 0, fmt.Errorf("%d bytes at %d would change a part of a compressed cluster: %w", len(p), off, ErrUnsupported)
+		return 0, fmt.Errorf("%d bytes at %d would change a part of a compressed cluster: %w", len(p), off, block.ErrUnsupported)
 	default:
 		if err := w.refer(entry, -1); err != nil {
 			return 0, err
@@ -253,11 +253,11 @@ func (w *Qcow2) clusterFor(p []byte, off int64) (int64, error) {
 }
 
 // refer adds by to the reference count of every cluster that an entry uses.
-func (w *Qcow2) refer(entry uint64, by int) error {
+func (w *Writer) refer(entry uint64, by int) error {
 	first := int64(entry&offsetMask) / clusterSize
 	last := first
-	if entry&flagZipped != 0 {
-		_, start, end := zipExtent(entry, clusterBits)
+	if entry&flagCompressed != 0 {
+		_, start, end := compressedExtent(entry, clusterBits)
 		first, last = start/clusterSize, (end-1)/clusterSize
 	}
 	for c := first; c <= last; c++ {

@@ -1,8 +1,10 @@
-package disk
+package vmdk
 
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/hyper2kvm/hyper2kvm/disk/internal/block"
 )
 
 // TableSums compares the grains seen in a stream with what its grain tables and
@@ -60,7 +62,7 @@ func (t *TableSums) grain(layout Layout, index, sector int64) error {
 		return nil
 	}
 	if t.used(table) {
-		return fmt.Errorf("grain after the grain table that should list it: %w", ErrCorrupt)
+		return fmt.Errorf("grain after the grain table that should list it: %w", block.ErrCorrupt)
 	}
 	for int64(len(t.Used)) <= table/8 {
 		t.Used = append(t.Used, 0)
@@ -104,11 +106,11 @@ func (t *TableSums) confirm(entries []byte, sector int64) error {
 		return nil
 	}
 	if len(t.Pending) == 0 {
-		return fmt.Errorf("grain table lists grains that are not in the stream: %w", ErrCorrupt)
+		return fmt.Errorf("grain table lists grains that are not in the stream: %w", block.ErrCorrupt)
 	}
 	p := t.Pending[0]
 	if sum, _ := sumTable(entries, p.Table); sum != p.Sum {
-		return fmt.Errorf("grain table %d does not list the grains that are in the stream: %w", p.Table, ErrCorrupt)
+		return fmt.Errorf("grain table %d does not list the grains that are in the stream: %w", p.Table, block.ErrCorrupt)
 	}
 	t.Confirmed += mix(uint64(p.Table), uint64(uint32(sector)))
 	if len(t.Pending) <= 16 {

@@ -1,8 +1,4 @@
-package disk
-
-// MaxCapacity is the largest disk that is handled, in bytes: 64 TiB. vSphere's
-// own limit is 62 TiB.
-const MaxCapacity = 64 << 40
+package vmdk
 
 // Layout says where a stream-optimized VMDK keeps its grain directory.
 type Layout string
@@ -21,8 +17,8 @@ type Geometry struct {
 	GrainSize int64  `json:"grain_size"` // bytes, a power of two
 }
 
-// Position is a place between two grains from which reading can go on: open
-// the stream at StreamOffset and pass the Position as [Options.Resume]. It is
+// Position is a place between two grains from which reading can be resumed: open
+// the stream at StreamOffset and pass the Position as [Options].Resume. It is
 // meant to be kept as JSON, beside an identity of the stream (such as an
 // ETag): a Position of another stream gives errors or a wrong disk.
 type Position struct {
@@ -34,16 +30,9 @@ type Position struct {
 }
 
 // Counts are sums over the grains of a stream. ZeroGrains and DataBytes are
-// counted by [DecodeStream] with a writer only.
+// counted by disk.DecodeStream with a writer only.
 type Counts struct {
 	Grains     int64 `json:"grains"`      // grains in the stream
 	ZeroGrains int64 `json:"zero_grains"` // of these, left as holes because all zeros
 	DataBytes  int64 `json:"data_bytes"`  // bytes of disk written
-}
-
-// Summary tells what a complete stream held.
-type Summary struct {
-	Geometry
-	Counts
-	StreamBytes int64 // length of the stream, trailing padding included
 }

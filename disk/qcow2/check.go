@@ -1,4 +1,4 @@
-package disk
+package qcow2
 
 import (
 	"context"
@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/hyper2kvm/hyper2kvm/disk/internal/block"
+	"github.com/hyper2kvm/hyper2kvm/disk/internal/part"
 )
 
 // Limits that QEMU sets too.
@@ -22,8 +25,8 @@ const checkWindow = 2 << 20
 // share.
 const exclusive = 1 << 31
 
-// Qcow2Info is what [CheckQcow2] found.
-type Qcow2Info struct {
+// Info is what [Check] found.
+type Info struct {
 	Capacity    int64 // bytes of the disk
 	ClusterSize int64 // bytes
 	FileSize    int64 // bytes, holes included
@@ -31,33 +34,33 @@ type Qcow2Info struct {
 	Compressed  int64 // clusters stored compressed
 }
 
-// CheckQcow2 checks a complete qcow2 image without backing file, snapshots or
+// Check checks a complete qcow2 image without backing file, snapshots or
 // encryption: the header; that all tables and data lie within the file and
 // overlap nowhere; and that each cluster's reference count is just the number
 // of its uses, so that nothing leaks. It does not look at the data. Errors wrap
-// ErrCorrupt or ErrUnsupported and name the file.
+// block.ErrCorrupt or block.ErrUnsupported and name the file.
 //
 // It needs about 16 MiB of memory and reads each level 2 table once for every
 // 128 GiB of file.
-func CheckQcow2(ctx context.Context, path string) (Qcow2Info, error) {
+func Check(ctx context.Context, path string) (Info, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return Qcow2Info{}, fileError("check", path, err)
+		return Info{}, part.Error("check", path, err)
 	}
 	defer func() { _ = f.Close() }()
 	st, err := f.Stat()
 	if err != nil {
-		return Qcow2Info{}, fileError("check", path, err)
+		return Info{}, part.Error("check", path, err)
 	}
-	c := &qcow2Check{f: f, path: path, size: st.Size()}
+	c := &checker{f: f, path: path, size: st.Size()}
 	if err := c.run(ctx); err != nil {
-		return Qcow2Info{}, err
+		return Info{}, err
 	}
 	return c.info, nil
 }
 
-// qcow2Check is one call of CheckQcow2.
-type qcow2Check struct {
+// checker is one call of Check.
+type checker struct {
 	f    io.ReaderAt
 	path string
 	size int64
@@ -69,21 +72,21 @@ type qcow2Check struct {
 	l1At     int64
 	refs     []uint64
 	refsAt   int64
-	info     Qcow2Info
+	info     Info
 	low      int64    // number of the first cluster of the window
 	counts   []uint32 // of the window
 	clusters int64    // in the file
 }
 
-func (c *qcow2Check) corrupt(format string, a ...any) error {
-	return qcow2Error(c.path, format, a...)
+func (c *checker) corrupt(format string, a ...any) error {
+	return corruptError(c.path, format, a...)
 }
 
-func (c *qcow2Check) unsupported(format string, a ...any) error {
-	return fmt.Errorf("qcow2 image %s: %w: %w", c.path, fmt.Errorf(format, a...), ErrUnsupported)
+func (c *checker) unsupported(format string, a ...any) error {
+	return fmt.Errorf("qcow2 image %s: %w: %w", c.path, fmt.Errorf(format, a...), block.ErrUnsupported)
 }
 
-func (c *qcow2Check) run(ctx context.Context) error {
+func (c *checker) run(ctx context.Context) error {
 	if err := c.readHeader(); err != nil {
 		return err
 	}
@@ -101,9 +104,9 @@ func (c *qcow2Check) run(ctx context.Context) error {
 }
 
 // readHeader reads the header and the two fixed tables.
-func (c *qcow2Check) readHeader() error {
+func (c *checker) readHeader() error {
 	be := binary.BigEndian
-	h := make([]byte, qcow2Header)
+	h := make([]byte, headerBytes)
 	if n, err := c.f.ReadAt(h, 0); err != nil && (err != io.EOF || n < 72) {
 		return c.readError("header", err)
 	}
@@ -115,7 +118,7 @@ func (c *qcow2Check) readHeader() error {
 	c.bits = uint(be.Uint32(h[20:]))
 	capacity := be.Uint64(h[24:])
 	switch {
-	case string(h[:4]) != qcow2Magic:
+	case string(h[:4]) != magic:
 		return c.corrupt("it does not begin like one")
 	case version != 2 && version != 3:
 		return c.unsupported("version %d (2 and 3 are known)", version)
@@ -131,20 +134,20 @@ func (c *qcow2Check) readHeader() error {
 		return c.corrupt("it is marked as dirty or corrupt (features %#x)", be.Uint64(h[72:]))
 	case c.v3 && be.Uint64(h[72:]) != 0:
 		return c.unsupported("incompatible features %#x", be.Uint64(h[72:]))
-	case c.v3 && (length < qcow2Header || length > 1<<c.bits || length%8 != 0):
+	case c.v3 && (length < headerBytes || length > 1<<c.bits || length%8 != 0):
 		return c.corrupt("header of %d bytes", length)
-	case c.v3 && be.Uint32(h[96:]) != qcow2Order:
+	case c.v3 && be.Uint32(h[96:]) != refcountOrder:
 		return c.unsupported("reference counts of 2^%d bits", be.Uint32(h[96:]))
 	case capacity > 1<<62:
 		return c.corrupt("capacity of %d bytes", capacity)
 	}
 	c.cs = 1 << c.bits
-	c.clusters = roundUp(c.size, c.cs) / c.cs
-	c.info = Qcow2Info{Capacity: int64(capacity), ClusterSize: c.cs, FileSize: c.size}
+	c.clusters = block.RoundUp(c.size, c.cs) / c.cs
+	c.info = Info{Capacity: int64(capacity), ClusterSize: c.cs, FileSize: c.size}
 	c.counts = make([]uint32, min(checkWindow, c.clusters))
 
 	var err error
-	need := roundUp(int64(capacity), c.cs*c.cs/8) / (c.cs * c.cs / 8)
+	need := block.RoundUp(int64(capacity), c.cs*c.cs/8) / (c.cs * c.cs / 8)
 	entries := int64(be.Uint32(h[36:]))
 	if entries < need {
 		return c.corrupt("level 1 table of %d entries, %d are needed", entries, need)
@@ -157,7 +160,7 @@ func (c *qcow2Check) readHeader() error {
 }
 
 // readTable reads a table at a fixed place.
-func (c *qcow2Check) readTable(name string, at uint64, size, most int64) ([]uint64, int64, error) {
+func (c *checker) readTable(name string, at uint64, size, most int64) ([]uint64, int64, error) {
 	if size == 0 {
 		return nil, 0, nil
 	}
@@ -176,22 +179,22 @@ func (c *qcow2Check) readTable(name string, at uint64, size, most int64) ([]uint
 
 // inFile tells whether size bytes at an offset are whole clusters of the file,
 // behind the header.
-func (c *qcow2Check) inFile(name string, at uint64, size int64) error {
+func (c *checker) inFile(name string, at uint64, size int64) error {
 	if at == 0 || at%uint64(c.cs) != 0 || at > uint64(c.size) || size > c.size-int64(at) {
 		return c.corrupt("%s at %d, of %d bytes, in a file of %d", name, at, size, c.size)
 	}
 	return nil
 }
 
-func (c *qcow2Check) readError(name string, err error) error {
+func (c *checker) readError(name string, err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return c.corrupt("%s is cut off", name)
 	}
-	return fileError("read "+name+" of", c.path, err)
+	return part.Error("read "+name+" of", c.path, err)
 }
 
 // count counts a use of the area from start to end.
-func (c *qcow2Check) count(start, end int64, mark uint32) {
+func (c *checker) count(start, end int64, mark uint32) {
 	first := max(start/c.cs-c.low, 0)
 	last := min((end-1)/c.cs-c.low, int64(len(c.counts))-1)
 	for i := first; i <= last; i++ {
@@ -201,13 +204,13 @@ func (c *qcow2Check) count(start, end int64, mark uint32) {
 
 // repeated tells whether a cluster of the window was counted more than once. It
 // is asked before a table is read, so that no table is read twice.
-func (c *qcow2Check) repeated(off int64) bool {
+func (c *checker) repeated(off int64) bool {
 	i := off/c.cs - c.low
 	return i >= 0 && i < int64(len(c.counts)) && c.counts[i]&^exclusive > 1
 }
 
 // countAll counts every use of the window's clusters.
-func (c *qcow2Check) countAll(ctx context.Context) error {
+func (c *checker) countAll(ctx context.Context) error {
 	c.count(0, c.cs, exclusive)
 	if len(c.l1) > 0 {
 		c.count(c.l1At, c.l1At+int64(len(c.l1))*8, exclusive)
@@ -254,14 +257,14 @@ func (c *qcow2Check) countAll(ctx context.Context) error {
 }
 
 // countTable counts the clusters that level 2 table number n uses.
-func (c *qcow2Check) countTable(table []byte, n int) error {
+func (c *checker) countTable(table []byte, n int) error {
 	for i := 0; i < len(table); i += 8 {
 		entry := binary.BigEndian.Uint64(table[i:])
 		if entry == 0 {
 			continue
 		}
-		if entry&flagZipped != 0 {
-			off, start, end := zipExtent(entry, c.bits)
+		if entry&flagCompressed != 0 {
+			off, start, end := compressedExtent(entry, c.bits)
 			if entry&flagCopied != 0 || off < c.cs || off >= c.size || end > c.clusters*c.cs {
 				return c.corrupt("entry %d of level 2 table %d is %#x: compressed data outside the file", i/8, n, entry)
 			}
@@ -287,7 +290,7 @@ func (c *qcow2Check) countTable(table []byte, n int) error {
 }
 
 // compare holds the counts of the window against the refcount blocks.
-func (c *qcow2Check) compare() error {
+func (c *checker) compare() error {
 	per := c.cs / 2
 	block := make([]byte, c.cs)
 	for i := int64(0); i < int64(len(c.counts)) && c.low+i < c.clusters; i++ {

@@ -1,4 +1,4 @@
-package disk
+package qcow2
 
 import (
 	"encoding/binary"
@@ -7,13 +7,13 @@ import (
 	"slices"
 )
 
-// pageCacheSize is how many pages a pageCache holds: level 2 tables for 16 GiB
+// tableCacheSize is how many pages a tableCache holds: level 2 tables for 16 GiB
 // of disk and some refcount blocks, 3 MiB.
-const pageCacheSize = 48
+const tableCacheSize = 48
 
-// pageCache holds the clusters of a file that are tables, least recently used
+// tableCache holds the clusters of a file that are tables, least recently used
 // first to go. It is for one goroutine at a time.
-type pageCache struct {
+type tableCache struct {
 	f     *os.File
 	pages map[int64]*page
 	front page // ring of pages, most recently used behind it
@@ -27,15 +27,15 @@ type page struct {
 	data       [clusterSize]byte
 }
 
-func newPageCache(f *os.File) *pageCache {
-	c := &pageCache{f: f, pages: make(map[int64]*page)}
+func newTableCache(f *os.File) *tableCache {
+	c := &tableCache{f: f, pages: make(map[int64]*page)}
 	c.front.next, c.front.prev = &c.front, &c.front
 	return c
 }
 
 // get returns the page at off in the file, valid until the next call. A fresh
 // one is all zeros and is not read.
-func (c *pageCache) get(off int64, fresh bool) (*page, error) {
+func (c *tableCache) get(off int64, fresh bool) (*page, error) {
 	p, ok := c.pages[off]
 	if ok {
 		p.prev.next, p.next.prev = p.next, p.prev
@@ -65,8 +65,8 @@ func (c *pageCache) get(off int64, fresh bool) (*page, error) {
 }
 
 // take returns an unused page, writing the least recently used one if it must.
-func (c *pageCache) take() (*page, error) {
-	if len(c.pages) < pageCacheSize {
+func (c *tableCache) take() (*page, error) {
+	if len(c.pages) < tableCacheSize {
 		return new(page), nil
 	}
 	p := c.front.prev
@@ -78,7 +78,7 @@ func (c *pageCache) take() (*page, error) {
 	return p, nil
 }
 
-func (c *pageCache) write(p *page) error {
+func (c *tableCache) write(p *page) error {
 	if !p.dirty {
 		return nil
 	}
@@ -90,7 +90,7 @@ func (c *pageCache) write(p *page) error {
 }
 
 // flush writes all changed pages, in the order of the file.
-func (c *pageCache) flush() error {
+func (c *tableCache) flush() error {
 	offs := make([]int64, 0, len(c.pages))
 	for off := range c.pages {
 		offs = append(offs, off)

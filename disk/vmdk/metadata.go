@@ -1,13 +1,15 @@
-package disk
+package vmdk
 
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/hyper2kvm/hyper2kvm/disk/internal/block"
 )
 
 // readFront consumes everything before the first grain: the descriptor and, in
 // LayoutFront, the directory and the tables.
-func (s *StreamReader) readFront(h *header) error {
+func (s *Reader) readFront(h *header) error {
 	if h.descriptorSize > 0 && (s.geo.Layout == LayoutTail || h.descriptorOffset < h.gdOffset) {
 		if err := s.readDescriptor(h); err != nil {
 			return err
@@ -21,13 +23,13 @@ func (s *StreamReader) readFront(h *header) error {
 	return s.skipTo(int64(h.overHead))
 }
 
-func (s *StreamReader) readDescriptor(h *header) error {
-	at := int64(h.descriptorOffset) * sectorSize
+func (s *Reader) readDescriptor(h *header) error {
+	at := int64(h.descriptorOffset) * block.SectorSize
 	if err := s.skipTo(int64(h.descriptorOffset)); err != nil {
 		return err
 	}
 	var text []byte
-	err := s.src.each(int64(h.descriptorSize)*sectorSize, 1, func(p []byte) error {
+	err := s.src.each(int64(h.descriptorSize)*block.SectorSize, 1, func(p []byte) error {
 		text = append(text, p...)
 		return nil
 	})
@@ -41,7 +43,7 @@ func (s *StreamReader) readDescriptor(h *header) error {
 }
 
 // readFrontTables reads the directory and, in its order, the tables.
-func (s *StreamReader) readFrontTables(h *header) error {
+func (s *Reader) readFrontTables(h *header) error {
 	if err := s.skipTo(int64(h.gdOffset)); err != nil {
 		return err
 	}
@@ -60,8 +62,8 @@ func (s *StreamReader) readFrontTables(h *header) error {
 		if sector == 0 {
 			continue
 		}
-		if uint64(sector)*sectorSize+tableBytes > h.overHead*sectorSize {
-			return s.fail(at, -1, fmt.Errorf("grain table %d is at sector %d, not before the grains: %w", i, sector, ErrCorrupt))
+		if uint64(sector)*block.SectorSize+tableBytes > h.overHead*block.SectorSize {
+			return s.fail(at, -1, fmt.Errorf("grain table %d is at sector %d, not before the grains: %w", i, sector, block.ErrCorrupt))
 		}
 		if err := s.skipTo(int64(sector)); err != nil {
 			return err
@@ -77,11 +79,11 @@ func (s *StreamReader) readFrontTables(h *header) error {
 }
 
 // skipTo consumes everything before a sector of the stream.
-func (s *StreamReader) skipTo(sector int64) error {
+func (s *Reader) skipTo(sector int64) error {
 	at := s.src.offset()
-	n := sector*sectorSize - at
+	n := sector*block.SectorSize - at
 	if n < 0 {
-		return s.fail(at, -1, fmt.Errorf("structures overlap or are out of order at sector %d of the stream: %w", sector, ErrCorrupt))
+		return s.fail(at, -1, fmt.Errorf("structures overlap or are out of order at sector %d of the stream: %w", sector, block.ErrCorrupt))
 	}
 	if err := s.src.skip(n); err != nil {
 		return s.fail(s.src.offset(), -1, err)
@@ -90,24 +92,24 @@ func (s *StreamReader) skipTo(sector int64) error {
 }
 
 // metadata takes in a metadata marker with so many sectors of content.
-func (s *StreamReader) metadata(at int64, kind uint32, sectors uint64) error {
-	content := at/sectorSize + 1
+func (s *Reader) metadata(at int64, kind uint32, sectors uint64) error {
+	content := at/block.SectorSize + 1
 	var err error
 	switch {
 	case kind == markerProgress && sectors <= maxSlack:
-		err = s.src.skip(sectorSize * int64(1+sectors))
+		err = s.src.skip(block.SectorSize * int64(1+sectors))
 	case s.geo.Layout == LayoutFront:
-		err = fmt.Errorf("unknown marker of type %d among the grains: %w", kind, ErrCorrupt)
+		err = fmt.Errorf("unknown marker of type %d among the grains: %w", kind, block.ErrCorrupt)
 	case s.foot:
-		err = fmt.Errorf("marker of type %d after the footer: %w", kind, ErrCorrupt)
-	case kind == markerTable && sectors == tableBytes/sectorSize:
+		err = fmt.Errorf("marker of type %d after the footer: %w", kind, block.ErrCorrupt)
+	case kind == markerTable && sectors == tableBytes/block.SectorSize:
 		err = s.tailTable(content)
-	case kind == markerDirectory && sectors*sectorSize >= uint64(s.geo.tables()*4) && sectors*sectorSize <= uint64(s.geo.tables()*4+maxSlack*sectorSize):
-		err = s.tailDirectory(content, int64(sectors)*sectorSize)
+	case kind == markerDirectory && sectors*block.SectorSize >= uint64(s.geo.tables()*4) && sectors*block.SectorSize <= uint64(s.geo.tables()*4+maxSlack*block.SectorSize):
+		err = s.tailDirectory(content, int64(sectors)*block.SectorSize)
 	case kind == markerFooter && sectors == 1:
 		err = s.footer()
 	default:
-		err = fmt.Errorf("marker of type %d with %d sectors: %w", kind, sectors, ErrCorrupt)
+		err = fmt.Errorf("marker of type %d with %d sectors: %w", kind, sectors, block.ErrCorrupt)
 	}
 	if err != nil {
 		return s.fail(at, -1, err)
@@ -116,19 +118,19 @@ func (s *StreamReader) metadata(at int64, kind uint32, sectors uint64) error {
 }
 
 // tailTable reads a table of LayoutTail with its marker.
-func (s *StreamReader) tailTable(sector int64) error {
-	p, err := s.src.peek(sectorSize + tableBytes)
+func (s *Reader) tailTable(sector int64) error {
+	p, err := s.src.peek(block.SectorSize + tableBytes)
 	if err != nil {
 		return err
 	}
-	s.src.lo += sectorSize + tableBytes
-	return s.pos.Tables.confirm(p[sectorSize:], sector)
+	s.src.lo += block.SectorSize + tableBytes
+	return s.pos.Tables.confirm(p[block.SectorSize:], sector)
 }
 
 // tailDirectory reads the directory of LayoutTail with its marker. Only the
 // last few directories are kept for the footer to choose from.
-func (s *StreamReader) tailDirectory(sector, size int64) error {
-	if err := s.src.skip(sectorSize); err != nil {
+func (s *Reader) tailDirectory(sector, size int64) error {
+	if err := s.src.skip(block.SectorSize); err != nil {
 		return err
 	}
 	d := directory{sector: sector}
@@ -151,19 +153,19 @@ func (s *StreamReader) tailDirectory(sector, size int64) error {
 
 // footer reads the footer with its marker: a header that knows where the
 // directory is.
-func (s *StreamReader) footer() error {
-	p, err := s.src.peek(2 * sectorSize)
+func (s *Reader) footer() error {
+	p, err := s.src.peek(2 * block.SectorSize)
 	if err != nil {
 		return err
 	}
-	f, err := parseHeader(p[sectorSize:])
+	f, err := parseHeader(p[block.SectorSize:])
 	if err != nil {
 		return fmt.Errorf("footer: %w", err)
 	}
 	if g := f.geometry(); g.Capacity != s.geo.Capacity || g.GrainSize != s.geo.GrainSize || f.gdOffset == gdAtEnd {
-		return fmt.Errorf("footer contradicts the header: %w", ErrCorrupt)
+		return fmt.Errorf("footer contradicts the header: %w", block.ErrCorrupt)
 	}
-	s.src.lo += 2 * sectorSize
+	s.src.lo += 2 * block.SectorSize
 	s.pos.Tables.Directory = int64(f.gdOffset)
 	s.foot = true
 	return nil

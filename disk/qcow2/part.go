@@ -1,4 +1,4 @@
-package disk
+package qcow2
 
 import (
 	"encoding/binary"
@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 
-	"github.com/hyper2kvm/hyper2kvm/internal/directio"
+	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/disk/internal/block"
+	"github.com/hyper2kvm/hyper2kvm/disk/internal/part"
 )
 
 // A part file has a record of its last checkpoint where the image will have its
@@ -26,11 +28,11 @@ const (
 
 // partState is what a record holds.
 type partState struct {
-	gen, capacity, next, zipAt, zipEnd, format uint64
+	gen, capacity, next, dataAt, dataEnd, format uint64
 }
 
 func (s *partState) fields() []*uint64 {
-	return []*uint64{&s.gen, &s.capacity, &s.next, &s.zipAt, &s.zipEnd, &s.format}
+	return []*uint64{&s.gen, &s.capacity, &s.next, &s.dataAt, &s.dataEnd, &s.format}
 }
 
 func (s *partState) encode() []byte {
@@ -52,54 +54,54 @@ func (s *partState) decode(b []byte) bool {
 	return s.format == 1
 }
 
-// Checkpoint implements [Writer].
-func (w *Qcow2) Checkpoint() error {
+// Checkpoint implements [disk.Writer].
+func (w *Writer) Checkpoint() error {
 	s, err := w.saveTables()
 	if err != nil {
-		return fileError("checkpoint", w.path, err)
+		return part.Error("checkpoint", w.file.Path, err)
 	}
-	if err := w.f.Sync(); err != nil {
-		return fileError("sync", w.path, err)
+	if err := w.file.F.Sync(); err != nil {
+		return part.Error("sync", w.file.Path, err)
 	}
-	if _, err := w.f.WriteAt(s.encode(), partSlot*int64(1+s.gen%2)); err != nil {
-		return fileError("checkpoint", w.path, err)
+	if _, err := w.file.F.WriteAt(s.encode(), partSlot*int64(1+s.gen%2)); err != nil {
+		return part.Error("checkpoint", w.file.Path, err)
 	}
-	return fileError("sync", w.path, w.f.Sync())
+	return part.Error("sync", w.file.Path, w.file.F.Sync())
 }
 
 // saveTables writes every table and returns the record to follow.
-func (w *Qcow2) saveTables() (partState, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
+func (w *Writer) saveTables() (partState, error) {
+	w.file.Mu.Lock()
+	defer w.file.Mu.Unlock()
+	if w.file.Closed {
 		return partState{}, os.ErrClosed
 	}
 	if err := w.writeTables(); err != nil {
 		return partState{}, err
 	}
-	st, err := w.f.Stat()
+	st, err := w.file.F.Stat()
 	if err == nil && st.Size() < w.next*clusterSize {
-		err = w.f.Truncate(w.next * clusterSize)
+		err = w.file.F.Truncate(w.next * clusterSize)
 	}
 	w.gen++
 	return partState{
 		gen: w.gen, capacity: uint64(w.capacity), next: uint64(w.next),
-		zipAt: uint64(w.zipAt), zipEnd: uint64(w.zipEnd), format: 1,
+		dataAt: uint64(w.dataAt), dataEnd: uint64(w.dataEnd), format: 1,
 	}, err
 }
 
 // writeTables writes everything that is in memory yet, data first.
-func (w *Qcow2) writeTables() error {
-	if err := w.zip.flush(w.f); err != nil {
+func (w *Writer) writeTables() error {
+	if err := w.stage.flush(w.file.F); err != nil {
 		return err
 	}
 	if err := w.pages.flush(); err != nil {
 		return err
 	}
-	if err := writeWords(w.f, w.l1, w.l1Table); err != nil {
+	if err := writeWords(w.file.F, w.l1, w.l1Table); err != nil {
 		return err
 	}
-	return writeWords(w.f, w.refs, w.refTable)
+	return writeWords(w.file.F, w.refs, w.refTable)
 }
 
 // writeWords writes a table of big-endian 64-bit words.
@@ -126,101 +128,109 @@ func readWords(f io.ReaderAt, words []uint64, off int64) error {
 
 // Commit writes the image's header last, so that the file is an image only when
 // everything else is durable.
-func (w *Qcow2) Commit() error { return w.complete(w.commit) }
+func (w *Writer) Commit() error { return w.file.Complete(w.commit) }
 
-func (w *Qcow2) commit() error {
+func (w *Writer) commit() error {
 	if err := w.writeTables(); err != nil {
 		return err
 	}
-	w.dropZipRoom()
-	if err := w.f.Truncate(w.next * clusterSize); err != nil {
+	w.trimRun()
+	if err := w.file.F.Truncate(w.next * clusterSize); err != nil {
 		return err
 	}
-	if err := w.f.Sync(); err != nil {
+	if err := w.file.F.Sync(); err != nil {
 		return err
 	}
 	first := make([]byte, clusterSize)
 	copy(first, w.header())
-	if _, err := w.f.WriteAt(first, 0); err != nil {
+	if _, err := w.file.F.WriteAt(first, 0); err != nil {
 		return err
 	}
-	if err := w.f.Sync(); err != nil {
+	if err := w.file.F.Sync(); err != nil {
 		return err
 	}
-	return w.f.Close()
+	return w.file.F.Close()
 }
 
-// OpenQcow2 goes on with a part file that [CreateQcow2] made, from its last
-// Checkpoint; later writes are lost. ErrNotResumable means that there is no
+// Close implements [disk.Writer].
+func (w *Writer) Close() error { return w.file.Close() }
+
+// Discard implements [disk.Writer].
+func (w *Writer) Discard() error { return w.file.Discard() }
+
+var _ disk.GrainWriter = (*Writer)(nil)
+
+// Open resumes a part file that [Create] made, from its last
+// Checkpoint; later writes are lost. block.ErrNotResumable means that there is no
 // checkpoint or that the file is not the part file of such a disk.
-func OpenQcow2(path string, capacity int64, o Qcow2Options) (*Qcow2, error) {
-	if err := checkCapacity(capacity); err != nil {
+func Open(path string, capacity int64, o Options) (*Writer, error) {
+	if err := block.CheckCapacity(capacity); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := part.Open(path)
 	if err != nil {
-		return nil, fileError("open", path, err)
+		return nil, part.Error("open", path, err)
 	}
-	w := newQcow2(path, directio.NewFile(f), capacity, o)
+	w := newWriter(path, f, capacity, o)
 	if err := w.restore(); err != nil {
-		_ = w.f.Close()
-		return nil, fileError("open", path, err)
+		_ = w.file.F.Close()
+		return nil, part.Error("open", path, err)
 	}
 	return w, nil
 }
 
-func (w *Qcow2) restore() error {
+func (w *Writer) restore() error {
 	s, err := w.lastCheckpoint()
 	if err != nil {
 		return err
 	}
 	w.gen, w.next = s.gen, int64(s.next)
-	w.zipAt, w.zipEnd = int64(s.zipAt), int64(s.zipEnd)
-	if err := w.f.Truncate(w.next * clusterSize); err != nil {
+	w.dataAt, w.dataEnd = int64(s.dataAt), int64(s.dataEnd)
+	if err := w.file.F.Truncate(w.next * clusterSize); err != nil {
 		return err
 	}
-	if err := readWords(w.f, w.l1, w.l1Table); err != nil {
+	if err := readWords(w.file.F, w.l1, w.l1Table); err != nil {
 		return err
 	}
-	if err := readWords(w.f, w.refs, w.refTable); err != nil {
+	if err := readWords(w.file.F, w.refs, w.refTable); err != nil {
 		return err
 	}
-	err = w.recount()
-	w.zipAt = w.zipEnd // what room is left stays a hole
-	if errors.Is(err, ErrCorrupt) {
-		err = fmt.Errorf("%w: %w", err, ErrNotResumable)
+	err = w.rebuildRefcounts()
+	w.dataAt = w.dataEnd // what room is left stays a hole
+	if errors.Is(err, block.ErrCorrupt) {
+		err = fmt.Errorf("%w: %w", err, block.ErrNotResumable)
 	}
 	return err
 }
 
 // lastCheckpoint returns the newer valid record, if it fits the disk and the
 // file.
-func (w *Qcow2) lastCheckpoint() (partState, error) {
+func (w *Writer) lastCheckpoint() (partState, error) {
 	var best partState
 	found := false
 	for slot := range int64(2) {
 		var b [partRecord]byte
 		var s partState
-		if _, err := w.f.ReadAt(b[:], partSlot*(1+slot)); err != nil && err != io.EOF {
+		if _, err := w.file.F.ReadAt(b[:], partSlot*(1+slot)); err != nil && err != io.EOF {
 			return best, err
 		}
 		if s.decode(b[:]) && (!found || s.gen > best.gen) {
 			best, found = s, true
 		}
 	}
-	st, err := w.f.Stat()
+	st, err := w.file.F.Stat()
 	if err != nil {
 		return best, err
 	}
 	end := best.next * clusterSize
 	switch {
 	case !found:
-		return best, fmt.Errorf("it has no checkpoint: %w", ErrNotResumable)
+		return best, fmt.Errorf("it has no checkpoint: %w", block.ErrNotResumable)
 	case best.capacity != uint64(w.capacity):
-		return best, fmt.Errorf("it is for a disk of %d bytes, not %d: %w", best.capacity, w.capacity, ErrNotResumable)
+		return best, fmt.Errorf("it is for a disk of %d bytes, not %d: %w", best.capacity, w.capacity, block.ErrNotResumable)
 	case best.next < uint64(w.firstFree), best.next > uint64(w.refBlocks)*blockRefs, uint64(st.Size()) < end,
-		best.zipEnd > end, best.zipAt > best.zipEnd:
-		return best, fmt.Errorf("its checkpoint does not fit the file of %d bytes: %w", st.Size(), ErrNotResumable)
+		best.dataEnd > end, best.dataAt > best.dataEnd:
+		return best, fmt.Errorf("its checkpoint does not fit the file of %d bytes: %w", st.Size(), block.ErrNotResumable)
 	}
 	return best, nil
 }

@@ -1,10 +1,13 @@
-package disk
+package qcow2
 
 import (
 	"fmt"
 	"os"
 
+	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/disk/internal/block"
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/inflate"
+	"github.com/hyper2kvm/hyper2kvm/disk/internal/part"
 )
 
 // zlibHead and zlibTail are the parts of a zlib stream around its deflate data.
@@ -13,8 +16,8 @@ const (
 	zlibTail = 4 // Adler-32
 )
 
-// GrainSize is 64 KiB, a cluster, with [Qcow2Options.Compress], otherwise 0.
-func (w *Qcow2) GrainSize() int64 {
+// GrainSize is 64 KiB, a cluster, with [Options.Compress], otherwise 0.
+func (w *Writer) GrainSize() int64 {
 	if w.o.Compress {
 		return clusterSize
 	}
@@ -23,44 +26,44 @@ func (w *Qcow2) GrainSize() int64 {
 
 // FitsGrain tells whether a cluster's compressed data is shorter than the
 // cluster, as the format demands, and of a length that 64 KiB can have.
-func (w *Qcow2) FitsGrain(zlibLen int) bool {
+func (w *Writer) FitsGrain(zlibLen int) bool {
 	n := zlibLen - zlibHead - zlibTail
-	return n >= minZip && n < clusterSize
+	return n >= minDeflate && n < clusterSize
 }
 
 // WriteGrains stores grains as compressed clusters: what is between the zlib
 // header and the Adler-32 is appended to the file. It does not look at the data
 // beyond the header. Some of it may be written by a later call, a Checkpoint or
 // Commit, which then return the error.
-func (w *Qcow2) WriteGrains(g []Grain) error {
+func (w *Writer) WriteGrains(g []disk.Grain) error {
 	for i := range g {
 		off, z := g[i].Offset, g[i].Zlib
-		if err := checkRange(w.path, off, clusterSize, w.capacity); err != nil {
+		if err := w.file.CheckRange(off, clusterSize, w.capacity); err != nil {
 			return err
 		}
 		if off%clusterSize != 0 || !w.FitsGrain(len(z)) {
-			return fmt.Errorf("write %s: %d bytes of grain at %d do not fit a compressed cluster", w.path, len(z), off)
+			return fmt.Errorf("write %s: %d bytes of grain at %d do not fit a compressed cluster", w.file.Path, len(z), off)
 		}
 		if err := inflate.CheckHeader(z); err != nil {
-			return fmt.Errorf("write %s: grain at %d: %w: %w", w.path, off, err, ErrCorrupt)
+			return fmt.Errorf("write %s: grain at %d: %w: %w", w.file.Path, off, err, block.ErrCorrupt)
 		}
 	}
 	full, err := w.placeGrains(g)
-	if werr := w.zip.write(w.f, full); err == nil {
+	if werr := w.stage.write(w.file.F, full); err == nil {
 		err = werr
 	}
-	return fileError("write", w.path, err)
+	return part.Error("write", w.file.Path, err)
 }
 
 // placeGrains finds places in the file for grains and puts their data into the
 // stage. It returns what has to be written now, even when it fails.
-func (w *Qcow2) placeGrains(g []Grain) (full []*zipBlock, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
+func (w *Writer) placeGrains(g []disk.Grain) (full []*stagedBlock, err error) {
+	w.file.Mu.Lock()
+	defer w.file.Mu.Unlock()
+	if w.file.Closed {
 		return nil, os.ErrClosed
 	}
-	if err := w.zip.failure(); err != nil {
+	if err := w.stage.failure(); err != nil {
 		return nil, err
 	}
 	for i := range g {
@@ -75,12 +78,12 @@ func (w *Qcow2) placeGrains(g []Grain) (full []*zipBlock, err error) {
 				return full, err
 			}
 		}
-		at, err := w.takeZipped(len(z))
+		at, err := w.takeCompressed(len(z))
 		if err != nil {
 			return full, err
 		}
-		full = w.zip.put(full, z, at)
-		entry := zipEntry(at, len(z))
+		full = w.stage.put(full, z, at)
+		entry := compressedEntry(at, len(z))
 		if err := w.refer(entry, 1); err != nil {
 			return full, err
 		}
@@ -91,33 +94,33 @@ func (w *Qcow2) placeGrains(g []Grain) (full []*zipBlock, err error) {
 	return full, nil
 }
 
-// takeZipped returns a place for n bytes of compressed data: behind the last if
+// takeCompressed returns a place for n bytes of compressed data: behind the last if
 // there is room, or where the clusters there are free. Clusters are taken by the
 // run, so that clusters of other kinds, taken in between, do not cut what could
 // be one write.
-func (w *Qcow2) takeZipped(n int) (int64, error) {
-	for w.zipAt+int64(n) > w.zipEnd {
-		for range zipRun {
+func (w *Writer) takeCompressed(n int) (int64, error) {
+	for w.dataAt+int64(n) > w.dataEnd {
+		for range runClusters {
 			c, err := w.take()
 			if err != nil {
 				return 0, err
 			}
-			if c*clusterSize != w.zipEnd {
-				w.zipAt, w.zipEnd = c*clusterSize, c*clusterSize
+			if c*clusterSize != w.dataEnd {
+				w.dataAt, w.dataEnd = c*clusterSize, c*clusterSize
 			}
-			w.zipEnd += clusterSize
+			w.dataEnd += clusterSize
 		}
 	}
-	at := w.zipAt
-	w.zipAt += int64(n)
+	at := w.dataAt
+	w.dataAt += int64(n)
 	return at, nil
 }
 
-// dropZipRoom gives clusters back that were taken for compressed data and got
+// trimRun gives clusters back that were taken for compressed data and got
 // none, when they are the last.
-func (w *Qcow2) dropZipRoom() {
-	if w.zipEnd == w.next*clusterSize {
-		w.next = (w.zipAt + clusterSize - 1) / clusterSize
-		w.zipEnd = w.next * clusterSize
+func (w *Writer) trimRun() {
+	if w.dataEnd == w.next*clusterSize {
+		w.next = (w.dataAt + clusterSize - 1) / clusterSize
+		w.dataEnd = w.next * clusterSize
 	}
 }

@@ -1,10 +1,12 @@
-package disk
+package vmdk
 
 import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
 	"strings"
+
+	"github.com/hyper2kvm/hyper2kvm/disk/internal/block"
 )
 
 // Values of the sparse extent header, Virtual Disk Format 5.0.
@@ -42,12 +44,12 @@ type header struct {
 	compression      uint16
 }
 
-// parseHeader takes a header or footer apart. The error wraps ErrCorrupt or
-// ErrUnsupported.
+// parseHeader takes a header or footer apart. The error wraps block.ErrCorrupt or
+// block.ErrUnsupported.
 func parseHeader(p []byte) (header, error) {
 	le := binary.LittleEndian
 	if string(p[:4]) != vmdkMagic {
-		return header{}, fmt.Errorf("no VMDK header (it begins with %q, not %q): %w", p[:4], vmdkMagic, ErrCorrupt)
+		return header{}, fmt.Errorf("no VMDK header (it begins with %q, not %q): %w", p[:4], vmdkMagic, block.ErrCorrupt)
 	}
 	h := header{
 		version:          le.Uint32(p[4:]),
@@ -67,12 +69,12 @@ func parseHeader(p []byte) (header, error) {
 
 func (h *header) check() error {
 	unsupported := func(format string, a ...any) error {
-		return fmt.Errorf(format+": %w", append(a, ErrUnsupported)...)
+		return fmt.Errorf(format+": %w", append(a, block.ErrUnsupported)...)
 	}
 	corrupt := func(format string, a ...any) error {
-		return fmt.Errorf(format+": %w", append(a, ErrCorrupt)...)
+		return fmt.Errorf(format+": %w", append(a, block.ErrCorrupt)...)
 	}
-	grain := h.grainSize * sectorSize
+	grain := h.grainSize * block.SectorSize
 	switch {
 	case h.version < 1 || h.version > 3:
 		return unsupported("VMDK version %d (1 to 3 are known)", h.version)
@@ -82,19 +84,19 @@ func (h *header) check() error {
 		return unsupported("sparse VMDK that is not stream-optimized (flags %#x)", h.flags)
 	case h.compression != compressDeflate:
 		return unsupported("compression algorithm %d (1, deflate, is known)", h.compression)
-	case h.capacity > MaxCapacity/sectorSize:
+	case h.capacity > block.MaxCapacity/block.SectorSize:
 		return corrupt("capacity of %d sectors", h.capacity)
-	case h.grainSize > maxGrain/sectorSize || grain < minGrain || grain&(grain-1) != 0:
+	case h.grainSize > maxGrain/block.SectorSize || grain < minGrain || grain&(grain-1) != 0:
 		return corrupt("grain size of %d sectors", h.grainSize)
 	case h.tableEntries != tableEntries:
 		return unsupported("grain tables of %d entries (%d are known)", h.tableEntries, tableEntries)
-	case h.descriptorSize > maxDescriptor/sectorSize:
+	case h.descriptorSize > maxDescriptor/block.SectorSize:
 		return corrupt("embedded descriptor of %d sectors", h.descriptorSize)
-	case h.overHead < 1 || h.overHead > MaxCapacity/sectorSize:
+	case h.overHead < 1 || h.overHead > block.MaxCapacity/block.SectorSize:
 		return corrupt("grains that begin at sector %d of the stream", h.overHead)
 	case h.descriptorSize > 0 && (h.descriptorOffset < 1 || h.descriptorOffset > h.overHead || h.descriptorSize > h.overHead-h.descriptorOffset):
 		return corrupt("embedded descriptor at sectors %d+%d, grains from %d", h.descriptorOffset, h.descriptorSize, h.overHead)
-	case h.gdOffset == 0 || (h.gdOffset != gdAtEnd && h.gdOffset > MaxCapacity/sectorSize):
+	case h.gdOffset == 0 || (h.gdOffset != gdAtEnd && h.gdOffset > block.MaxCapacity/block.SectorSize):
 		return corrupt("grain directory at sector %d", h.gdOffset)
 	case h.capacity/h.grainSize/tableEntries > maxTables:
 		return unsupported("disk of %d sectors in grains of %d", h.capacity, h.grainSize)
@@ -107,8 +109,8 @@ func (h *header) geometry() Geometry {
 	g := Geometry{
 		Layout:    LayoutTail,
 		Version:   int(h.version),
-		Capacity:  int64(h.capacity) * sectorSize,
-		GrainSize: int64(h.grainSize) * sectorSize,
+		Capacity:  int64(h.capacity) * block.SectorSize,
+		GrainSize: int64(h.grainSize) * block.SectorSize,
 	}
 	if h.gdOffset < h.overHead {
 		g.Layout = LayoutFront
@@ -126,7 +128,7 @@ func checkDescriptor(text []byte) error {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		if strings.EqualFold(strings.TrimSpace(key), "parentCID") {
 			if v := strings.TrimSpace(value); !strings.EqualFold(v, "ffffffff") {
-				return fmt.Errorf("delta disk (parentCID %.16q), which has no content of its own; consolidate the VM's snapshots: %w", v, ErrUnsupported)
+				return fmt.Errorf("delta disk (parentCID %.16q), which has no content of its own; consolidate the VM's snapshots: %w", v, block.ErrUnsupported)
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package disk_test
+package qcow2_test
 
 import (
 	"bytes"
@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/disk/disktest"
+	"github.com/hyper2kvm/hyper2kvm/disk/qcow2"
 )
 
 // mixed is the content of a disk, in the forms in which it is written: some
@@ -18,11 +20,11 @@ type mixed struct {
 	plain  []int64 // offsets
 }
 
-func split(t *testing.T, w *disk.Qcow2, want []byte, seed uint64) mixed {
+func split(t *testing.T, w *qcow2.Writer, want []byte, seed uint64) mixed {
 	t.Helper()
 	var m mixed
 	zipped := make(map[int64]bool)
-	for _, g := range compressed(t, w, want) {
+	for _, g := range disktest.Grains(t, w, want) {
 		zipped[g.Offset] = true
 		m.grains = append(m.grains, g)
 	}
@@ -37,7 +39,7 @@ func split(t *testing.T, w *disk.Qcow2, want []byte, seed uint64) mixed {
 }
 
 // write writes part number part of parts, on several goroutines.
-func (m mixed) write(t *testing.T, w *disk.Qcow2, want []byte, part, parts int) {
+func (m mixed) write(t *testing.T, w *qcow2.Writer, want []byte, part, parts int) {
 	t.Helper()
 	var wg sync.WaitGroup
 	const workers = 4
@@ -66,11 +68,11 @@ func (m mixed) write(t *testing.T, w *disk.Qcow2, want []byte, part, parts int) 
 
 func TestGrainsFromManyGoroutinesAmongPlainClustersGiveTheDisk(t *testing.T) {
 	t.Parallel()
-	want := content(81, 40*mib+512, 8)
+	want := disktest.Content(81, 40*mib+512, 8)
 	dir := t.TempDir()
 	source, path := filepath.Join(dir, "source.raw"), filepath.Join(dir, "image")
-	write(t, source, want)
-	w, err := disk.CreateQcow2(path, int64(len(want)), disk.Qcow2Options{Compress: true})
+	disktest.WriteRaw(t, source, want)
+	w, err := qcow2.Create(path, int64(len(want)), qcow2.Options{Compress: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,14 +88,14 @@ func TestGrainsFromManyGoroutinesAmongPlainClustersGiveTheDisk(t *testing.T) {
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if w, err = disk.OpenQcow2(path, int64(len(want)), disk.Qcow2Options{Compress: true}); err != nil {
+		if w, err = qcow2.Open(path, int64(len(want)), qcow2.Options{Compress: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := w.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	judge(t, target{name: "compressed qcow2", format: "qcow2"}, path, source)
+	disktest.Judge(t, "qcow2", path, source)
 }
 
 // A grain is staged, so that the call that stored it may have ended well before
@@ -101,11 +103,11 @@ func TestGrainsFromManyGoroutinesAmongPlainClustersGiveTheDisk(t *testing.T) {
 func TestAGrainThatCouldNotBeWrittenFailsTheCommit(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "image")
-	w, err := disk.CreateQcow2(path, mib, disk.Qcow2Options{Compress: true})
+	w, err := qcow2.Create(path, mib, qcow2.Options{Compress: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := compressed(t, w, bytes.Repeat([]byte("grain"), grain/5+1)[:grain])
+	g := disktest.Grains(t, w, bytes.Repeat([]byte("grain"), grain/5+1)[:grain])
 	if err := w.WriteGrains(g); err != nil {
 		t.Fatal(err)
 	}
