@@ -1,16 +1,15 @@
 package migrate
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/internal/atomicfile"
 )
 
 // ledgerVersion is raised whenever an older ledger cannot be gone on from.
@@ -110,33 +109,16 @@ func writeJSON(path string, v any) error {
 	return writeFile(path, append(data, '\n'))
 }
 
-// writeFile replaces path by a file that holds data: after a crash there is
-// the old file or the new one, whole.
-func writeFile(path string, data []byte) error {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = bytes.NewReader(data).WriteTo(f)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp)
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
+// Modes of what a run makes, less the umask: the part files become the images,
+// and whoever may read the descriptor may read those.
+const (
+	fileMode fs.FileMode = 0o666
+	dirMode  fs.FileMode = 0o777
+)
 
-// syncDir makes renames and removals in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+// writeFile replaces path by a file that holds data, whole and durable.
+func writeFile(path string, data []byte) error {
+	return spaceError(atomicfile.Write(path, data, fileMode))
 }
 
 func exists(path string) bool {

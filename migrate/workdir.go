@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/gofrs/flock"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/atomicfile"
 )
 
 // workdir is the hidden directory in the output directory where a VM's files
@@ -43,7 +45,7 @@ func openWorkdir(output, base string) (*workdir, error) {
 	w := planWorkdir(output, base)
 	w.made = !exists(output)
 	for {
-		if err := os.MkdirAll(w.dir, 0o755); err != nil {
+		if err := os.MkdirAll(w.dir, dirMode); err != nil {
 			return nil, fmt.Errorf("output directory: %w", err)
 		}
 		w.lock = flock.New(filepath.Join(w.dir, lockName))
@@ -131,7 +133,7 @@ func (w *workdir) update(change func(*ledger)) error {
 
 func (w *workdir) save() error {
 	if err := writeJSON(w.path(ledgerName), &w.ledger); err != nil {
-		return fmt.Errorf("ledger: %w", spaceError(err))
+		return fmt.Errorf("ledger: %w", err)
 	}
 	return nil
 }
@@ -223,7 +225,7 @@ func (w *workdir) finishInstall() error {
 			return fmt.Errorf("give %s its final name: %w", m.To, err)
 		}
 	}
-	if err := syncDir(w.output); err != nil {
+	if err := atomicfile.SyncDir(w.output); err != nil {
 		return err
 	}
 	if err := writeJSON(w.receiptPath(), in.Receipt); err != nil {
@@ -238,7 +240,7 @@ func (w *workdir) remove() error {
 	if err := os.RemoveAll(w.dir); err != nil {
 		return err
 	}
-	return syncDir(w.output)
+	return atomicfile.SyncDir(w.output)
 }
 
 // close unlocks. With keep, what the ledger vouches for stays for the next

@@ -10,6 +10,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/atomicfile"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
 	"github.com/hyper2kvm/hyper2kvm/tui/plan"
@@ -155,7 +156,7 @@ func (p *confirmation) key(key string) tea.Cmd {
 // save writes the job file into the working directory.
 func (p *confirmation) save() {
 	const name = "hyper2kvm-jobs.yaml"
-	if err := os.WriteFile(name, []byte(p.jobFile), 0o600); err != nil {
+	if err := atomicfile.Write(name, []byte(p.jobFile), 0o600); err != nil {
 		p.trouble = err.Error()
 		return
 	}

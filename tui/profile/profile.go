@@ -19,6 +19,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/atomicfile"
 )
 
 // Profile is one vCenter or ESXi host.
@@ -128,19 +130,7 @@ func (s *Store) write(b []byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("profiles: %w", err)
 	}
-	tmp, err := os.CreateTemp(dir, ".profiles-*") // readable by its owner only
-	if err != nil {
-		return fmt.Errorf("profiles: %w", err)
-	}
-	defer os.Remove(tmp.Name()) //nolint:errcheck // it is gone once it is renamed
-	_, err = tmp.Write(b)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), s.path)
-	}
-	if err != nil {
+	if err := atomicfile.Write(s.path, b, 0o600); err != nil {
 		return fmt.Errorf("profiles: %w", err)
 	}
 	return nil
