@@ -35,14 +35,15 @@ type piece struct {
 }
 
 // OpenAppender opens path to be written from byte off on. What the file has
-// after off is cut away; with off == 0 it is made when it is not there. A file of
-// fewer bytes than off is an [io.ErrUnexpectedEOF].
+// after off is cut away; with off == 0 it is made when it is not there, with
+// mode 0666 less the umask. A file of fewer bytes than off is an
+// [io.ErrUnexpectedEOF].
 func OpenAppender(path string, off int64) (*Appender, error) {
 	flags := os.O_RDWR
 	if off == 0 {
 		flags |= os.O_CREATE | os.O_TRUNC
 	}
-	f, err := os.OpenFile(path, flags, 0o600)
+	f, err := os.OpenFile(path, flags, 0o666)
 	if err != nil {
 		return nil, err
 	}

@@ -13,8 +13,9 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/internal/directio"
 )
 
-// mode is the mode of part files: a disk's content is nobody else's business.
-const mode = 0o600
+// mode is that of part files, and so of images, less the umask: like that of any
+// other file, it is the administrator's to choose.
+const mode = 0o666
 
 // File is the part file of an image writer, which closes once.
 type File struct {
