@@ -35,7 +35,8 @@ type Client struct {
 	closed sync.Once
 }
 
-// Dial connects and logs in.
+// Dial connects and logs in. For [Config.DialOutage] it waits for a service
+// that gives no answer; what a person has to mend fails at once.
 //
 // Errors: [*CertificateError] when the certificate is not trusted,
 // [ErrUnreachable], [ErrLogin].
@@ -67,21 +68,17 @@ func (c *Client) newSession(ctx context.Context) (*session, error) {
 	t.DialTLSContext = nil // govmomi's ignores ctx, and verifies by rules of its own
 	t.TLSClientConfig = c.trust.tlsConfig(c.addr(), c.servicePin())
 	t.MaxIdleConnsPerHost = 16
+	sc.Transport = newWire(t)
 	sc.UserAgent = "hyper2kvm"
+	sc.Namespace, sc.Version = "urn:"+vim25.Namespace, vim25.Version
 
-	s := &session{soap: sc, user: c.cfg.Username, password: c.cfg.Password, turn: make(chan struct{}, 1)}
-	vim, err := vim25.NewClient(ctx, sc)
-	if err != nil {
-		sc.CloseIdleConnections()
-		op := "connect to " + c.cfg.URL.Host
-		if errors.As(err, new(*CertificateError)) {
-			op = "connect" // the error names the host
-		}
-		return nil, translate(op, "", err)
+	s := &session{
+		soap: sc, user: c.cfg.Username, password: c.cfg.Password, turn: make(chan struct{}, 1),
+		timeouts: c.cfg.Timeouts, outage: c.cfg.Outage,
+		outages: &outages{host: c.cfg.URL.Host, tell: c.cfg.OnOutage, log: c.log},
 	}
-	vim.RoundTripper = s
-	s.vim = vim
-	if err := s.login(ctx); err != nil {
+	s.vim = &vim25.Client{Client: sc, RoundTripper: s}
+	if err := s.open(ctx, c.cfg.DialOutage); err != nil {
 		sc.CloseIdleConnections()
 		return nil, err
 	}

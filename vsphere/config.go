@@ -100,6 +100,10 @@ func (c Config) normalized() (Config, error) {
 	if c.KeepAlive == 0 {
 		c.KeepAlive = 10 * time.Minute
 	}
+	c.Timeouts = c.Timeouts.withDefaults()
+	if c.Outage == 0 {
+		c.Outage = defaultOutage
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

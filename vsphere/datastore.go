@@ -71,7 +71,7 @@ func (c *Client) AllocatedAreas(ctx context.Context, vm VM, d Disk) ([]Area, err
 			This: vmRef(vm.Ref), DeviceKey: d.Key, StartOffset: at, ChangeId: "*",
 		})
 		if err != nil {
-			return nil, optional(op, vm.Path, err)
+			return nil, optional(translate(op, vm.Path, err))
 		}
 		next, err := appendAreas(&areas, res.Returnval, at, d.Capacity)
 		if err != nil {

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"reflect"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -25,6 +27,9 @@ var (
 	ErrLeaseLost     = errors.New("the export lease is lost")
 	ErrUnsupported   = errors.New("not supported by this vSphere")
 	ErrUnreachable   = errors.New("unreachable")
+	// ErrUncertain: a call that changes something got no answer, and may have
+	// taken effect all the same. Whoever made it looks after that effect.
+	ErrUncertain = errors.New("it may have taken effect all the same")
 )
 
 // Error says what failed, on what, why, and what to try.
@@ -36,6 +41,8 @@ type Error struct {
 	Err  error  // the cause
 	// Privilege is what a [ErrNoPermission] lacks, as VApp.Export.
 	Privilege string
+	// Uncertain says that the error is an [ErrUncertain] too.
+	Uncertain bool
 }
 
 // Error gives all of it in one line.
@@ -46,6 +53,9 @@ func (e *Error) Error() string {
 		b.WriteString(" of " + e.On)
 	}
 	b.WriteString(": " + e.Err.Error())
+	if e.Uncertain {
+		b.WriteString("; " + ErrUncertain.Error())
+	}
 	if e.Hint != "" {
 		b.WriteString("; " + e.Hint)
 	}
@@ -54,10 +64,14 @@ func (e *Error) Error() string {
 
 // Unwrap gives Kind and the cause.
 func (e *Error) Unwrap() []error {
-	if e.Kind == nil {
-		return []error{e.Err}
+	var out []error
+	if e.Kind != nil {
+		out = append(out, e.Kind)
 	}
-	return []error{e.Kind, e.Err}
+	if e.Uncertain {
+		out = append(out, ErrUncertain)
+	}
+	return append(out, e.Err)
 }
 
 // AmbiguousError says that a reference fits several VMs.
@@ -144,7 +158,7 @@ func translate(op, on string, err error) error {
 	if errors.As(err, &done) {
 		return err
 	}
-	e := &Error{Op: op, On: on, Err: plain(err)}
+	e := &Error{Op: op, On: on, Err: plain(err), Uncertain: errors.Is(err, ErrUncertain)}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return e
 	}
@@ -153,6 +167,10 @@ func translate(op, on string, err error) error {
 		return e
 	}
 	e.explainNetwork(err)
+	var w *wearied
+	if errors.As(err, &w) {
+		e.Err = &worded{fmt.Sprintf("%v (tried for %s)", e.Err, w.after.Round(time.Second)), e.Err}
+	}
 	return e
 }
 
@@ -172,6 +190,8 @@ func (e *Error) explainFault(err error) {
 	switch f := faultOf(err).(type) {
 	case *types.InvalidLogin:
 		e.Kind, e.Hint = ErrLogin, "check user name and password (GOVC_USERNAME, GOVC_PASSWORD)"
+	case *types.PasswordExpired:
+		e.Kind, e.Hint = ErrLogin, "set a new password for this user"
 	case *types.NotAuthenticated:
 		e.Kind, e.Hint = ErrLogin, "the session has ended and logging in again did not help"
 	case *types.NoPermission:
@@ -187,6 +207,8 @@ func (e *Error) explainFault(err error) {
 		e.Hint = "shut the VM down, or export a running VM by a temporary snapshot"
 	case *types.TaskInProgress, *types.ConcurrentAccess, *types.FileLocked, *types.ResourceInUse:
 		e.Kind, e.Hint = ErrBusy, "wait for the VM's running task (backup, migration, another export) and try again"
+	case *types.HostCommunication, *types.HostNotConnected, *types.HostNotReachable:
+		e.Kind, e.Hint = ErrUnreachable, "vCenter has lost the ESXi host: look at the host and its connection"
 	case *types.NotSupported, *types.NotImplemented, *types.MethodNotFound, *types.RestrictedVersion:
 		e.Kind = ErrUnsupported
 		if name == "RestrictedVersion" {
@@ -200,13 +222,17 @@ func (e *Error) explainNetwork(err error) {
 		cert *CertificateError
 		dns  *net.DNSError
 		nerr net.Error
+		none *noAnswer
+		w    *wireError
 	)
 	switch {
 	case errors.As(err, &cert):
 		e.Err = cert
+	case errors.As(err, &none):
+		e.Kind, e.Err, e.Hint = ErrUnreachable, none, "look whether the service hangs or is overloaded"
 	case errors.As(err, &dns):
 		e.Kind = ErrUnreachable
-		e.Err = fmt.Errorf("the name %s cannot be resolved", dns.Name)
+		e.Err = &worded{"the name " + dns.Name + " cannot be resolved", err}
 		e.Hint = "check the name and this machine's DNS servers"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		e.Kind, e.Hint = ErrUnreachable, "nothing listens there: check host and port"
@@ -214,12 +240,30 @@ func (e *Error) explainNetwork(err error) {
 		e.Kind, e.Hint = ErrUnreachable, "the other side closed the connection; try again"
 	case errors.As(e.Err, &nerr): // not err: a *url.Error is a net.Error whatever it holds
 		e.Kind, e.Hint = ErrUnreachable, "check host, port, routing and firewalls"
-	case strings.HasPrefix(e.Err.Error(), "404"), strings.HasPrefix(e.Err.Error(), "405"):
-		e.Hint = "is this the address of a vCenter or ESXi host?"
-	case strings.HasPrefix(e.Err.Error(), "5"):
-		e.Kind, e.Hint = ErrUnreachable, "the service is not ready; try again later"
+	case errors.As(err, &w) && w.code != 0:
+		e.explainStatus(w)
 	}
 }
+
+// explainStatus tells what to make of something else that has answered in
+// place of vSphere.
+func (e *Error) explainStatus(w *wireError) {
+	if w.outcome(true) != answered {
+		e.Kind, e.Hint = ErrUnreachable, "the service is not ready; try again later"
+	}
+	if w.code == http.StatusNotFound || w.code == http.StatusMethodNotAllowed || w.code < 400 {
+		e.Hint = "is this the address of a vCenter or ESXi host, and does its service run?"
+	}
+}
+
+// worded is err in other words.
+type worded struct {
+	text string
+	err  error
+}
+
+func (w *worded) Error() string { return w.text }
+func (w *worded) Unwrap() error { return w.err }
 
 // faultError words a vSphere fault: its message, then its name.
 type faultError struct {

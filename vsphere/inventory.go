@@ -2,6 +2,7 @@ package vsphere
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,19 +67,24 @@ func (c *Client) List(ctx context.Context) ([]VM, error) {
 	return inv.vms, nil
 }
 
+// maxWalks bounds how often a walk through the inventory is begun.
+const maxWalks = 3
+
 // walk reads the inventory with the given properties of VMs. When the session
-// ends on the way, which takes the view and the page tokens with it, it starts
-// again once.
+// ends on the way, which takes the view and the page tokens with it, or a page
+// is lost, it starts again.
 func (c *Client) walk(ctx context.Context, props []string) (*inventory, error) {
-	gen := c.session.generation()
-	inv, err := c.walkOnce(ctx, props)
-	if err != nil && ctx.Err() == nil && c.session.generation() != gen {
-		inv, err = c.walkOnce(ctx, props)
+	for walks := 1; ; walks++ {
+		gen := c.session.generation()
+		inv, err := c.walkOnce(ctx, props)
+		if err == nil {
+			return inv, nil
+		}
+		again := c.session.generation() != gen || errors.Is(err, errPageLost)
+		if !again || walks == maxWalks || ctx.Err() != nil {
+			return nil, translate("read the inventory", c.cfg.URL.Host, err)
+		}
 	}
-	if err != nil {
-		return nil, translate("read the inventory", c.cfg.URL.Host, err)
-	}
-	return inv, nil
 }
 
 func (c *Client) walkOnce(ctx context.Context, props []string) (*inventory, error) {

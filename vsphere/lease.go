@@ -20,6 +20,8 @@ import (
 // defaultLeaseTimeout is used where the lease does not tell (F-NFC-4).
 const defaultLeaseTimeout = 300 * time.Second
 
+const opOpenLease = "open the export lease"
+
 // over are the faults that tell of a lease that has ended.
 var over = []string{"ManagedObjectNotFound", "InvalidState", "Timedout"}
 
@@ -51,9 +53,10 @@ type file struct {
 // ctx ends before that, the lease is aborted (F-NFC-17).
 //
 // Errors, all of type [*Error]: [ErrPoweredOn], [ErrBusy], [ErrNotExportable],
-// [ErrNoPermission], [ErrNotFound].
+// [ErrNoPermission], [ErrNotFound]; [ErrLeaseLost] when it ends before it is
+// ready; [ErrUncertain] when vSphere may have opened one without our knowing.
 func (c *Client) OpenLease(ctx context.Context, t Target) (*Lease, error) {
-	const op = "open the export lease"
+	const op = opOpenLease
 	if err := ctx.Err(); err != nil {
 		return nil, translate(op, t.VM.Path, err)
 	}
@@ -96,16 +99,16 @@ func (l *Lease) wait(ctx context.Context) (*types.HttpNfcLeaseInfo, error) {
 	err := poll(ctx, func() (bool, error) {
 		var m mo.HttpNfcLease
 		if err := l.client.properties(ctx, l.ref, []string{"state", "error", "info"}, &m); err != nil {
-			return false, err
+			return false, l.failed(opOpenLease, err)
 		}
 		switch m.State {
 		case types.HttpNfcLeaseStateReady:
 			info = m.Info
 			return info != nil, nil // info may follow a moment later
 		case types.HttpNfcLeaseStateError:
-			return false, &taskError{m.Error}
+			return false, l.failed(opOpenLease, &taskError{m.Error})
 		case types.HttpNfcLeaseStateDone:
-			return false, errors.New("it was ended by somebody else")
+			return false, &Error{Op: opOpenLease, On: l.on, Kind: ErrLeaseLost, Err: errors.New("it was ended by somebody else")}
 		}
 		return false, nil
 	})
@@ -163,6 +166,17 @@ func exportError(op, on string, err error) error {
 	return err
 }
 
+// failed is translate for calls on the lease: one that tells that the lease has
+// ended, or the session that it belonged to, is an [ErrLeaseLost].
+func (l *Lease) failed(op string, err error) error {
+	err = translate(op, l.on, err)
+	var e *Error
+	if errors.As(err, &e) && (isFault(err, over...) || isFault(err, "NotAuthenticated")) {
+		e.Kind, e.Hint = ErrLeaseLost, "the export has to go on under a new lease"
+	}
+	return err
+}
+
 // Items lists what the lease offers, in its order: disks, and what else it has
 // (nvram, images of CD drives: F-NFC-14).
 func (l *Lease) Items() []Item { return slices.Clone(l.items) }
@@ -171,7 +185,8 @@ func (l *Lease) Items() []Item { return slices.Clone(l.items) }
 func (l *Lease) Timeout() time.Duration { return l.timeout }
 
 // Complete ends the lease after a successful download and closes its
-// connections. The VM is free afterwards.
+// connections. The VM is free afterwards. [ErrLeaseLost] when it had ended
+// before.
 func (l *Lease) Complete(ctx context.Context) error {
 	if !l.end() {
 		return nil
@@ -179,12 +194,15 @@ func (l *Lease) Complete(ctx context.Context) error {
 	call, cancel := bounded(ctx, grace)
 	defer cancel()
 	_, err := methods.HttpNfcLeaseComplete(call, l.client.vim(), &types.HttpNfcLeaseComplete{This: l.ref})
+	if isFault(err, over...) && errors.As(err, new(*repeated)) {
+		return nil // by the attempt whose answer was lost
+	}
 	if err != nil {
 		l.mu.Lock()
 		l.over = false // so that Abort still tries
 		l.mu.Unlock()
 	}
-	return translate("complete the export lease", l.on, err)
+	return l.failed("complete the export lease", err)
 }
 
 // Abort gives the lease up, so that the VM is free again (F-NFC-17). It works
@@ -243,26 +261,25 @@ func (l *Lease) transport(f file) *http.Transport {
 }
 
 // SetSHA256 asks for SHA-256 sums in the manifest, in place of SHA-1; call it
-// before the first byte is fetched (F-NFC-12). [ErrUnsupported] before 6.7.
+// before the first byte is fetched (F-NFC-12). [ErrUnsupported] before 6.7;
+// [ErrLeaseLost].
 func (l *Lease) SetSHA256(ctx context.Context) error {
 	req := types.HttpNfcLeaseSetManifestChecksumType{This: l.ref}
 	for _, item := range l.items {
 		req.DeviceUrlsToChecksumTypes = append(req.DeviceUrlsToChecksumTypes, types.KeyValue{Key: item.Key, Value: "sha256"})
 	}
 	_, err := methods.HttpNfcLeaseSetManifestChecksumType(ctx, l.client.vim(), &req)
-	return optional("ask for SHA-256 in the manifest", l.on, err)
+	return optional(l.failed("ask for SHA-256 in the manifest", err))
 }
 
 // Manifest returns what the host says it has sent, per item that was fetched
-// to its end (F-NFC-12). [ErrUnsupported] when it says nothing.
+// to its end (F-NFC-12). An item may be listed a while after its last byte has
+// been sent, so that a list without it, or an empty one, is a matter of waiting.
+// [ErrUnsupported] when the host refuses to give any; [ErrLeaseLost].
 func (l *Lease) Manifest(ctx context.Context) ([]ManifestEntry, error) {
-	const op = "read the manifest"
 	res, err := methods.HttpNfcLeaseGetManifest(ctx, l.client.vim(), &types.HttpNfcLeaseGetManifest{This: l.ref})
 	if err != nil {
-		return nil, optional(op, l.on, err)
-	}
-	if len(res.Returnval) == 0 {
-		return nil, &Error{Op: op, On: l.on, Kind: ErrUnsupported, Err: errors.New("the host gives none")}
+		return nil, optional(l.failed("read the manifest", err))
 	}
 	out := make([]ManifestEntry, 0, len(res.Returnval))
 	for _, e := range res.Returnval {
@@ -283,10 +300,9 @@ func manifestEntry(e types.HttpNfcLeaseManifestEntry) ManifestEntry {
 	return out
 }
 
-// optional is translate for calls that older hosts lack: any fault but those
-// of session and lease is an [ErrUnsupported].
-func optional(op, on string, err error) error {
-	err = translate(op, on, err)
+// optional is for the error, which was translated, of a call that older hosts
+// lack: any fault but those of session and lease is an [ErrUnsupported].
+func optional(err error) error {
 	var e *Error
 	if errors.As(err, &e) && e.Kind == nil && faultOf(err) != nil {
 		e.Kind = ErrUnsupported

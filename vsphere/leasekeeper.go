@@ -83,7 +83,7 @@ func (k keeper) attempt(ctx context.Context, deadline time.Time) error {
 // gone says whether a failed renewal tells that the lease has ended, or that
 // no further one will succeed.
 func gone(err error) bool {
-	return isFault(err, over...) || isFault(err, "InvalidLogin", "NoPermission")
+	return isFault(err, over...) || isFault(err, "NotAuthenticated", "InvalidLogin", "NoPermission")
 }
 
 // plainFault words a fault or network error without saying of what.

@@ -3,6 +3,7 @@ package vsphere
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
@@ -38,10 +39,13 @@ func (c *Client) pages(ctx context.Context, query types.RetrievePropertiesEx, ta
 			<-pending // no request outlives the walk
 		}
 	}()
-	for pending != nil {
+	for more := false; pending != nil; more = true {
 		page := <-pending
 		pending = nil
 		if page.err != nil {
+			if more && outcomeOf(page.err, true) != answered {
+				return fmt.Errorf("%w: %w", errPageLost, page.err)
+			}
 			return page.err
 		}
 		doc, err := parseXML(string(page.raw))
@@ -63,6 +67,10 @@ func (c *Client) pages(ctx context.Context, query types.RetrievePropertiesEx, ta
 	}
 	return nil
 }
+
+// errPageLost: a page further on did not come. Its token is used up, so that
+// only a new query may get it.
+var errPageLost = errors.New("a page of the inventory was lost")
 
 // answer is a page that has come in, or why it did not.
 type answer struct {

@@ -6,12 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"reflect"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/vmware/govmomi/vim25"
@@ -21,75 +18,83 @@ import (
 	"github.com/vmware/govmomi/vim25/xml"
 )
 
-// session is the one place through which every SOAP call goes. It logs in
-// again once when the session has ended, and repeats the call (F-INV-2); it
-// repeats reading calls whose connection broke.
+// session is the one place through which every SOAP call goes. It bounds each
+// attempt at a call, logs in again when the session has ended (F-INV-2), and
+// repeats calls that got no answer, as their kind allows: see [kinds].
 //
-// What vSphere ties to a session (views, page tokens) is gone after that: who
-// uses those compares [session.generation] before and after.
+// What vSphere ties to a session (views, page tokens) is gone after a new
+// login: who uses those compares [session.generation] before and after.
 type session struct {
 	soap     *soap.Client
 	vim      *vim25.Client // its RoundTripper is this session
 	user     string
 	password string
+	timeouts Timeouts
+	outage   time.Duration
+	outages  *outages
 
 	turn chan struct{} // held by whoever logs in
 
-	mu   sync.Mutex
-	gen  int       // counts logins
-	key  string    // of the session
-	used time.Time // when the last call ended
+	mu     sync.Mutex
+	gen    int       // counts logins that succeeded
+	logins int       // counts all of them
+	failed error     // what came of the last one
+	key    string    // of the session
+	used   time.Time // when the last call ended
 }
-
-// reads are the beginnings of the names of methods that may be repeated
-// without harm when it is not known whether the first call arrived.
-var reads = []string{"RetrieveP", "Query", "HasPrivilege", "CurrentTime", "HttpNfcLeaseProgress", "HttpNfcLeaseGetManifest", "CreateContainerView"}
-
-// readAttempts bounds how often a reading call is sent.
-const readAttempts = 3
 
 // RoundTrip implements soap.RoundTripper.
 func (s *session) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
-	return s.call(ctx, req, func() error {
-		reset(res)
-		if err := s.soap.RoundTrip(ctx, req, res); err != nil {
+	return s.call(ctx, kindOf(req), func(ctx context.Context) error { return s.exchange(ctx, req, res) })
+}
+
+// exchange sends req once and reads the answer into res.
+func (s *session) exchange(ctx context.Context, req, res soap.HasFault) error {
+	reset(res)
+	if err := s.soap.RoundTrip(ctx, req, res); err != nil {
+		return err
+	}
+	if body, ok := res.(*methods.RetrievePropertiesExBody); ok && body.Res != nil && body.Res.Returnval != nil {
+		return unauthenticated(body.Res.Returnval.Objects)
+	}
+	return nil
+}
+
+// call makes a call of kind k by once, as often as the kind allows and the
+// outage takes.
+func (s *session) call(ctx context.Context, k kind, once func(context.Context) error) error {
+	p := persistence{kind: k, budget: s.outage, known: s.known, outages: s.outages}
+	return p.run(ctx, func() error {
+		gen := s.generation()
+		err := s.attempt(ctx, k, once)
+		if !isFault(err, "NotAuthenticated") || k.method == "Logout" {
 			return err
 		}
-		if body, ok := res.(*methods.RetrievePropertiesExBody); ok && body.Res != nil && body.Res.Returnval != nil {
-			return unauthenticated(body.Res.Returnval.Objects)
+		if err := s.renew(ctx, gen); err != nil {
+			return &beforehand{err}
 		}
-		return nil
+		return s.attempt(ctx, k, once)
 	})
 }
 
-// call sends req by once, and again after the session was renewed.
-func (s *session) call(ctx context.Context, req soap.HasFault, once func() error) error {
-	gen := s.generation()
-	err := s.send(ctx, req, once)
-	if !isFault(err, "NotAuthenticated") || isMethod(req, "Login", "Logout") {
-		return err
+// attempt makes a call once, in the time that its kind has.
+func (s *session) attempt(ctx context.Context, k kind, once func(context.Context) error) error {
+	limit := k.limit(s.timeouts)
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	call := limited
+	if k.repeat == repeatUnsent {
+		call = context.WithValue(limited, freshKey{}, true)
 	}
-	if err := s.renew(ctx, gen); err != nil {
-		return err
+	err := once(call)
+	s.mu.Lock()
+	s.used = time.Now()
+	s.mu.Unlock()
+	if err != nil && faultOf(err) == nil && limited.Err() != nil && ctx.Err() == nil {
+		var w *wireError
+		return &noAnswer{host: s.soap.URL().Host, method: k.method, after: limit, sent: !errors.As(err, &w) || w.sent}
 	}
-	return s.send(ctx, req, once)
-}
-
-// send sends req by once, and for reading methods again when the connection
-// broke.
-func (s *session) send(ctx context.Context, req soap.HasFault, once func() error) error {
-	for attempt := 1; ; attempt++ {
-		err := once()
-		s.mu.Lock()
-		s.used = time.Now()
-		s.mu.Unlock()
-		if err == nil || attempt == readAttempts || !isMethod(req, reads...) || !broken(err) || ctx.Err() != nil {
-			return err
-		}
-		if err := sleep(ctx, time.Duration(attempt)*200*time.Millisecond); err != nil {
-			return err
-		}
-	}
+	return err
 }
 
 // post sends req and returns the answer as it came, for who decodes it
@@ -99,12 +104,15 @@ func (s *session) post(ctx context.Context, req soap.HasFault) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	k := kindOf(req)
+	k.limit = func(t Timeouts) time.Duration { return t.Inventory } // an answer that is worth decoding elsewhere is a large one
 	var raw []byte
-	err = s.call(ctx, req, func() error {
+	err = s.call(ctx, k, func(ctx context.Context) error {
 		r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.soap.URL().String(), bytes.NewReader(append([]byte(xml.Header), body...)))
 		if err != nil {
 			return err
 		}
+		r.GetBody = nil // to send it again is for the call's kind to decide
 		r.Header.Set("Content-Type", `text/xml; charset="utf-8"`)
 		r.Header.Set("SOAPAction", s.soap.Namespace+"/"+s.soap.Version)
 		return s.soap.Do(ctx, r, func(answer *http.Response) error {
@@ -150,35 +158,108 @@ func (s *session) sessionKey() string {
 	return s.key
 }
 
-// renew logs in unless somebody has since generation gen.
+// known says that a login has succeeded at that address before.
+func (s *session) known() bool { return s.generation() > 0 }
+
+// renew logs in unless somebody has since generation gen. Of all who need it at
+// a time one tries; a failure is the failure of all.
 func (s *session) renew(ctx context.Context, gen int) error {
+	s.mu.Lock()
+	logins := s.logins
+	s.mu.Unlock()
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if s.generation() != gen {
+	s.mu.Lock()
+	current, others, failed := s.gen, s.logins, s.failed
+	s.mu.Unlock()
+	switch {
+	case current != gen:
 		return nil
+	case others != logins && failed != nil:
+		return failed
 	}
 	return s.login(ctx)
 }
 
-// login opens a session. Its cookie is kept by the HTTP client's jar.
+// login opens a session, by one attempt. Its cookie is kept by the HTTP
+// client's jar. Once a password was refused there is no further attempt: a few
+// of them lock the account (F-INV-5).
 func (s *session) login(ctx context.Context) error {
-	res, err := methods.Login(ctx, s, &types.Login{
+	s.mu.Lock()
+	failed := s.failed
+	s.mu.Unlock()
+	if errors.Is(failed, ErrLogin) {
+		return failed
+	}
+	req := methods.LoginBody{Req: &types.Login{
 		This:     *s.vim.ServiceContent.SessionManager,
 		UserName: s.user,
 		Password: s.password,
 		Locale:   "en_US",
-	})
+	}}
+	var res methods.LoginBody
+	err := s.attempt(ctx, kindOf(&req), func(ctx context.Context) error { return s.exchange(ctx, &req, &res) })
 	if err != nil {
-		return translate("log in as "+s.user+" at "+s.soap.URL().Host, "", err)
+		err = loginError(s.user, s.soap.URL().Host, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.logins++
+	if s.failed = err; err != nil {
+		return err
+	}
 	s.gen++
-	s.key = res.Returnval.Key
+	s.key = res.Res.Returnval.Key
+	return nil
+}
+
+// loginError is translate with the meaning that faults have at a login: a
+// service whose single sign-on has not come up yet has no better word for that
+// than SystemError (F-NET-2).
+func loginError(user, host string, err error) error {
+	err = translate("log in as "+user+" at "+host, "", err)
+	var e *Error
+	if errors.As(err, &e) && e.Kind == nil && isFault(err, "SystemError", "NotSupported", "HostConnectFault") {
+		e.Kind, e.Hint = ErrUnreachable, "its services may still be starting: try again later"
+	}
+	return err
+}
+
+// open connects and logs in, and repeats that within the budget for as long as
+// there is no answer.
+func (s *session) open(ctx context.Context, budget time.Duration) error {
+	p := persistence{kind: kinds["Login"], budget: budget, known: s.known, outages: s.outages}
+	p.kind.method = "Login"
+	return p.run(ctx, func() error {
+		if s.vim.ServiceContent.SessionManager == nil {
+			if err := s.greet(ctx); err != nil {
+				return err
+			}
+		}
+		return s.login(ctx)
+	})
+}
+
+// greet asks the service what it is, which needs no login.
+func (s *session) greet(ctx context.Context) error {
+	req := methods.RetrieveServiceContentBody{Req: &types.RetrieveServiceContent{This: vim25.ServiceInstance}}
+	var res methods.RetrieveServiceContentBody
+	err := s.attempt(ctx, kindOf(&req), func(ctx context.Context) error { return s.exchange(ctx, &req, &res) })
+	if err == nil && res.Res.Returnval.SessionManager == nil {
+		err = errors.New("the service has no session manager")
+	}
+	if err != nil {
+		op := "connect to " + s.soap.URL().Host
+		if errors.As(err, new(*CertificateError)) {
+			op = "connect" // the error names the host
+		}
+		return translate(op, "", err)
+	}
+	s.vim.ServiceContent = res.Res.Returnval
 	return nil
 }
 
@@ -247,26 +328,8 @@ func unauthenticated(objects []types.ObjectContent) error {
 	return nil
 }
 
-// isMethod says whether the request's method begins with one of names.
-func isMethod(req soap.HasFault, names ...string) bool {
-	name := reflect.TypeOf(req).Elem().Name()
-	for _, n := range names {
-		if strings.HasPrefix(name, n) {
-			return true
-		}
-	}
-	return false
-}
-
 // reset clears what a failed call left in res.
 func reset(res soap.HasFault) { reflect.ValueOf(res).Elem().SetZero() }
-
-// broken says whether err is a connection's end rather than an answer.
-func broken(err error) bool {
-	var op *net.OpError
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
-		errors.Is(err, syscall.EPIPE) || errors.As(err, &op) && op.Op == "read"
-}
 
 // sleep waits for d, or for ctx to end, whose error it returns.
 func sleep(ctx context.Context, d time.Duration) error {

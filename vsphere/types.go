@@ -39,6 +39,22 @@ type Config struct {
 	// KeepAlive is how long the session may be idle before it is refreshed; 0
 	// is ten minutes, negative is never. Sessions end after 30 (F-INV-2).
 	KeepAlive time.Duration
+	// Timeouts bounds how long one attempt at a call may go without its answer.
+	Timeouts Timeouts
+	// Outage is for how long a call that gets no answer is repeated, counted
+	// from its beginning; 0 is two minutes, negative is not at all. Calls that
+	// must not be done twice are only repeated while it is certain that none
+	// has arrived: see [ErrUncertain].
+	Outage time.Duration
+	// DialOutage is the same for [Dial]: 0 is not at all, so that a person who
+	// mistyped an address is told at once. A refused password, a certificate,
+	// and a name that does not exist are never waited on.
+	DialOutage time.Duration
+	// OnOutage is told when calls begin to wait for the service, and when none
+	// does any more. It is called from several goroutines, one at a time, and
+	// must return soon, without calling the Client. Nil is told nothing.
+	OnOutage func(Outage)
+
 	// Logger gets what a person may want to look up later. Nil discards.
 	Logger *slog.Logger
 }
