@@ -5,6 +5,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/block"
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/part"
+	"github.com/hyper2kvm/hyper2kvm/internal/directio"
 )
 
 // Raw writes a raw image: byte n of the file is byte n of the disk. What is
@@ -24,6 +25,11 @@ func CreateRaw(path string, capacity int64) (*Raw, error) {
 	if err != nil {
 		return nil, part.Error("create", path, err)
 	}
+	return createRaw(path, f, capacity)
+}
+
+// createRaw begins an image in an empty file, which it takes over.
+func createRaw(path string, f *directio.File, capacity int64) (*Raw, error) {
 	if err := f.Truncate(capacity); err != nil {
 		_ = part.Discard(f, path)
 		return nil, part.Error("create", path, err)

@@ -5,6 +5,10 @@ import "io"
 // Writer is an image being written. WriteAt may be called by several goroutines
 // at once, for areas that do not overlap; offsets are bytes of the virtual disk,
 // and what is never written reads as zeros.
+//
+// After a failure to write or sync the file, neither Checkpoint nor Commit ever
+// succeeds: the system reports a lost page once. The part file can be resumed from
+// the last Checkpoint that did succeed.
 type Writer interface {
 	io.WriterAt
 	// Checkpoint makes everything durable whose WriteAt returned before the

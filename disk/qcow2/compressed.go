@@ -2,7 +2,6 @@ package qcow2
 
 import (
 	"fmt"
-	"os"
 
 	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/block"
@@ -60,12 +59,10 @@ func (w *Writer) WriteGrains(g []disk.Grain) error {
 func (w *Writer) placeGrains(g []disk.Grain) (full []*stagedBlock, err error) {
 	w.file.Mu.Lock()
 	defer w.file.Mu.Unlock()
-	if w.file.Closed {
-		return nil, os.ErrClosed
-	}
-	if err := w.stage.failure(); err != nil {
+	if err := w.usable(); err != nil {
 		return nil, err
 	}
+	defer func() { w.spoil(err) }()
 	for i := range g {
 		cluster := g[i].Offset / clusterSize
 		z := g[i].Zlib[zlibHead : len(g[i].Zlib)-zlibTail]

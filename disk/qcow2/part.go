@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
 
 	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/block"
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/part"
+	"github.com/hyper2kvm/hyper2kvm/internal/directio"
 )
 
 // A part file has a record of its last checkpoint where the image will have its
@@ -73,8 +73,8 @@ func (w *Writer) Checkpoint() error {
 func (w *Writer) saveTables() (partState, error) {
 	w.file.Mu.Lock()
 	defer w.file.Mu.Unlock()
-	if w.file.Closed {
-		return partState{}, os.ErrClosed
+	if err := w.usable(); err != nil {
+		return partState{}, err
 	}
 	if err := w.writeTables(); err != nil {
 		return partState{}, err
@@ -131,6 +131,9 @@ func readWords(f io.ReaderAt, words []uint64, off int64) error {
 func (w *Writer) Commit() error { return w.file.Complete(w.commit) }
 
 func (w *Writer) commit() error {
+	if err := w.usable(); err != nil {
+		return err
+	}
 	if err := w.writeTables(); err != nil {
 		return err
 	}
@@ -171,6 +174,11 @@ func Open(path string, capacity int64, o Options) (*Writer, error) {
 	if err != nil {
 		return nil, part.Error("open", path, err)
 	}
+	return resume(path, f, capacity, o)
+}
+
+// resume takes over a part file.
+func resume(path string, f *directio.File, capacity int64, o Options) (*Writer, error) {
 	w := newWriter(path, f, capacity, o)
 	if err := w.restore(); err != nil {
 		_ = w.file.F.Close()

@@ -17,9 +17,6 @@ type stage struct {
 	cur    *stagedBlock // being filled; nil at first
 	free   sync.Pool    // *stagedBlock
 	flying sync.WaitGroup
-
-	mu  sync.Mutex // guards err
-	err error      // of the first block that could not be written
 }
 
 // stagedBlock is a part of the file.
@@ -75,45 +72,26 @@ func (b *stagedBlock) padded() []byte {
 	return b.buf[:n]
 }
 
-// write writes blocks. After a failure nothing is written.
+// write writes blocks. The file keeps a failure, so that a later flush fails too.
 func (s *stage) write(f io.WriterAt, full []*stagedBlock) error {
+	var failed error
 	for _, b := range full {
-		err := s.failure()
-		if err == nil {
-			if _, err = f.WriteAt(b.padded(), b.at); err != nil {
-				s.fail(err)
-			}
+		if failed == nil {
+			_, failed = f.WriteAt(b.padded(), b.at)
 		}
 		s.free.Put(b)
 		s.flying.Done()
 	}
-	return s.failure()
+	return failed
 }
 
 // flush waits for the blocks on their way and writes the one that is not full,
 // which goes to the same place again later.
 func (s *stage) flush(f io.WriterAt) error {
 	s.flying.Wait()
-	if err := s.failure(); err != nil || s.cur == nil {
-		return err
+	if s.cur == nil {
+		return nil
 	}
 	_, err := f.WriteAt(s.cur.padded(), s.cur.at)
-	if err != nil {
-		s.fail(err)
-	}
 	return err
-}
-
-func (s *stage) failure() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.err
-}
-
-func (s *stage) fail(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err == nil {
-		s.err = err
-	}
 }

@@ -3,8 +3,9 @@ package qcow2
 import (
 	"encoding/binary"
 	"io"
-	"os"
 	"slices"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/directio"
 )
 
 // tableCacheSize is how many pages a tableCache holds: level 2 tables for 16 GiB
@@ -14,7 +15,7 @@ const tableCacheSize = 48
 // tableCache holds the clusters of a file that are tables, least recently used
 // first to go. It is for one goroutine at a time.
 type tableCache struct {
-	f     *os.File
+	f     *directio.File
 	pages map[int64]*page
 	front page // ring of pages, most recently used behind it
 }
@@ -27,7 +28,7 @@ type page struct {
 	data       [clusterSize]byte
 }
 
-func newTableCache(f *os.File) *tableCache {
+func newTableCache(f *directio.File) *tableCache {
 	c := &tableCache{f: f, pages: make(map[int64]*page)}
 	c.front.next, c.front.prev = &c.front, &c.front
 	return c

@@ -1,6 +1,7 @@
 package qcow2
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -37,6 +38,7 @@ type Writer struct {
 	dataEnd int64 // end of the clusters taken for it
 	stage   stage
 	gen     uint64 // of the last checkpoint
+	failed  error  // why the tables in memory cannot be relied on any more
 }
 
 // Create makes a part file at path, replacing what is there, for a disk of
@@ -49,6 +51,11 @@ func Create(path string, capacity int64, o Options) (*Writer, error) {
 	if err != nil {
 		return nil, part.Error("create", path, err)
 	}
+	return create(path, f, capacity, o)
+}
+
+// create begins an image in an empty file, which it takes over.
+func create(path string, f *directio.File, capacity int64, o Options) (*Writer, error) {
 	w := newWriter(path, f, capacity, o)
 	if err := w.start(); err != nil {
 		_ = part.Discard(w.file.F, path)
@@ -58,7 +65,7 @@ func Create(path string, capacity int64, o Options) (*Writer, error) {
 }
 
 func newWriter(path string, f *directio.File, capacity int64, o Options) *Writer {
-	w := &Writer{file: part.File{Path: path, F: f}, o: o, layout: layOut(capacity), pages: newTableCache(f.File)}
+	w := &Writer{file: part.File{Path: path, F: f}, o: o, layout: layOut(capacity), pages: newTableCache(f)}
 	w.l1 = make([]uint64, w.l1Entries)
 	w.refs = make([]uint64, w.refBlocks)
 	return w
@@ -160,6 +167,28 @@ func (w *Writer) set(cluster int64, entry uint64) error {
 	return nil
 }
 
+// errPartly refuses a write before it has changed anything.
+var errPartly = errors.New("would change a part of a compressed cluster")
+
+// usable tells why the image cannot be written any further, if so.
+func (w *Writer) usable() error {
+	switch {
+	case w.file.Closed:
+		return os.ErrClosed
+	case w.failed != nil:
+		return w.failed
+	}
+	return w.file.F.Err()
+}
+
+// spoil ends the use of the image after an error in the midst of changing its
+// tables: no checkpoint and no commit may vouch for them.
+func (w *Writer) spoil(err error) {
+	if err != nil && w.failed == nil && !errors.Is(err, errPartly) {
+		w.failed = err
+	}
+}
+
 // span is a piece of a write that is contiguous in the file.
 type span struct {
 	host int64 // offset in the file; negative: nothing to write
@@ -194,12 +223,13 @@ func (w *Writer) WriteAt(p []byte, off int64) (int, error) {
 }
 
 // place finds or takes clusters for the beginning of p and returns the pieces.
-func (w *Writer) place(spans []span, p []byte, off int64) ([]span, error) {
+func (w *Writer) place(spans []span, p []byte, off int64) (_ []span, err error) {
 	w.file.Mu.Lock()
 	defer w.file.Mu.Unlock()
-	if w.file.Closed {
-		return nil, os.ErrClosed
+	if err := w.usable(); err != nil {
+		return nil, err
 	}
+	defer func() { w.spoil(err) }()
 	for range spanClusters {
 		if len(p) == 0 {
 			break
@@ -236,7 +266,7 @@ func (w *Writer) clusterFor(p []byte, off int64) (int64, error) {
 	case entry&flagCompressed == 0:
 		return int64(entry&offsetMask) + in, nil
 	case int64(len(p)) != min(clusterSize, w.capacity-cluster*clusterSize):
-		return 0, fmt.Errorf("%d bytes at %d would change a part of a compressed cluster: %w", len(p), off, block.ErrUnsupported)
+		return 0, fmt.Errorf("%d bytes at %d %w: %w", len(p), off, errPartly, block.ErrUnsupported)
 	default:
 		if err := w.refer(entry, -1); err != nil {
 			return 0, err

@@ -32,6 +32,7 @@ var onlyForTests = []string{
 	module + "bench",
 	module + "daemon/api/apitest",
 	module + "disk/disktest",
+	module + "internal/directio/directiotest",
 	module + "daemon/store/storetest",
 	"github.com/vmware/govmomi/simulator",
 }

@@ -16,13 +16,11 @@ const (
 // Appender writes a file front to back, in whole blocks and by a goroutine of its
 // own, so that the caller goes on meanwhile. It is for one goroutine.
 type Appender struct {
-	f    *File
-	cur  *piece // not written yet
-	free chan *piece
-	full chan *piece
-	done chan struct{} // closed when the writing goroutine has ended
-
-	failed error // sticky
+	f      *File
+	cur    *piece // not written yet
+	free   chan *piece
+	full   chan *piece
+	done   chan struct{} // closed when the writing goroutine has ended
 	closed bool
 }
 
@@ -31,7 +29,6 @@ type piece struct {
 	buf []byte // aligned, appendBlock long
 	n   int    // bytes in it
 	off int64  // in the file, aligned
-	err error  // why it, or one before it, is not in the file
 }
 
 // OpenAppender opens path to be written from byte off on. What the file has
@@ -47,8 +44,13 @@ func OpenAppender(path string, off int64) (*Appender, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newAppender(NewFile(f), off)
+}
+
+// newAppender takes over f, also when it fails.
+func newAppender(f *File, off int64) (*Appender, error) {
 	a := &Appender{
-		f:    NewFile(f),
+		f:    f,
 		free: make(chan *piece, appendBlocks),
 		full: make(chan *piece, appendBlocks),
 		done: make(chan struct{}),
@@ -84,31 +86,22 @@ func (a *Appender) reread(off int64) error {
 	return a.f.Truncate(off)
 }
 
-// take returns an empty piece for the file's bytes from off on. Where another
-// one has failed to be written, so has this.
+// take returns an empty piece for the file's bytes from off on.
 func (a *Appender) take(off int64) *piece {
 	p := <-a.free
-	a.note(p)
 	if p.buf == nil {
 		p.buf = Buffer(appendBlock)
 	}
-	p.n, p.off, p.err = 0, off, nil
+	p.n, p.off = 0, off
 	return p
-}
-
-// note keeps the first failure of a piece that came back.
-func (a *Appender) note(p *piece) {
-	if a.failed == nil {
-		a.failed = p.err
-	}
 }
 
 // Write takes p. Its error may be that of earlier bytes.
 func (a *Appender) Write(p []byte) (int, error) {
 	done := 0
 	for done < len(p) {
-		if a.failed != nil {
-			return done, a.failed
+		if err := a.f.Err(); err != nil {
+			return done, err
 		}
 		n := copy(a.cur.buf[a.cur.n:], p[done:])
 		a.cur.n += n
@@ -122,24 +115,19 @@ func (a *Appender) Write(p []byte) (int, error) {
 	return done, nil
 }
 
-// Sync makes everything written so far durable.
+// Sync makes everything written so far durable. After a failure of the file it
+// fails for good; see [File].
 func (a *Appender) Sync() error {
 	var idle []*piece
 	for range appendBlocks - 1 { // until every whole block is written
-		p := <-a.free
-		a.note(p)
-		idle = append(idle, p)
+		idle = append(idle, <-a.free)
 	}
 	for _, p := range idle {
 		a.free <- p
 	}
-	if a.failed != nil {
-		return a.failed
-	}
 	// What does not fill a block stays in the piece, which goes to the same
 	// place again when it is full.
 	if _, err := a.f.WriteAt(a.cur.buf[:a.cur.n], a.cur.off); err != nil {
-		a.failed = err
 		return err
 	}
 	return a.f.Sync()
@@ -160,16 +148,11 @@ func (a *Appender) Close() error {
 // Name is the path that the file was opened by.
 func (a *Appender) Name() string { return a.f.Name() }
 
-// writeAll writes whole blocks until there are no more. After a failure it
-// writes nothing.
+// writeAll writes whole blocks until there are no more. The file keeps a failure.
 func (a *Appender) writeAll() {
 	defer close(a.done)
-	var failed error
 	for p := range a.full {
-		if failed == nil {
-			_, failed = a.f.WriteAt(p.buf, p.off)
-		}
-		p.err = failed
+		_, _ = a.f.WriteAt(p.buf, p.off)
 		a.free <- p
 	}
 }

@@ -24,12 +24,33 @@ const least = 64 << 10
 // grains are inflated, and a sync finds little left.
 const writebackEvery = 8 << 20
 
+// Handle is what a File needs of an open file. [NewFile] has the operating
+// system's; tests have some that fail.
+type Handle interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Name() string
+	Stat() (os.FileInfo, error)
+	Truncate(size int64) error
+	Sync() error
+	// StartWriteback asks for n bytes at off to be written to the device and does
+	// not wait. Its error is that of a write that failed, now or earlier.
+	StartWriteback(off, n int64) error
+}
+
 // File is a file whose long, aligned writes are direct. Where the file system
 // has no direct writes, or refuses one, they are ordinary.
+//
+// The first failure to write, sync, truncate or close it is final: the same
+// error comes from each of these from then on, and nothing is written or synced
+// any more. The system reports a failed write-back once, to one sync; a later
+// one that succeeds says nothing of the pages that were lost.
 type File struct {
-	*os.File
+	h        Handle
 	direct   writerAtCloser // nil where there is none
 	unusable atomic.Bool
+	failure  atomic.Pointer[error] // the first one
 
 	mu     sync.Mutex // guards the area of recent writes through the page cache
 	lo, hi int64
@@ -44,11 +65,53 @@ type writerAtCloser interface {
 // NewFile makes a File of a file open for reading and writing, which is closed
 // with it.
 func NewFile(f *os.File) *File {
-	return &File{File: f, direct: openDirect(f.Name())}
+	return &File{h: osFile{f}, direct: openDirect(f)}
+}
+
+// Over makes a File of a Handle, without direct writes.
+func Over(h Handle) *File { return &File{h: h} }
+
+// osFile is the Handle of an operating system's file.
+type osFile struct{ *os.File }
+
+// Name is the path that the file was opened by.
+func (f *File) Name() string { return f.h.Name() }
+
+// Stat tells the file's size and mode.
+func (f *File) Stat() (os.FileInfo, error) { return f.h.Stat() }
+
+// ReadAt implements [io.ReaderAt].
+func (f *File) ReadAt(p []byte, off int64) (int, error) { return f.h.ReadAt(p, off) }
+
+// Err is the failure that ended the use of the file, nil if there was none.
+func (f *File) Err() error {
+	if first := f.failure.Load(); first != nil {
+		return *first
+	}
+	return nil
+}
+
+// keep makes err the file's failure, if it is one and the first.
+func (f *File) keep(err error) error {
+	if err != nil {
+		f.failure.CompareAndSwap(nil, &err)
+	}
+	return err
 }
 
 // WriteAt implements [io.WriterAt].
 func (f *File) WriteAt(p []byte, off int64) (int, error) {
+	if err := f.Err(); err != nil {
+		return 0, err
+	}
+	n, err := f.writeAt(p, off)
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	return n, f.keep(err)
+}
+
+func (f *File) writeAt(p []byte, off int64) (int, error) {
 	if f.direct != nil && len(p) >= least && !f.unusable.Load() && aligned(p, off) {
 		n, err := f.direct.WriteAt(p, off)
 		if err == nil || !notDirect(err) {
@@ -56,9 +119,31 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 		}
 		f.unusable.Store(true)
 	}
-	n, err := f.File.WriteAt(p, off)
-	f.wrote(off, n)
+	n, err := f.h.WriteAt(p, off)
+	if err == nil {
+		err = f.wrote(off, n)
+	}
 	return n, err
+}
+
+// Truncate changes the file's size in bytes.
+func (f *File) Truncate(size int64) error {
+	if err := f.Err(); err != nil {
+		return err
+	}
+	return f.keep(f.h.Truncate(size))
+}
+
+// Sync makes everything durable whose WriteAt returned before the call. It fails
+// also when a write fails meanwhile.
+func (f *File) Sync() error {
+	if err := f.Err(); err != nil {
+		return err
+	}
+	if err := f.keep(f.h.Sync()); err != nil {
+		return err
+	}
+	return f.Err()
 }
 
 // aligned tells whether p can be written directly at off.
@@ -75,7 +160,7 @@ func Buffer(n int) []byte {
 }
 
 // wrote notes a write through the page cache.
-func (f *File) wrote(off int64, n int) {
+func (f *File) wrote(off int64, n int) error {
 	f.mu.Lock()
 	if f.n == 0 {
 		f.lo, f.hi = off, off
@@ -88,17 +173,18 @@ func (f *File) wrote(off int64, n int) {
 	}
 	f.mu.Unlock()
 	if due {
-		startWriteback(f.File, lo, hi-lo)
+		return f.h.StartWriteback(lo, hi-lo)
 	}
+	return nil
 }
 
-// Close closes the file.
+// Close closes the file, also after a failure, which it does not repeat.
 func (f *File) Close() error {
-	err := f.File.Close()
+	err := f.h.Close()
 	if f.direct != nil {
 		if derr := f.direct.Close(); err == nil {
 			err = derr
 		}
 	}
-	return err
+	return f.keep(err)
 }

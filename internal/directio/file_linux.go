@@ -2,20 +2,27 @@ package directio
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// openDirect opens a file for direct writes. It returns nil where the file
-// system has none.
-func openDirect(path string) writerAtCloser {
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_DIRECT, 0)
+// openDirect opens a file a second time, for direct writes. It returns nil where
+// the file system has none, or where the name has become that of another file.
+func openDirect(f *os.File) writerAtCloser {
+	direct, err := os.OpenFile(f.Name(), os.O_RDWR|unix.O_DIRECT, 0)
 	if err != nil {
 		return nil
 	}
-	return f
+	a, aerr := f.Stat()
+	b, berr := direct.Stat()
+	if aerr != nil || berr != nil || !os.SameFile(a, b) {
+		_ = direct.Close() // nothing was written to it
+		return nil
+	}
+	return direct
 }
 
 // notDirect tells whether a direct write failed because it was direct.
@@ -23,14 +30,21 @@ func notDirect(err error) bool {
 	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.EOPNOTSUPP)
 }
 
-// startWriteback asks the kernel to begin writing dirty pages of an area to the
-// disk, and does not wait. It is a hint: errors do not matter.
-func startWriteback(f *os.File, off, n int64) {
+// StartWriteback implements [Handle]. That the system cannot be asked is no
+// error.
+func (f osFile) StartWriteback(off, n int64) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
-		return
+		return nil
 	}
+	var failed error
 	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SyncFileRange(int(fd), off, n, unix.SYNC_FILE_RANGE_WRITE)
+		failed = unix.SyncFileRange(int(fd), off, n, unix.SYNC_FILE_RANGE_WRITE)
 	})
+	for _, lost := range []error{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT} {
+		if errors.Is(failed, lost) {
+			return fmt.Errorf("write %s back: %w", f.Name(), failed)
+		}
+	}
+	return nil
 }

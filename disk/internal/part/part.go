@@ -44,7 +44,7 @@ func open(path string, flags int) (*directio.File, error) {
 
 // Close closes the part file and keeps it.
 func (p *File) Close() error {
-	return p.end(func() error { return Error("close", p.Path, p.F.Close()) })
+	return p.end(func() error { return Error("close", p.Path, closeOnce(p.F)) })
 }
 
 // Discard closes the part file and removes it.
@@ -88,14 +88,20 @@ func (p *File) CheckRange(off int64, n int, capacity int64) error {
 
 // Discard closes and removes a part file.
 func Discard(f io.Closer, path string) error {
-	err := f.Close()
-	if errors.Is(err, os.ErrClosed) {
-		err = nil
-	}
+	err := closeOnce(f)
 	if rerr := os.Remove(path); err == nil {
 		err = rerr
 	}
 	return Error("discard", path, err)
+}
+
+// closeOnce closes a file that a commit may have closed, in vain.
+func closeOnce(f io.Closer) error {
+	err := f.Close()
+	if errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
 }
 
 // Error adds to an error of an operation on a file what to do about it. A nil
