@@ -3,6 +3,7 @@ package vsphere
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -111,23 +112,48 @@ func samePlace(a, b *types.VirtualCdrom) bool {
 }
 
 // Apply makes the change: all of it at once or not at all. When ctx ends
-// meanwhile, or vSphere's answer is lost, it is undone.
+// meanwhile, or vSphere's answer is lost, it is undone. A [PendingError] says that
+// it may be made all the same: Restore it once that is known.
 func (ch *CDROMChange) Apply(ctx context.Context) error {
 	if len(ch.spec) == 0 {
 		return nil
 	}
-	err := ch.client.reconfigure(ctx, ch.vm, ch.spec)
+	limited, cancel := context.WithTimeout(ctx, reconfigureLimit)
+	defer cancel()
+	late, cancel := bounded(limited, cleanup)
+	defer cancel()
+	t := Task{What: "take the CD/DVD drives out", On: ch.vm.Path}
+	err := ch.client.reconfigure(limited, late, t, ch.vm, ch.spec)
+	if err == nil && ctx.Err() != nil { // it was made after the caller had given up
+		err = errors.Join(ctx.Err(), ch.Restore(late))
+	}
+	var pending *PendingError
+	if errors.As(err, &pending) {
+		err = ch.settle(late, pending)
+	}
 	if err != nil {
-		if faultOf(err) == nil { // not refused: it may have taken effect
-			_ = ch.Restore(ctx)
-		}
 		return translate(opCDROM, ch.vm.Path, err)
 	}
 	ch.client.log.Info("CD/DVD drives changed", "vm", ch.vm.Path, "drives", strings.Join(ch.Drives, ", "))
 	return nil
 }
 
-const opCDROM = "remove the CD/DVD drives"
+// settle undoes a change that may have been made although nobody learned of it.
+// It returns why nobody did or, while the change may still be made, the
+// [PendingError].
+func (ch *CDROMChange) settle(ctx context.Context, unknown *PendingError) error {
+	call, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if ch.client.Settled(call, ch.vm, unknown.Wait) != nil || ch.Restore(call) != nil || unknown.Ref == "" {
+		return unknown // without a task, the call may still arrive
+	}
+	return unknown.Err
+}
+
+const (
+	opCDROM   = "remove the CD/DVD drives"
+	opRestore = "put the CD/DVD drives back"
+)
 
 // cdromRecord is a change in JSON, devices in the form of vSphere's own JSON.
 type cdromRecord struct {
@@ -154,17 +180,19 @@ func (c *Client) LoadCDROM(vm VM, data []byte) (*CDROMChange, error) {
 
 // Restore puts back what was changed and has not been put back yet: the same
 // drive, at the same place, with the same image and connection. It works with
-// a ctx that has ended, in bounded time, and may be called again.
+// a ctx that has ended, in bounded time, and may be called again: after an error
+// the drives are not back, or not known to be. The drives of a VM that is gone
+// are [ErrNotFound].
 func (ch *CDROMChange) Restore(ctx context.Context) error {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if len(ch.Drives) == 0 {
 		return nil
 	}
-	const op = "put the CD/DVD drives back"
-	call, cancel := bounded(ctx, cleanup)
+	call, cancel := undoing(ctx)
 	defer cancel()
-	err := patient(call, func() error {
+	t := Task{What: opRestore, On: ch.vm.Path}
+	err := ch.client.patient(call, t, func() error {
 		var m mo.VirtualMachine
 		if err := ch.client.properties(call, vmRef(ch.vm.Ref), []string{"config.hardware"}, &m); err != nil {
 			return err
@@ -173,9 +201,9 @@ func (ch *CDROMChange) Restore(ctx context.Context) error {
 		if len(spec) == 0 {
 			return nil
 		}
-		return ch.client.reconfigure(call, ch.vm, spec)
+		return ch.client.reconfigure(context.WithoutCancel(call), call, t, ch.vm, spec)
 	})
-	return translate(op, ch.vm.Path, err)
+	return translate(opRestore, ch.vm.Path, err)
 }
 
 // undo compares what was with the drives there are now.
@@ -211,12 +239,9 @@ func (ch *CDROMChange) undo(now []*types.VirtualCdrom) []types.BaseVirtualDevice
 	return spec
 }
 
-// reconfigure changes devices. The change may have taken effect in spite of an
-// error that is no fault.
-func (c *Client) reconfigure(ctx context.Context, vm VM, spec []types.BaseVirtualDeviceConfigSpec) error {
-	limited, cancel := context.WithTimeout(ctx, reconfigureLimit)
-	defer cancel()
-	_, _, err := c.runTask(limited, func(ctx context.Context) (types.ManagedObjectReference, error) {
+// reconfigure changes devices, as [Client.runTask] says.
+func (c *Client) reconfigure(ctx, late context.Context, t Task, vm VM, spec []types.BaseVirtualDeviceConfigSpec) error {
+	_, err := c.runTask(ctx, late, t, func(ctx context.Context) (types.ManagedObjectReference, error) {
 		res, err := methods.ReconfigVM_Task(ctx, c.vim(), &types.ReconfigVM_Task{
 			This: vmRef(vm.Ref), Spec: types.VirtualMachineConfigSpec{DeviceChange: spec},
 		})

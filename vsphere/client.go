@@ -2,7 +2,6 @@ package vsphere
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -13,9 +12,6 @@ import (
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
-
-// cleanup bounds calls that undo something after their caller's context ended.
-const cleanup = 30 * time.Second
 
 // grace is how long a call that changes something may still take to answer
 // once its caller has given up.
@@ -176,76 +172,6 @@ func poll(ctx context.Context, step func() (done bool, err error)) error {
 	}
 }
 
-// taskError is a task that failed.
-type taskError struct{ fault *types.LocalizedMethodFault }
-
-func (e *taskError) Error() string {
-	if e.fault == nil {
-		return "the task failed without a reason"
-	}
-	return e.fault.LocalizedMessage
-}
-
-func (e *taskError) Fault() types.BaseMethodFault {
-	if e.fault == nil {
-		return nil
-	}
-	return e.fault.Fault
-}
-
-// runTask starts a task and waits for its end. When ctx ends before, the task
-// is asked to stop and its end is awaited all the same, for as long as cleanup
-// allows: done says whether it had its effect, so that the caller can undo it,
-// and err is then ctx's error.
-func (c *Client) runTask(ctx context.Context, start func(context.Context) (types.ManagedObjectReference, error)) (result any, done bool, err error) {
-	call, cancel := bounded(ctx, grace)
-	defer cancel()
-	task, err := start(call)
-	if err != nil {
-		return nil, false, err
-	}
-	result, err = c.waitTask(ctx, task)
-	if err == nil || ctx.Err() == nil {
-		return result, err == nil, err
-	}
-	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanup)
-	defer cancel()
-	_, _ = methods.CancelTask(late, c.vim(), &types.CancelTask{This: task}) // many tasks cannot be cancelled
-	result, lateErr := c.waitTask(late, task)
-	return result, lateErr == nil, ctx.Err()
-}
-
-// waitTask waits for a task's end. The task goes on at the other end when
-// connections are lost or refused here, so that is borne for as long as patience
-// allows. An error other than a [taskError] leaves open what comes of the task.
-func (c *Client) waitTask(ctx context.Context, task types.ManagedObjectReference) (any, error) {
-	var info types.TaskInfo
-	heard := time.Now()
-	err := poll(ctx, func() (bool, error) {
-		var t mo.Task
-		err := c.properties(ctx, task, []string{"info"}, &t)
-		if unreachable(err) && time.Since(heard) < patience {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		heard, info = time.Now(), t.Info
-		return info.State == types.TaskInfoStateSuccess || info.State == types.TaskInfoStateError, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	if info.State == types.TaskInfoStateError {
-		return nil, &taskError{info.Error}
-	}
-	return info.Result, nil
-}
-
-// unreachable says whether err is the network's or that of a service that is
-// not ready, rather than an answer.
-func unreachable(err error) bool { return errors.Is(translate("", "", err), ErrUnreachable) }
-
 // isFault says whether err holds one of the faults named.
 func isFault(err error, names ...string) bool {
 	name := faultName(err)
@@ -256,5 +182,3 @@ func isFault(err error, names ...string) bool {
 	}
 	return false
 }
-
-var errNoRef = errors.New("the answer names no object")

@@ -30,6 +30,9 @@ var (
 	// ErrUncertain: a call that changes something got no answer, and may have
 	// taken effect all the same. Whoever made it looks after that effect.
 	ErrUncertain = errors.New("it may have taken effect all the same")
+	// ErrPending: vSphere was asked for a change whose end is not known. See
+	// [PendingError].
+	ErrPending = errors.New("vSphere may still be at it")
 )
 
 // Error says what failed, on what, why, and what to try.
@@ -154,8 +157,11 @@ func translate(op, on string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var done *Error
-	if errors.As(err, &done) {
+	var (
+		done    *Error
+		pending *PendingError
+	)
+	if errors.As(err, &done) || errors.As(err, &pending) {
 		return err
 	}
 	e := &Error{Op: op, On: on, Err: plain(err), Uncertain: errors.Is(err, ErrUncertain)}

@@ -50,9 +50,10 @@ type file struct {
 
 // OpenLease asks for an export lease of a powered-off VM (ExportVm, F-NFC-2) or
 // of a snapshot (ExportSnapshot, F-NFC-3), and waits until it is ready. When
-// ctx ends before that, the lease is aborted (F-NFC-17).
+// ctx ends before that, the lease is aborted (F-NFC-17); a [LeftLeaseError] says
+// that this has failed.
 //
-// Errors, all of type [*Error]: [ErrPoweredOn], [ErrBusy], [ErrNotExportable],
+// Other errors, all of type [*Error]: [ErrPoweredOn], [ErrBusy], [ErrNotExportable],
 // [ErrNoPermission], [ErrNotFound]; [ErrLeaseLost] when it ends before it is
 // ready; [ErrUncertain] when vSphere may have opened one without our knowing.
 func (c *Client) OpenLease(ctx context.Context, t Target) (*Lease, error) {
@@ -61,10 +62,15 @@ func (c *Client) OpenLease(ctx context.Context, t Target) (*Lease, error) {
 		return nil, translate(op, t.VM.Path, err)
 	}
 	l := &Lease{client: c, on: t.VM.Path, hosts: map[string]*http.Transport{}}
-	call, cancel := bounded(ctx, grace)
+	// An answer that comes late is waited for: the lease that it names must be
+	// aborted.
+	call, cancel := bounded(ctx, cleanup)
 	defer cancel()
+	over := c.waiting(Wait{Task: Task{What: op, On: l.on}, Since: time.Now()})
 	var err error
-	if l.ref, err = c.export(call, t); err != nil {
+	l.ref, err = c.export(call, t)
+	over()
+	if err != nil {
 		return nil, exportError(op, l.on, err)
 	}
 	info, err := l.wait(ctx)
@@ -72,8 +78,11 @@ func (c *Client) OpenLease(ctx context.Context, t Target) (*Lease, error) {
 		err = l.take(ctx, t, info)
 	}
 	if err != nil {
-		_ = l.Abort(ctx, "the lease did not become usable") // the first error says more
-		return nil, exportError(op, l.on, err)
+		err = exportError(op, l.on, err)
+		if why := l.Abort(ctx, "the lease did not become usable"); why != nil {
+			err = &LeftLeaseError{l.Ref(), err, why}
+		}
+		return nil, err
 	}
 	return l, nil
 }

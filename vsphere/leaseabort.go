@@ -2,6 +2,7 @@ package vsphere
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/types"
@@ -11,10 +12,28 @@ import (
 // this process dies.
 func (l *Lease) Ref() string { return l.ref.Value }
 
-// AbortLease aborts the lease with that managed object id, which a process that
-// died has left: until then, or until it times out, the VM stays locked
-// (F-NFC-1, F-NFC-4). A lease that is gone already is no error. Whether vCenter
-// lets another session abort a lease is not known; the caller goes on without.
+// LeftLeaseError says that a lease was opened that is of no use, and that it
+// could not be aborted: the VM stays locked until somebody does
+// ([Client.AbortLease]) or it times out.
+type LeftLeaseError struct {
+	Ref string // managed object id
+	Err error  // why it is of no use
+	Why error  // why it could not be aborted
+}
+
+// Error gives both reasons.
+func (e *LeftLeaseError) Error() string {
+	return fmt.Sprintf("%v; the lease %s is still open (%v)", e.Err, e.Ref, e.Why)
+}
+
+// Unwrap gives the first reason.
+func (e *LeftLeaseError) Unwrap() error { return e.Err }
+
+// AbortLease aborts the lease with that managed object id, which another run
+// has left: until then, or until it times out, the VM stays locked (F-NFC-1,
+// F-NFC-4). A lease that has ended, or that vSphere does not know, is no error.
+// Whether a vCenter knows leases of another session is not known (F-NFC-20): the
+// VM may stay locked in that case until the lease times out.
 func (c *Client) AbortLease(ctx context.Context, ref string) error {
 	err := c.abortLease(ctx, types.ManagedObjectReference{Type: "HttpNfcLease", Value: ref}, nil)
 	return translate("abort the lease of an earlier run", ref, err)

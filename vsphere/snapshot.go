@@ -21,9 +21,11 @@ const opSnapshot = "take a snapshot"
 
 // CreateSnapshot takes a temporary snapshot of a VM, without its memory:
 // quiesced when VMware Tools run in the guest, and crash-consistent when they
-// do not or cannot. [SnapshotPrefix] is put before a name that lacks it. When
-// ctx ends meanwhile, or vSphere's answer is lost, nothing is left behind, or
-// the error names the snapshot that may have been.
+// do not or cannot. [SnapshotPrefix] is put before a name that lacks it.
+//
+// When ctx ends meanwhile, or vSphere's answer is lost, a snapshot that was made
+// is removed. A [PendingError] says that there may be one, or may come to be:
+// look for it by its name later on.
 func (c *Client) CreateSnapshot(ctx context.Context, vm VM, name string) (SnapshotRef, error) {
 	if !strings.HasPrefix(name, SnapshotPrefix) {
 		name = SnapshotPrefix + name
@@ -48,79 +50,73 @@ func (c *Client) CreateSnapshot(ctx context.Context, vm VM, name string) (Snapsh
 }
 
 // createSnapshot runs the task and fills in snap.Ref. When it cannot be told
-// whether a snapshot was made, one that was is removed.
+// whether a snapshot was made, or when ctx has ended, one that was is removed.
 func (c *Client) createSnapshot(ctx context.Context, vm VM, snap *SnapshotRef) error {
-	asked := false // and not refused
-	result, done, err := c.runTask(ctx, func(ctx context.Context) (types.ManagedObjectReference, error) {
-		res, err := methods.CreateSnapshot_Task(ctx, c.vim(), &types.CreateSnapshot_Task{
-			This: vmRef(vm.Ref), Name: snap.Name, Quiesce: snap.Quiesced,
-			Description: "Temporary, for an export by hyper2kvm. Safe to delete when no export of this VM runs.",
+	late, cancel := bounded(ctx, cleanup)
+	defer cancel()
+	t := Task{What: "make the snapshot " + snap.Name, On: vm.Path}
+	result, err := c.runTask(ctx, late, t,
+		func(ctx context.Context) (types.ManagedObjectReference, error) {
+			res, err := methods.CreateSnapshot_Task(ctx, c.vim(), &types.CreateSnapshot_Task{
+				This: vmRef(vm.Ref), Name: snap.Name, Quiesce: snap.Quiesced,
+				Description: "Temporary, for an export by hyper2kvm. Safe to delete when no export of this VM runs.",
+			})
+			if err != nil {
+				return types.ManagedObjectReference{}, err
+			}
+			return res.Returnval, nil
 		})
-		asked = faultOf(err) == nil
-		if err != nil {
-			return types.ManagedObjectReference{}, err
-		}
-		return res.Returnval, nil
-	})
-	if !done {
-		if !asked || errors.As(err, new(*taskError)) {
-			return err
-		}
-		return c.removeStray(ctx, vm, snap.Name, err)
+	var pending *PendingError
+	switch ref, ok := result.(types.ManagedObjectReference); {
+	case errors.As(err, &pending):
+		return c.removeStray(late, vm, snap.Name, pending)
+	case err != nil:
+		return err
+	case !ok:
+		return c.removeStray(late, vm, snap.Name, &PendingError{Wait{Task: t}, errNoRef})
+	case ctx.Err() != nil: // it was made after the caller had given up
+		snap.Ref = ref.Value
+		return leftBehind(vm, snap.Name, &PendingError{Wait{Task: t}, ctx.Err()}, c.RemoveSnapshot(late, *snap))
+	default:
+		snap.Ref = ref.Value
+		return nil
 	}
-	ref, ok := result.(types.ManagedObjectReference)
-	if !ok {
-		if err == nil {
-			err = errNoRef
-		}
-		return c.removeStray(ctx, vm, snap.Name, err)
-	}
-	snap.Ref = ref.Value
-	if err != nil { // it was made after the caller had given up
-		_ = c.RemoveSnapshot(ctx, *snap)
-	}
-	return err
 }
 
 // removeStray looks for a snapshot that may have been made although nobody
-// learned of it because of cause, and removes it. It returns cause, which then
-// also tells if a snapshot may have been left behind.
-func (c *Client) removeStray(ctx context.Context, vm VM, name string, cause error) error {
-	call, cancel := bounded(ctx, cleanup)
+// learned of it, and removes it. It returns why nobody did or, while there may
+// be a snapshot, the [PendingError].
+func (c *Client) removeStray(ctx context.Context, vm VM, name string, unknown *PendingError) error {
+	call, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	err := c.settled(call, vm)
-	found, findErr := c.FindSnapshots(call, vm, name)
+	if err := c.Settled(call, vm, unknown.Wait); err != nil {
+		return leftBehind(vm, name, unknown, err)
+	}
+	found, err := c.FindSnapshots(call, vm, name)
 	i := slices.IndexFunc(found, func(s SnapshotRef) bool { return s.Name == name })
 	switch {
-	case findErr != nil:
-		err = findErr
+	case errors.Is(err, ErrNotFound): // the VM is gone
+		return unknown.Err
+	case err != nil:
+		return leftBehind(vm, name, unknown, err)
 	case i >= 0:
-		err = c.RemoveSnapshot(call, found[i])
+		return leftBehind(vm, name, unknown, c.RemoveSnapshot(call, found[i]))
+	case unknown.Ref == "" && !errors.Is(unknown, errNoRef): // the call may still arrive
+		return unknown
 	}
-	if err == nil {
-		return cause
-	}
-	c.log.Warn("a snapshot may have been left behind", "vm", vm.Path, "snapshot", name, "reason", err.Error())
-	return fmt.Errorf("%w; the snapshot %s may have been left behind: delete it if it is there (%v)",
-		translate(opSnapshot, vm.Path, cause), name, err)
+	return unknown.Err
 }
 
-// settled waits for the VM's tasks: the one that makes a snapshot may be among
-// them, still running. An error says that one may still run.
-func (c *Client) settled(ctx context.Context, vm VM) error {
-	limited, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	var m mo.VirtualMachine
-	if err := c.properties(limited, vmRef(vm.Ref), []string{"recentTask"}, &m); err != nil {
-		return translate("read the tasks", vm.Path, err)
+// leftBehind is why nobody learned of a snapshot and, unless it could be
+// removed, that there may be one.
+func leftBehind(vm VM, name string, unknown *PendingError, err error) error {
+	if err == nil {
+		return unknown.Err
 	}
-	for _, task := range m.RecentTask {
-		_, err := c.waitTask(limited, task)
-		if err != nil && !errors.As(err, new(*taskError)) && !isFault(err, "ManagedObjectNotFound") {
-			return translate("wait for the tasks", vm.Path, err)
-		}
-	}
-	return nil
+	out := *unknown
+	out.Err = fmt.Errorf("%w; the snapshot %s may have been left behind: delete it if it is there (%v)",
+		translate(opSnapshot, vm.Path, unknown.Err), name, err)
+	return &out
 }
 
 // cannotQuiesce says whether a snapshot failed because the guest did not play
@@ -133,39 +129,30 @@ func cannotQuiesce(err error) bool {
 // RemoveSnapshot deletes a snapshot and merges its data back, which may take
 // long on a busy VM. A ctx that has ended still gives it the time to be
 // started; vSphere then finishes it alone. A snapshot that is gone is no error.
+//
+// After an error the snapshot is there, or may be: [ErrBusy] when the VM was busy
+// with something else for longer than is waited for, and a [PendingError] when
+// vSphere is at it.
 func (c *Client) RemoveSnapshot(ctx context.Context, s SnapshotRef) error {
-	call, cancel := bounded(ctx, cleanup)
+	call, cancel := undoing(ctx)
 	defer cancel()
-	err := patient(call, func() error {
-		res, err := methods.RemoveSnapshot_Task(call, c.vim(), &types.RemoveSnapshot_Task{
-			This: snapshotRef(s), Consolidate: types.NewBool(true),
+	t := Task{What: "remove the snapshot " + s.Name}
+	err := c.patient(call, t, func() error {
+		_, err := c.runTask(context.WithoutCancel(call), call, t, func(ctx context.Context) (types.ManagedObjectReference, error) {
+			res, err := methods.RemoveSnapshot_Task(ctx, c.vim(), &types.RemoveSnapshot_Task{
+				This: snapshotRef(s), Consolidate: types.NewBool(true),
+			})
+			if err != nil {
+				return types.ManagedObjectReference{}, err
+			}
+			return res.Returnval, nil
 		})
-		if err != nil {
-			return err
-		}
-		_, err = c.waitTask(call, res.Returnval)
 		return err
 	})
-	if isFault(err, "ManagedObjectNotFound") {
+	if isFault(err, "ManagedObjectNotFound") && !errors.Is(err, ErrPending) {
 		return nil
 	}
 	return translate("remove the snapshot "+s.Name, "", err)
-}
-
-// patience bounds how long a VM that is still busy with the end of something
-// else, such as an aborted export, is waited for.
-const patience = 20 * time.Second
-
-// patient runs step again while the VM is busy.
-func patient(ctx context.Context, step func() error) error {
-	limit := time.Now().Add(patience)
-	return poll(ctx, func() (bool, error) {
-		err := step()
-		if isFault(err, "TaskInProgress", "ConcurrentAccess") && time.Now().Before(limit) {
-			return false, nil
-		}
-		return true, err
-	})
 }
 
 // FindSnapshots returns the VM's snapshots whose names begin with prefix, the

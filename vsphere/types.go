@@ -54,7 +54,14 @@ type Config struct {
 	// does any more. It is called from several goroutines, one at a time, and
 	// must return soon, without calling the Client. Nil is told nothing.
 	OnOutage func(Outage)
-
+	// OnTask is called with each task that changes a VM as soon as vSphere has
+	// named it, so that it can be written down: it goes on when this process
+	// dies. Nil is nobody.
+	OnTask func(Task)
+	// OnWait is called when vSphere takes longer than a second to do something
+	// that is waited for; what it returns is called when that is over. Nil is
+	// nobody. Both may be called from any goroutine.
+	OnWait func(Wait) (over func())
 	// Logger gets what a person may want to look up later. Nil discards.
 	Logger *slog.Logger
 }

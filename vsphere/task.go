@@ -1,0 +1,255 @@
+package vsphere
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+const (
+	// cleanup bounds what is still done, and waited for, after the caller's
+	// context has ended: a person waits for it, or a shutdown.
+	cleanup = 15 * time.Second
+	// patience bounds how long a VM that is busy with something else, such as
+	// a backup or the end of an aborted export, is waited for.
+	patience = 20 * time.Second
+	// shown is how long something is waited for before that is told.
+	shown = time.Second
+)
+
+// Task is something that vSphere does on its own once it was asked for it: it
+// goes on when this process dies.
+type Task struct {
+	Ref  string // managed object id, as task-123
+	What string // as "create the snapshot hyper2kvm-…"
+	On   string // inventory path of the VM; may be empty
+}
+
+// Wait is something that takes vSphere more than a moment.
+type Wait struct {
+	Task            // Ref is "" when it is no task, or one whose id is not known
+	Since time.Time // when it was asked for
+	Busy  bool      // it cannot begin yet: the VM is busy with something else
+}
+
+// String words it for people.
+func (w Wait) String() string {
+	s := "waiting for vSphere to "
+	if w.Busy {
+		s = "the VM is busy with another task (a backup, a migration, another export); waiting for its end to "
+	}
+	s += w.What
+	if w.Ref != "" {
+		s += " (" + w.Ref + ")"
+	}
+	return s + ", since " + w.Since.Format(time.TimeOnly)
+}
+
+// PendingError says that vSphere was asked for a change and that its end is not
+// known: it may still take effect. It is an [ErrPending], and also what Err is.
+type PendingError struct {
+	Wait
+	Err error // why the end is not known
+}
+
+// Error says what may still happen, and why that is not known.
+func (e *PendingError) Error() string {
+	task := "no task of it is known"
+	if e.Ref != "" {
+		task = e.Ref
+	}
+	return fmt.Sprintf("%v; vSphere may still %s (%s, since %s)", e.Err, e.What, task, e.Since.Format(time.TimeOnly))
+}
+
+// Unwrap gives [ErrPending] and the reason.
+func (e *PendingError) Unwrap() []error { return []error{ErrPending, e.Err} }
+
+// waiting has w told when it takes long. over ends that.
+func (c *Client) waiting(w Wait) (over func()) {
+	if c.cfg.OnWait == nil {
+		return func() {}
+	}
+	var (
+		mu    sync.Mutex
+		ended bool
+		told  func()
+	)
+	timer := time.AfterFunc(shown, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !ended {
+			told = c.cfg.OnWait(w)
+		}
+	})
+	return func() {
+		timer.Stop()
+		mu.Lock()
+		defer mu.Unlock()
+		if ended = true; told != nil {
+			told()
+			told = nil
+		}
+	}
+}
+
+// taskError is a task that failed.
+type taskError struct{ fault *types.LocalizedMethodFault }
+
+func (e *taskError) Error() string {
+	if e.fault == nil {
+		return "the task failed without a reason"
+	}
+	return e.fault.LocalizedMessage
+}
+
+func (e *taskError) Fault() types.BaseMethodFault {
+	if e.fault == nil {
+		return nil
+	}
+	return e.fault.Fault
+}
+
+// runTask starts a task and waits for its end until late ends. When ctx ends,
+// the task is asked to stop. Its success is one also after the end of ctx:
+// whoever asked for it looks, and undoes it.
+//
+// A [PendingError] says that the end is not known; after any other error the
+// task has had no effect.
+func (c *Client) runTask(ctx, late context.Context, t Task, start func(context.Context) (types.ManagedObjectReference, error)) (any, error) {
+	w := Wait{Task: t, Since: time.Now()}
+	over := c.waiting(w)
+	task, err := start(late)
+	over()
+	if err != nil {
+		if errors.Is(err, ErrUncertain) {
+			return nil, &PendingError{w, err}
+		}
+		return nil, err
+	}
+	w.Ref = task.Value
+	c.named(w.Task)
+	defer c.stopTask(ctx, late, task)()
+	defer c.waiting(w)()
+	result, err := c.waitTask(late, task)
+	switch {
+	case err == nil:
+		return result, nil
+	case ctx.Err() != nil: // also when it was stopped, for that may have come too late
+		return nil, &PendingError{w, ctx.Err()}
+	case errors.As(err, new(*taskError)):
+		return nil, err
+	}
+	return nil, &PendingError{w, err}
+}
+
+// named tells of a task as soon as it has an id.
+func (c *Client) named(t Task) {
+	if c.cfg.OnTask != nil {
+		c.cfg.OnTask(t)
+	}
+}
+
+// stopTask asks a task to stop when ctx ends, which many tasks cannot. done ends
+// that.
+func (c *Client) stopTask(ctx, late context.Context, task types.ManagedObjectReference) (done func()) {
+	asked := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(asked)
+		call, cancel := context.WithTimeout(late, grace)
+		defer cancel()
+		_, _ = methods.CancelTask(call, c.vim(), &types.CancelTask{This: task})
+	})
+	return func() {
+		if !stop() {
+			<-asked
+		}
+	}
+}
+
+// waitTask waits for a task's end. An error other than a [taskError] leaves open
+// what comes of the task.
+func (c *Client) waitTask(ctx context.Context, task types.ManagedObjectReference) (any, error) {
+	var info types.TaskInfo
+	err := poll(ctx, func() (bool, error) {
+		var t mo.Task
+		if err := c.properties(ctx, task, []string{"info"}, &t); err != nil {
+			return false, err
+		}
+		info = t.Info
+		return info.State == types.TaskInfoStateSuccess || info.State == types.TaskInfoStateError, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if info.State == types.TaskInfoStateError {
+		return nil, &taskError{info.Error}
+	}
+	return info.Result, nil
+}
+
+// Settled waits for the end of something that was asked of a VM, by this
+// process or by one that died: of its task, or of every task that the VM has
+// when the id of that is not known. The error says that it has not ended by the
+// end of ctx; it is a [PendingError] then. A task that vSphere has forgotten has
+// ended, and so have those of a VM that is gone.
+func (c *Client) Settled(ctx context.Context, vm VM, w Wait) error {
+	defer c.waiting(w)()
+	refs := []types.ManagedObjectReference{{Type: "Task", Value: w.Ref}}
+	if w.Ref == "" {
+		var m mo.VirtualMachine
+		if err := c.properties(ctx, vmRef(vm.Ref), []string{"recentTask"}, &m); err != nil {
+			if isFault(err, "ManagedObjectNotFound") {
+				return nil
+			}
+			return &PendingError{w, translate("read the tasks", vm.Path, err)}
+		}
+		refs = m.RecentTask
+	}
+	for _, ref := range refs {
+		_, err := c.waitTask(ctx, ref)
+		if err != nil && !errors.As(err, new(*taskError)) && !isFault(err, "ManagedObjectNotFound") {
+			w.Ref = ref.Value
+			return &PendingError{w, translate("wait for "+ref.Value, vm.Path, err)}
+		}
+	}
+	return nil
+}
+
+// undoing returns a context for undoing something: ctx with a moment for the
+// last call to be answered or, when ctx has ended already, one of its own.
+func undoing(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Err() != nil {
+		return context.WithTimeout(context.WithoutCancel(ctx), cleanup)
+	}
+	return bounded(ctx, grace)
+}
+
+// patient runs step again while the VM is busy with something else.
+func (c *Client) patient(ctx context.Context, t Task, step func() error) error {
+	var busy error
+	over, began := func() {}, time.Now()
+	defer func() { over() }()
+	err := poll(ctx, func() (bool, error) {
+		err := step()
+		if !isFault(err, "TaskInProgress", "ConcurrentAccess") || time.Since(began) > patience {
+			return true, err
+		}
+		if busy == nil {
+			over = c.waiting(Wait{Task: t, Since: began, Busy: true})
+		}
+		busy = err
+		return false, nil
+	})
+	if busy != nil && err != nil && err == ctx.Err() {
+		return busy // which says more
+	}
+	return err
+}
+
+var errNoRef = errors.New("the answer names no object")
