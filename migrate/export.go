@@ -24,6 +24,10 @@ const (
 	maxPause   = 30 * time.Second
 )
 
+// maxStrangers is how often, among those, a host's certificate may be another
+// than the lease tells: once is a certificate that was renewed meanwhile.
+const maxStrangers = 2
+
 // staleLease is how long a run waits for a VM that is busy because the lease
 // of an earlier run, which died, has not timed out yet: the 300 s of F-NFC-4
 // and a little more.
@@ -45,7 +49,7 @@ func (r *run) export(ctx context.Context) error {
 	r.t.SetPhase(progress.Exporting)
 	pauses := &backoff.ExponentialBackOff{InitialInterval: cmp.Or(r.m.LeasePause, leasePause), Multiplier: 2, RandomizationFactor: 0.2, MaxInterval: maxPause}
 	pauses.Reset()
-	separate, failures, finished := false, 0, r.finished()
+	separate, failures, strangers, finished := false, 0, 0, r.finished()
 	if !r.ovf() {
 		r.extras = []extra{} // there are none to fetch
 	}
@@ -60,7 +64,7 @@ func (r *run) export(ctx context.Context) error {
 		}
 		err := r.lease(ctx, group)
 		if n := r.finished(); n > finished || len(r.extras) > extras {
-			finished, extras, failures = n, len(r.extras), 0
+			finished, extras, failures, strangers = n, len(r.extras), 0, 0
 			pauses.Reset()
 		}
 		switch {
@@ -77,7 +81,10 @@ func (r *run) export(ctx context.Context) error {
 		case !errors.Is(err, errLater):
 			return err
 		}
-		if failures++; failures >= maxLeases {
+		if errors.Is(err, vsphere.ErrThumbprint) {
+			strangers++
+		}
+		if failures++; failures >= maxLeases || strangers >= maxStrangers {
 			return fmt.Errorf("after %d leases without progress: %w", failures, err)
 		}
 		pause := pauses.NextBackOff()
@@ -294,23 +301,20 @@ func classify(ctx context.Context, err error) error {
 	if errors.As(err, &status) && (status.Code == 401 || status.Code == 403 || status.Code == 404 || status.Code == 410) {
 		return fmt.Errorf("%w: %w", errLater, err)
 	}
+	if errors.Is(err, vsphere.ErrThumbprint) { // it may have been renewed: a new lease names the new one
+		return fmt.Errorf("%w: %w", errLater, err)
+	}
 	return err
 }
 
 // match finds each disk's item. Items that are no disks are ISO and floppy
 // images, and the NVRAM (F-NFC-14).
 func (r *run) match(lease *vsphere.Lease, group []*diskRun) ([]vsphere.Item, error) {
-	byKey := map[int32]vsphere.Item{}
-	for _, item := range lease.Items() {
-		if item.Disk && item.DiskKey != 0 {
-			byKey[item.DiskKey] = item
-		}
-	}
 	out := make([]vsphere.Item, len(group))
 	for i, d := range group {
-		item, ok := byKey[d.disk.Key]
-		if !ok {
-			return nil, fmt.Errorf("%w: the lease offers no stream for %s", ErrNotOffered, d.disk.Label)
+		item, err := lease.Disk(d.disk)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrNotOffered, err)
 		}
 		out[i] = item
 	}

@@ -1,6 +1,7 @@
 package vsphere
 
 import (
+	"errors"
 	"net/url"
 	"strings"
 	"testing"
@@ -102,6 +103,9 @@ func TestItemsAreMatchedWithDisks(t *testing.T) {
 		"by both": {[]types.HttpNfcLeaseDeviceUrl{
 			offered("/vm-1/what", "a.vmdk", &yes), offered("/vm-1/ParaVirtualSCSIController0:0", "b.vmdk", &yes), offered("/vm-1/ever", "c.vmdk", &yes),
 		}, []int32{2001, 2000, 16000}},
+		"the only one that is left": {[]types.HttpNfcLeaseDeviceUrl{
+			offered("/vm-1/what", "a.vmdk", &yes), offered("/vm-1/ParaVirtualSCSIController0:0", "b.vmdk", &yes), offered("/vm-1/VirtualAHCIController0:1", "c.vmdk", &yes),
+		}, []int32{2001, 2000, 16000}},
 		"not at all rather than wrongly": {[]types.HttpNfcLeaseDeviceUrl{
 			offered("/vm-1/what", "a.vmdk", &yes), offered("/vm-1/ParaVirtualSCSIController0:0", "b.vmdk", &yes),
 		}, []int32{0, 2000}},
@@ -137,6 +141,45 @@ func TestItemsAreMatchedWithDisks(t *testing.T) {
 		if d := cmp.Diff(tc.want, got); d != "" {
 			t.Errorf("%s: (-want +got)\n%s", name, d)
 		}
+	}
+}
+
+func TestDisksOfASizeAreNotTakenForEachOther(t *testing.T) {
+	t.Parallel()
+	yes := true
+	disks := []Disk{
+		{Key: 2000, Label: "Hard disk 1", Controller: PVSCSI, Unit: 0, Capacity: 100},
+		{Key: 2001, Label: "Hard disk 2", Controller: PVSCSI, Unit: 1, Capacity: 200},
+		{Key: 2002, Label: "Hard disk 3", Controller: PVSCSI, Unit: 2, Capacity: 100},
+	}
+	lease := func(keys ...string) *Lease {
+		var urls []types.HttpNfcLeaseDeviceUrl
+		for i, key := range keys {
+			urls = append(urls, offered(key, string(rune('a'+i))+".vmdk", &yes))
+		}
+		items, files, err := readItems(urls, disks, &url.URL{Host: "vc"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &Lease{on: "/DC/vm/web", items: items, files: files}
+	}
+	l := lease("/vm-1/one", "/vm-1/two", "/vm-1/three")
+	for _, d := range disks {
+		item, err := l.Disk(d)
+		if !errors.Is(err, ErrNotExportable) || !strings.Contains(err.Error(), "/vm-1/two") || !strings.Contains(err.Error(), d.Label) {
+			t.Errorf("%s is item %+v, error %v", d.Label, item, err)
+		}
+	}
+	l = lease("/vm-1/one", "/vm-1/ParaVirtualSCSIController0:2", "/vm-1/three") // what is left differs in size
+	for _, d := range disks {
+		item, err := l.Disk(d)
+		if err != nil || item.DiskKey != d.Key || item.Capacity != d.Capacity || item.Assumed != (d.Key != 2002) {
+			t.Errorf("%s is item %+v, error %v", d.Label, item, err)
+		}
+	}
+	l = lease("/vm-1/ParaVirtualSCSIController0:0", "/vm-1/ParaVirtualSCSIController0:1", "/vm-1/three") // one place is left
+	if item, err := l.Disk(disks[2]); err != nil || item.Assumed {
+		t.Errorf("the last disk is item %+v, error %v", item, err)
 	}
 }
 

@@ -190,6 +190,26 @@ func (l *Lease) failed(op string, err error) error {
 // (nvram, images of CD drives: F-NFC-14).
 func (l *Lease) Items() []Item { return slices.Clone(l.items) }
 
+// Disk returns the item that holds the disk with that device key.
+// [ErrNotExportable] when the lease offers none, or does not tell which it is.
+func (l *Lease) Disk(d Disk) (Item, error) {
+	var keys []string
+	for _, item := range l.items {
+		switch {
+		case item.Disk && item.DiskKey == d.Key:
+			return item, nil
+		case item.Disk && item.DiskKey == 0:
+			keys = append(keys, item.Key)
+		}
+	}
+	e := &Error{Op: "find " + d.Label + " in the export lease", On: l.on, Kind: ErrNotExportable, Err: errors.New("the lease offers no stream for it")}
+	if len(keys) > 0 {
+		e.Err = fmt.Errorf("the keys %s name no place on a controller, and two disks could be taken for each other", strings.Join(keys, ", "))
+		e.Hint = "read the disks from the datastore (transport datastore), or export with the disks on separate VMs or of different sizes"
+	}
+	return Item{}, e
+}
+
 // Timeout is how long the lease lives without being renewed.
 func (l *Lease) Timeout() time.Duration { return l.timeout }
 

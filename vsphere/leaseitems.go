@@ -204,9 +204,11 @@ func diskAt(key string, disks []Disk) int {
 }
 
 // matchDisks gives the items that are disks their DiskKey and Capacity, from
-// the devices: the lease itself does not tell (F-NFC-11). Keys decide; those
-// that fit no disk are given the disks that are left over, in order, provided
-// that there are as many.
+// the devices: the lease itself does not tell (F-NFC-11). Keys decide. Those
+// that fit no disk are given the disks that are left over, in order, where
+// something can prove or disprove it: a single one has no other place, and with
+// disks of different sizes the stream's own header tells a wrong guess. Two
+// disks of a size could be taken for each other unnoticed, and stay unmatched.
 func matchDisks(items []Item, disks []Disk) {
 	used := make([]bool, len(disks))
 	var open []*Item
@@ -223,16 +225,35 @@ func matchDisks(items []Item, disks []Disk) {
 		used[at] = true
 		item.DiskKey, item.Capacity = disks[at].Key, disks[at].Capacity
 	}
+	left := remaining(disks, used)
+	if len(left) != len(open) || sameSize(left) {
+		return
+	}
+	for i, item := range open {
+		item.DiskKey, item.Capacity, item.Assumed = left[i].Key, left[i].Capacity, len(open) > 1
+	}
+}
+
+// remaining are the disks that are not used.
+func remaining(disks []Disk, used []bool) []Disk {
 	var left []Disk
 	for i, d := range disks {
 		if !used[i] {
 			left = append(left, d)
 		}
 	}
-	if len(left) != len(open) {
-		return
+	return left
+}
+
+// sameSize says whether two of the disks have the same capacity, or one has
+// none that is known.
+func sameSize(disks []Disk) bool {
+	seen := map[int64]bool{}
+	for _, d := range disks {
+		if seen[d.Capacity] || d.Capacity <= 0 && len(disks) > 1 {
+			return true
+		}
+		seen[d.Capacity] = true
 	}
-	for i, item := range open {
-		item.DiskKey, item.Capacity = left[i].Key, left[i].Capacity
-	}
+	return false
 }

@@ -250,6 +250,10 @@ type Item struct {
 	// DiskKey is the Key of the VM's [Disk], 0 when the item is no disk or
 	// could not be matched with one.
 	DiskKey int32 `json:"disk_key,omitempty"`
+	// Assumed says that DiskKey comes of the order of the lease's items, because
+	// their keys name no place on a controller. The disks in question differ in
+	// Capacity: whoever reads the stream holds its header against it.
+	Assumed bool `json:"assumed,omitempty"`
 	// Capacity is the disk's size in bytes as its device has it, 0 when
 	// unknown. The lease itself does not tell it (F-NFC-11).
 	Capacity int64 `json:"capacity,omitempty"`
