@@ -134,7 +134,7 @@ func (r *run) describe(ctx context.Context) (Receipt, error) {
 	r.t.SetPhase(progress.Describing)
 	var moves []move
 	for _, d := range r.disks {
-		moves = append(moves, move{d.part(), d.name})
+		moves = append(moves, move{From: d.part(), To: d.name})
 	}
 	result := models.Result{VMName: r.vm.Name, OutputDir: r.def.OutputPath, Success: true}
 	if r.ovf() {
@@ -148,16 +148,8 @@ func (r *run) describe(ctx context.Context) (Receipt, error) {
 		if err := r.describeDomain(); err != nil {
 			return Receipt{}, err
 		}
-		moves = append(moves, move{r.domainName(), r.domainName()})
+		moves = append(moves, move{From: r.domainName(), To: r.domainName()})
 		result.DomainXML = r.work.final(r.domainName())
-	}
-	for _, m := range moves {
-		info, err := os.Stat(r.work.path(m.From))
-		if err != nil {
-			return Receipt{}, err
-		}
-		result.Files = append(result.Files, r.work.final(m.To))
-		result.TotalSize += info.Size()
 	}
 	for _, d := range r.disks {
 		result.Disks = append(result.Disks, d.result)
@@ -165,8 +157,23 @@ func (r *run) describe(ctx context.Context) (Receipt, error) {
 	r.notes = append(r.notes, r.diskNotes()...)
 	result.Notes = slices.Clone(r.notes)
 	result.Duration = time.Since(r.started)
-	receipt := Receipt{JobID: r.def.ID, VMPath: r.vm.Path, InstanceUUID: r.vm.InstanceUUID, Format: r.def.Options.Format, Result: result}
-	return receipt, r.work.installAll(install{Moves: moves, Receipt: receipt})
+	return r.install(moves, result)
+}
+
+// install gives the files their final names, and returns the receipt.
+func (r *run) install(moves []move, result models.Result) (Receipt, error) {
+	receipt := Receipt{JobID: r.def.ID, VMPath: r.vm.Path, Asked: r.asked()}
+	for _, m := range moves {
+		info, err := os.Stat(r.work.path(m.From))
+		if err != nil {
+			return Receipt{}, err
+		}
+		receipt.Files = append(receipt.Files, ReceiptFile{Name: m.To, Size: info.Size()})
+		result.Files = append(result.Files, r.work.final(m.To))
+		result.TotalSize += info.Size()
+	}
+	receipt.Result = result
+	return receipt, r.work.installAll(install{Moves: moves, Receipt: receipt, Replace: r.def.Options.Overwrite, Again: r.again})
 }
 
 // checkImages looks over the finished images once more, as whoever opens them
@@ -205,7 +212,7 @@ func (r *run) describeOVF(ctx context.Context) ([]move, error) {
 	}
 	for _, e := range r.extras {
 		add(e.key, e.name, e.sum, e.size, 0)
-		moves = append(moves, move{e.name, e.name})
+		moves = append(moves, move{From: e.name, To: e.name})
 	}
 	descriptor, err := r.client.Descriptor(ctx, r.target, files)
 	if err != nil {
@@ -219,7 +226,7 @@ func (r *run) describeOVF(ctx context.Context) ([]move, error) {
 	err = errors.Join(
 		writeFile(r.work.path(r.manifestName()), []byte(mfText)),
 		writeFile(r.work.path(r.ovfName()), ovf))
-	return append(moves, move{r.manifestName(), r.manifestName()}, move{r.ovfName(), r.ovfName()}), err
+	return append(moves, move{From: r.manifestName(), To: r.manifestName()}, move{From: r.ovfName(), To: r.ovfName()}), err
 }
 
 // leaseKey is the key by which a lease knows the disk: that of this run's, or

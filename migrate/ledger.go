@@ -66,29 +66,6 @@ type checkpoint struct {
 	Datastore *areaPosition `json:"datastore,omitempty"`
 }
 
-// install is a list of renames to be done, and the receipt to be written then.
-type install struct {
-	Moves   []move  `json:"moves"`
-	Receipt Receipt `json:"receipt"`
-}
-
-// move renames a file of the work directory to its final name, also a plain
-// file name, in the output directory.
-type move struct {
-	From string `json:"from"`
-	To   string `json:"to"`
-}
-
-// Receipt is the record of a finished export. It is written beside the
-// exported files as <stem>.export.json, after they have their final names.
-type Receipt struct {
-	JobID        string        `json:"job_id,omitempty"`
-	VMPath       string        `json:"vm_path"`
-	InstanceUUID string        `json:"instance_uuid"`
-	Format       models.Format `json:"format"`
-	Result       models.Result `json:"result"`
-}
-
 func readJSON(path string, v any) error {
 	data, err := os.ReadFile(path)
 	if err != nil {

@@ -131,6 +131,7 @@ type run struct {
 	disks  []*diskRun
 	extras []extra
 	notes  []string
+	again  bool             // the job was finished earlier, and its files are gone
 	doubt  vsphere.Obstacle // about the host, worth telling if the transfer fails
 	undone error            // what could not be put back after a failure
 }
@@ -257,12 +258,25 @@ func (r *run) cleanUp(ctx context.Context, keep bool) (result models.Result, err
 	if err := r.openWork(); err != nil {
 		return result, err
 	}
-	if r.installing() {
-		receipt, _, err := r.earlier(ctx)
-		if err != nil {
+	if in := r.work.ledger.Install; in != nil {
+		if !r.answers(in.Receipt) {
+			return result, r.work.lock.Close() // another job's, which will finish it
+		}
+		receipt, done, err := r.nameEarlier(ctx)
+		if done {
+			return receipt.Result, r.work.remove()
+		}
+		if err != nil && (keep || !errors.Is(err, ErrExists)) {
 			return result, errors.Join(err, r.work.close(true))
 		}
-		return receipt.Result, r.work.remove()
+		if err != nil { // the names are taken, and the files not wanted any more
+			if err := r.work.dropInstall(); err != nil {
+				return result, errors.Join(err, r.work.close(true))
+			}
+		}
+	}
+	if id := r.work.ledger.JobID; id != "" && id != r.def.ID {
+		keep = true // they are another job's
 	}
 	r.abortStale(ctx)
 	err = errors.Join(r.dropSnapshot(ctx), r.returnCDROM(ctx))

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,52 +18,6 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
-
-// earlier looks at what an earlier run left in the output directory. done
-// means that there is nothing to do: that run finished the same job, or
-// verified everything and died while it gave the files their names.
-func (r *run) earlier(ctx context.Context) (receipt Receipt, done bool, err error) {
-	if r.installing() {
-		r.info("", "an earlier run verified every file and ended before naming them; finishing that")
-		receipt = r.work.ledger.Install.Receipt
-		r.notes = slices.Clone(receipt.Result.Notes)
-		if err := r.work.finishInstall(); err != nil {
-			return receipt, false, err
-		}
-		r.abortStale(ctx)
-		if err := detached(ctx, r.dropSnapshot); err != nil {
-			r.note("after the export: %v", err)
-			receipt.Result.Notes = slices.Clone(r.notes)
-		}
-		return receipt, true, nil
-	}
-	err = readJSON(r.work.receiptPath(), &receipt)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Receipt{}, false, nil
-	}
-	if err != nil {
-		return Receipt{}, false, permanent{err}
-	}
-	if r.def.ID != "" && receipt.JobID == r.def.ID && receipt.InstanceUUID == r.vm.InstanceUUID {
-		r.info("", "this job was finished earlier")
-		r.notes = slices.Clone(receipt.Result.Notes)
-		return receipt, true, nil
-	}
-	if receipt.InstanceUUID != r.vm.InstanceUUID {
-		return Receipt{}, false, permanent{withHint(
-			fmt.Errorf("%w: %s records an export of another VM with the same file name, %s",
-				ErrExists, r.work.receiptPath(), receipt.VMPath),
-			"give this VM an output directory of its own")}
-	}
-	return Receipt{}, false, nil
-}
-
-// installing reports whether an earlier run verified every file of this VM and
-// died while it gave them their names.
-func (r *run) installing() bool {
-	in := r.work.ledger.Install
-	return in != nil && in.Receipt.InstanceUUID == r.vm.InstanceUUID
-}
 
 // Check finds the VM that def asks for and lists every obstacle to its export,
 // without changing anything (F-INV-3). With an empty OutputPath the destination
@@ -144,7 +97,7 @@ const (
 // destination lists what is in the way at the output directory.
 func (r *run) destination() []vsphere.Obstacle {
 	var out []vsphere.Obstacle
-	if taken := r.work.conflict(r.finalNames()); taken != "" && !r.def.Options.Overwrite {
+	if taken := r.taken(); taken != "" && !r.def.Options.Overwrite {
 		out = append(out, vsphere.Obstacle{Code: CodeOutputExists, Severity: vsphere.SeverityError,
 			Text: taken + " is there already",
 			Hint: "choose another output directory, or ask to overwrite"})

@@ -87,8 +87,6 @@ func (w *workdir) path(name string) string { return filepath.Join(w.dir, name) }
 // final is where the file name of the output directory will be.
 func (w *workdir) final(name string) string { return filepath.Join(w.output, name) }
 
-func (w *workdir) receiptPath() string { return w.final(w.base + ".export.json") }
-
 // begin makes the ledger one for id. When it already is, finished disks and
 // checkpoints stay and resumed is true; when it speaks of something else, the
 // work directory is emptied.
@@ -188,50 +186,6 @@ func (w *workdir) kept() (done, partial int) {
 		}
 	}
 	return done, partial
-}
-
-// conflict names the first of the final file names that is taken, or "".
-func (w *workdir) conflict(names []string) string {
-	for _, name := range append([]string{filepath.Base(w.receiptPath())}, names...) {
-		if exists(w.final(name)) {
-			return w.final(name)
-		}
-	}
-	return ""
-}
-
-// installAll gives the verified files their final names. The intent is
-// written down first, so that a run after a crash can finish it.
-func (w *workdir) installAll(in install) error {
-	if err := w.update(func(l *ledger) { l.Install = &in }); err != nil {
-		return err
-	}
-	return w.finishInstall()
-}
-
-// finishInstall does what the ledger's install asks for and is not done yet,
-// and writes the receipt. The ledger stays until remove, for it names what is
-// still to be put back at vSphere.
-func (w *workdir) finishInstall() error {
-	w.mu.Lock()
-	in := w.ledger.Install
-	w.mu.Unlock()
-	for _, m := range in.Moves {
-		err := os.Rename(w.path(m.From), w.final(m.To))
-		if errors.Is(err, fs.ErrNotExist) && exists(w.final(m.To)) {
-			continue // done before the crash
-		}
-		if err != nil {
-			return fmt.Errorf("give %s its final name: %w", m.To, err)
-		}
-	}
-	if err := atomicfile.SyncDir(w.output); err != nil {
-		return err
-	}
-	if err := writeJSON(w.receiptPath(), in.Receipt); err != nil {
-		return fmt.Errorf("receipt: %w", err)
-	}
-	return nil
 }
 
 // remove removes the work directory, with the ledger in it, and unlocks.
