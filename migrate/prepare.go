@@ -29,6 +29,7 @@ func (m *Migrator) Check(ctx context.Context, def models.JobDefinition) (vm vsph
 	}
 	defer func() { err = errors.Join(err, detached(ctx, r.client.Close)) }()
 	r.work = planWorkdir(r.def.OutputPath, FileBase(r.vm.Name))
+	_ = readJSON(r.work.path(ledgerName), &r.work.ledger) // what a run has made there is no stray
 	obstacles, err = r.obstacles(ctx)
 	return r.vm, obstacles, err
 }
@@ -79,6 +80,7 @@ func (r *run) obstacles(ctx context.Context) ([]vsphere.Obstacle, error) {
 	out, err := r.client.Preflight(ctx, r.vm, vsphere.PreflightOptions{
 		Snapshot:    r.def.Options.Snapshot,
 		RemoveCDROM: r.def.Options.RemoveCDROM,
+		Known:       r.work.temporary(),
 		Reach:       r.m.Reach,
 	})
 	out = append(out, r.datastoreObstacles()...)

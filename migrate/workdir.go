@@ -164,6 +164,16 @@ func (w *workdir) noteLease(ref string) error {
 	return w.update(func(l *ledger) { l.Lease, l.Opening = ref, false })
 }
 
+// temporary names the snapshots that the ledger looks after.
+func (w *workdir) temporary() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ledger.Snapshot == "" {
+		return nil
+	}
+	return []string{w.ledger.Snapshot}
+}
+
 // interrupted reports whether something is unfinished beside the disks: at
 // vSphere, or in giving files their names.
 func (w *workdir) interrupted() bool {

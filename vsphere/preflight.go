@@ -17,7 +17,7 @@ import (
 // examined are the properties that the checks look at.
 var examined = []string{
 	"config.template", "config.keyId", "config.ftInfo", "config.hardware",
-	"runtime", "disabledMethod", "recentTask",
+	"runtime", "disabledMethod", "recentTask", "snapshot",
 }
 
 // exam is one preflight check at work: the facts, and what was found so far.
@@ -51,6 +51,7 @@ func (c *Client) Preflight(ctx context.Context, vm VM, opts PreflightOptions) ([
 	x.on = x.vm.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOff
 	x.bySnap = x.on && opts.Snapshot
 	x.checkState()
+	x.checkStrays(vm)
 	if x.vm.Config != nil {
 		devices := x.vm.Config.Hardware.Device
 		x.checkSecurity(devices)
@@ -95,6 +96,18 @@ func (x *exam) checkState() {
 		if slices.Contains(x.vm.DisabledMethod, method) {
 			x.fail(CodeDisabled, "vSphere has disabled "+method+" for this VM", "see in vCenter which product or running task manages the VM (backup, replication, another export)")
 		}
+	}
+}
+
+// checkStrays looks for temporary snapshots that nobody here looks after. They
+// grow, and slow the VM down, until somebody removes them.
+func (x *exam) checkStrays(vm VM) {
+	for _, s := range temporary(&x.vm, SnapshotPrefix) {
+		if slices.Contains(x.opts.Known, s.Name) {
+			continue
+		}
+		x.warn(CodeStray, fmt.Sprintf("the VM has the snapshot %s of %s, made for an export that does not run here", s.Name, s.Created.Local().Format(time.DateTime)),
+			"if no other machine exports this VM now, remove it: hyper2kvm clean -vm '"+vm.Path+"' -snapshots")
 	}
 }
 

@@ -231,3 +231,27 @@ func TestDatastoreGivesTheRawDiskInRanges(t *testing.T) {
 		t.Errorf("without change tracking: %v", err)
 	}
 }
+
+func TestPreflightTellsOfTemporarySnapshotsThatNobodyLooksAfter(t *testing.T) {
+	t.Parallel()
+	_, cfg := simulate(t, nil)
+	c := dial(t, cfg)
+	vm := find(t, c, "DC0_H0_VM0")
+	for _, name := range []string{"known", "left"} {
+		if _, err := c.CreateSnapshot(t.Context(), vm, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, err := c.Preflight(t.Context(), vm, vsphere.PreflightOptions{
+		Snapshot: true, Reach: reached, Known: []string{vsphere.SnapshotPrefix + "known"},
+	})
+	found = slices.DeleteFunc(found, func(o vsphere.Obstacle) bool { return o.Code != vsphere.CodeStray })
+	if err != nil || len(found) != 1 {
+		t.Fatalf("found %+v, %v", found, err)
+	}
+	o := found[0]
+	if o.Severity != vsphere.SeverityWarning ||
+		!strings.Contains(o.Text, vsphere.SnapshotPrefix+"left") || !strings.Contains(o.Hint, "hyper2kvm clean -vm '"+vm.Path+"' -snapshots") {
+		t.Errorf("told %+v", o)
+	}
+}

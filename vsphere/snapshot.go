@@ -162,8 +162,13 @@ func (c *Client) FindSnapshots(ctx context.Context, vm VM, prefix string) ([]Sna
 	if err := c.properties(ctx, vmRef(vm.Ref), []string{"snapshot"}, &m); err != nil {
 		return nil, translate("read the snapshots", vm.Path, err)
 	}
+	return temporary(&m, prefix), nil
+}
+
+// temporary lists the VM's snapshots whose names begin with prefix.
+func temporary(m *mo.VirtualMachine, prefix string) []SnapshotRef {
 	if m.Snapshot == nil {
-		return nil, nil
+		return nil
 	}
 	var out []SnapshotRef
 	var walk func([]types.VirtualMachineSnapshotTree)
@@ -176,5 +181,5 @@ func (c *Client) FindSnapshots(ctx context.Context, vm VM, prefix string) ([]Sna
 		}
 	}
 	walk(m.Snapshot.RootSnapshotList)
-	return out, nil
+	return out
 }

@@ -210,12 +210,17 @@ const (
 	CodePrivilege    = "missing-privilege"
 	CodeInaccessible = "inaccessible"
 	CodeHost         = "host-unreachable"
+	CodeStray        = "stray-snapshot"
 )
 
 // PreflightOptions says what the export that [Client.Preflight] judges will do.
 type PreflightOptions struct {
 	Snapshot    bool // a running VM is exported from a temporary snapshot
 	RemoveCDROM bool // CD/DVD drives are taken out first
+	// Known are names of temporary snapshots that somebody looks after: those
+	// of the VM that begin with [SnapshotPrefix] and are not among them are told
+	// of as left behind.
+	Known []string
 	// Reach tries to reach an ESXi host on a TCP port. Nil resolves the name
 	// and connects.
 	Reach func(ctx context.Context, host string, port int) error
