@@ -92,6 +92,9 @@ func (r *run) flatSource(d vsphere.Disk) (transfer.Source, func(), error) {
 	if r.ovf() {
 		return nil, nil, &refusedError{errors.New("an OVF directory is made of the lease's stream")}
 	}
+	if o.Verify == models.VerifyManifest {
+		return nil, nil, &refusedError{errors.New("a manifest vouches for the lease's stream only")}
+	}
 	if o.Compress {
 		return nil, nil, &refusedError{errors.New("a compressed image is made of the lease's stream")}
 	}
@@ -137,12 +140,12 @@ func (d *diskRun) fetchFlat(ctx context.Context, item vsphere.Item, o transfer.O
 		return err
 	}
 	defer closeSource()
-	release, err := d.r.limits.Acquire(ctx, d.r.client.About().Host, item.Host)
+	d.item = item
+	release, err := d.place(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	d.item = item
 	budget := transfer.NewBudget(d.r.m.Budget)
 	o.StallTimeout, o.Limiter, o.Budget, o.File = d.r.m.StallTimeout, d.r.limiter, budget, d.file
 	f := flatRead{diskRun: d, o: o}
@@ -221,7 +224,7 @@ func (f *flatRead) attempt(ctx context.Context, source transfer.Source) (err err
 	return nil
 }
 
-func (f *flatRead) full() bool { return f.r.def.Options.Verify == "full" }
+func (f *flatRead) full() bool { return f.r.def.Options.Verify == models.VerifyFull }
 
 // probe asks whether the file is there, of the disk's size, and served in
 // ranges. An answer of refusal is final: 404 is what vSAN gives, and 500 a

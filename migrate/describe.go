@@ -78,7 +78,7 @@ func (r *run) fetchExtra(ctx context.Context, lease *vsphere.Lease, item vsphere
 			continue
 		}
 		if err == nil {
-			err = checkExtra(ctx, lease, item, data)
+			err = r.checkExtra(ctx, lease, item, data)
 		}
 		if err != nil {
 			if err := budget.Retry(ctx, err); err != nil {
@@ -107,21 +107,34 @@ func (r *run) readExtra(ctx context.Context, lease *vsphere.Lease, item vsphere.
 	return data, err
 }
 
-func checkExtra(ctx context.Context, lease *vsphere.Lease, item vsphere.Item, data []byte) error {
+// checkExtra compares a file that is no disk with the lease's size and manifest.
+// Where no manifest vouches for it, the size is all there is.
+func (r *run) checkExtra(ctx context.Context, lease *vsphere.Lease, item vsphere.Item, data []byte) error {
 	if item.Size > 0 && item.Size != int64(len(data)) {
 		return fmt.Errorf("%w: %d bytes arrived of %d", io.ErrUnexpectedEOF, len(data), item.Size)
 	}
-	entry, err := manifestEntry(ctx, lease, item.Key, 0)
-	if errors.Is(err, vsphere.ErrUnsupported) || err == nil && entry.Sum == "" {
+	patience := func(listed int) time.Duration {
+		if listed > 0 {
+			return r.patience(listed) / extraPatience
+		}
+		return r.patience(listed)
+	}
+	err := r.awaitManifest(ctx, lease, patience, func(entries []vsphere.ManifestEntry) (bool, error) {
+		entry, listed := entryOf(entries, item.Key)
+		if !listed {
+			return false, nil
+		}
+		if got := hexDigest(entry.Algorithm, data); got != entry.Algorithm+":"+entry.Sum {
+			return true, fmt.Errorf("%w: received %s, the host says it sent %s", ErrVerify, got, entry.Sum)
+		}
+		return true, nil
+	})
+	var without *unvouched
+	if errors.As(err, &without) {
+		r.note("%s was verified by its size alone: %s", item.Name, without.why)
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	if got := hexDigest(entry.Algorithm, data); got != entry.Algorithm+":"+strings.ToLower(entry.Sum) {
-		return fmt.Errorf("%w: received %s, the host says it sent %s", ErrVerify, got, entry.Sum)
-	}
-	return nil
+	return err
 }
 
 // describe writes what tells others about the disks, gives every file its
@@ -183,7 +196,10 @@ func (r *run) checkImages(ctx context.Context) error {
 		return nil
 	}
 	for _, d := range r.disks {
-		if _, err := qcow2.Check(ctx, r.work.path(d.part())); err != nil {
+		checking := r.slow(d.name, "checking the image's tables")
+		_, err := qcow2.Check(ctx, r.work.path(d.part()))
+		checking.end()
+		if err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrVerify, d.name, err)
 		}
 	}
@@ -204,7 +220,7 @@ func (r *run) describeOVF(ctx context.Context) ([]move, error) {
 		sum := d.result.Digest
 		if !strings.HasPrefix(sum, algSHA256+":") {
 			var err error
-			if sum, err = fileDigest(ctx, r.work.path(d.part()), algSHA256); err != nil {
+			if sum, err = r.fileDigest(ctx, d, algSHA256); err != nil {
 				return nil, err
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"strconv"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
@@ -29,7 +30,8 @@ type diskRun struct {
 
 	item      vsphere.Item
 	decoders  int    // goroutines that inflate and write
-	arrived   bool   // whole, by its own structure
+	arrived   bool   // whole by its own structure, and durable
+	inflated  bool   // of what arrived, every grain was inflated and its Adler-32 checked
 	done      bool   // verified, and in the ledger
 	plain     bool   // ranges failed to give the same bytes: one stream only
 	refetched bool   // because the manifest disagreed
@@ -47,11 +49,13 @@ func (r *run) planDisks() {
 		dr := &diskRun{r: r, disk: d, index: i, name: r.diskName(i), file: r.t.AddFile(r.diskName(i), d.Capacity)}
 		r.disks = append(r.disks, dr)
 		e, ok := r.work.entry(dr.key())
-		if ok && e.Done && e.Capacity == d.Capacity && e.Part == dr.part() && exists(r.work.path(e.Part)) {
-			dr.done, dr.result = true, e.Result
+		if ok && e.whole() && e.Capacity == d.Capacity && e.Part == dr.part() && exists(r.work.path(e.Part)) {
+			dr.arrived, dr.done, dr.inflated, dr.result = true, e.Done, e.Inflated, e.Result
 			dr.result.Resumed, dr.result.Transferred = true, 0
 			dr.file.SetPosition(d.Capacity)
-			dr.file.SetState(progress.Complete)
+			if e.Done {
+				dr.file.SetState(progress.Complete)
+			}
 		}
 	}
 }
@@ -65,40 +69,64 @@ func (r *run) diskName(i int) string {
 func (d *diskRun) key() string  { return strconv.Itoa(int(d.disk.Key)) }
 func (d *diskRun) part() string { return d.name + ".part" }
 
-// fetch moves the disk under lease until it is verified, or fails. Attempts
-// that broke off begin again here, and only here, out of one budget. o says how
-// ranges are read, if the host honours them.
+// fetch moves the disk under lease until it is here as a whole, and compares it
+// with the manifest if that lists it already. o says how ranges are read, if the
+// host honours them.
 func (d *diskRun) fetch(ctx context.Context, lease *vsphere.Lease, item vsphere.Item, algorithm string, o transfer.Options) error {
-	release, err := d.r.limits.Acquire(ctx, d.r.client.About().Host, item.Host)
-	if err != nil {
-		return err
-	}
-	defer release()
 	d.item = item
-	source := lease.Source(item)
 	budget := transfer.NewBudget(d.r.m.Budget)
 	o.StallTimeout, o.Limiter, o.Budget, o.File = d.r.m.StallTimeout, d.r.limiter, budget, d.file
 	for {
 		if d.algorithm != "" {
 			algorithm = d.algorithm
 		}
+		err := d.receive(ctx, lease.Source(item), algorithm, o)
+		if err == nil {
+			err = d.look(ctx, lease)
+		}
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case !errors.Is(err, errRefetch):
+			d.file.SetState(progress.Failed)
+			return fmt.Errorf("%s (%s): %w", d.disk.Label, d.name, err)
+		}
+		if err := d.beginAgain(err); err != nil {
+			return err
+		}
+	}
+}
+
+// receive moves the disk until it has arrived, or fails. Attempts that broke off
+// begin again here, and only here, out of one budget. The place under the limits
+// is given back before anything but bytes is waited for.
+func (d *diskRun) receive(ctx context.Context, source transfer.Source, algorithm string, o transfer.Options) error {
+	release, err := d.place(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	for {
 		d.file.SetState(progress.Active)
 		err := d.attempt(ctx, source, algorithm, o)
 		if err == nil {
-			err = d.verify(ctx, lease, false)
-		}
-		if err == nil {
-			return nil
+			return d.arrive()
 		}
 		if ctx.Err() != nil {
 			return err
 		}
-		if err := d.mayRetry(ctx, budget, err); err != nil {
-			d.file.SetState(progress.Failed)
-			return fmt.Errorf("%s (%s): %w", d.disk.Label, d.name, err)
+		if err := d.mayRetry(ctx, o.Budget, err); err != nil {
+			return err
 		}
 		d.file.SetPosition(0)
 	}
+}
+
+// place waits for a place under the limits of d.item's host and of vCenter.
+func (d *diskRun) place(ctx context.Context) (release func(), err error) {
+	waiting := d.r.slow(d.name, "waiting for its turn: as many disks as the limits allow come through %s or vCenter", d.item.Host)
+	defer waiting.end()
+	return d.r.limits.Acquire(ctx, d.r.client.About().Host, d.item.Host)
 }
 
 // mayRetry returns nil when the disk should be tried again, and forgets what
@@ -207,7 +235,7 @@ func (d *diskRun) attempt(ctx context.Context, source transfer.Source, algorithm
 	o2 := disk.Options{
 		Capacity:   d.disk.Capacity,
 		OnPosition: d.file.SetPosition,
-		Verify:     d.r.def.Options.Verify == "full",
+		Verify:     d.r.def.Options.Verify == models.VerifyFull,
 		Workers:    d.decoders,
 	}
 	if from.position != nil {
@@ -229,6 +257,7 @@ func (d *diskRun) attempt(ctx context.Context, source transfer.Source, algorithm
 	if err := out.commit(); err != nil {
 		return err
 	}
+	d.inflated = d.decodes() || o2.Verify && from.position == nil
 	d.finished(info, from, sum, hashed)
 	return nil
 }
@@ -272,4 +301,20 @@ func (d *diskRun) finished(info transfer.Info, from start, sum disk.Summary, has
 	if info.Ranges && !d.plain {
 		d.result.Transport = "ranges"
 	}
+}
+
+// decodes says whether the disk's grains are inflated while it arrives, for they
+// are not written as they come.
+func (d *diskRun) decodes() bool { return !d.r.ovf() && !d.r.def.Options.Compress }
+
+// inflateAll inflates every grain of the disk as it was kept, and checks its
+// Adler-32. done is called with how many bytes of the disk are passed.
+func (d *diskRun) inflateAll(ctx context.Context, done func(int64)) error {
+	f, err := os.Open(d.r.work.path(d.part()))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = disk.DecodeStream(ctx, f, nil, disk.Options{Capacity: d.disk.Capacity, Verify: true, OnPosition: done})
+	return err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
@@ -55,6 +56,9 @@ func (r *run) export(ctx context.Context) error {
 	}
 	extras := len(r.extras)
 	for {
+		if err := r.settle(ctx); err != nil {
+			return err
+		}
 		group := r.pending()
 		if len(group) == 0 && r.extras != nil {
 			return nil
@@ -214,10 +218,16 @@ func (r *run) openLease(ctx context.Context) (lease *vsphere.Lease, err error) {
 	}
 }
 
-// refused says whether vSphere itself has said no to a lease.
+// refused says whether vSphere itself has said no, and will again.
 func refused(err error) bool {
-	return errors.Is(err, vsphere.ErrBusy) || errors.Is(err, vsphere.ErrPoweredOn) ||
-		errors.Is(err, vsphere.ErrNotExportable) || errors.Is(err, vsphere.ErrNoPermission)
+	for _, no := range []error{
+		vsphere.ErrBusy, vsphere.ErrPoweredOn, vsphere.ErrNotExportable, vsphere.ErrNoPermission, vsphere.ErrNotFound, vsphere.ErrLogin,
+	} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return false
 }
 
 // abortStale aborts the lease of an earlier run that died, if there is one. Its
@@ -237,10 +247,11 @@ func (r *run) abortStale(ctx context.Context) {
 // fetchGroup moves the group's disks side by side. An empty stream leaves the
 // other disks alone; any other failure stops them.
 func (r *run) fetchGroup(ctx context.Context, lease *vsphere.Lease, group []*diskRun) error {
-	algorithm := algSHA1
-	if err := lease.SetSHA256(ctx); err == nil {
-		algorithm = algSHA256
-	} else if ctx.Err() != nil {
+	algorithm, err := r.checksumType(ctx, lease)
+	if err != nil {
+		return err
+	}
+	if err := r.wantsManifest(ctx, lease); err != nil {
 		return err
 	}
 	items, err := r.match(lease, group)
@@ -268,24 +279,35 @@ func (r *run) fetchGroup(ctx context.Context, lease *vsphere.Lease, group []*dis
 	if err := g.Wait(); err != nil {
 		return classify(ctx, err)
 	}
-	for _, d := range group {
-		if !d.arrived || d.done {
-			continue
-		}
-		if err := d.verify(ctx, lease, true); errors.Is(err, errRefetch) {
-			d.arrived = false
-			if ferr := d.forget(); ferr != nil {
-				return ferr
-			}
-			return fmt.Errorf("%w: %w", errLater, err)
-		} else if err != nil {
-			return classify(ctx, err)
-		}
+	if err := r.verify(ctx, lease, group); err != nil {
+		return classify(ctx, err)
 	}
 	if err := errors.Join(empty...); err != nil {
 		return err
 	}
 	return classify(ctx, r.fetchExtras(ctx, lease))
+}
+
+// checksumType asks for SHA-256 in the manifest, and returns the algorithm that
+// it will have.
+func (r *run) checksumType(ctx context.Context, lease *vsphere.Lease) (string, error) {
+	err := lease.SetSHA256(ctx)
+	if errors.Is(err, vsphere.ErrUnsupported) {
+		return algSHA1, nil
+	}
+	return algSHA256, leaseError(ctx, err)
+}
+
+// wantsManifest ends the run before a byte moves when the job wants a manifest to
+// vouch for every disk and the host has none.
+func (r *run) wantsManifest(ctx context.Context, lease *vsphere.Lease) error {
+	if r.def.Options.Verify != models.VerifyManifest {
+		return nil
+	}
+	if _, err := lease.Manifest(ctx); errors.Is(err, vsphere.ErrUnsupported) {
+		return withoutManifestError(err)
+	}
+	return nil // whatever else it is shows when the manifest is needed
 }
 
 // classify says which failures of a download a new lease may mend: a lost
@@ -296,6 +318,9 @@ func classify(ctx context.Context, err error) error {
 	}
 	if cause := context.Cause(ctx); errors.Is(cause, errLater) {
 		return cause
+	}
+	if errors.Is(err, vsphere.ErrLeaseLost) && !errors.Is(err, errLater) {
+		return fmt.Errorf("%w: %w", errLater, err)
 	}
 	var status *transfer.StatusError
 	if errors.As(err, &status) && (status.Code == 401 || status.Code == 403 || status.Code == 404 || status.Code == 410) {

@@ -48,9 +48,17 @@ type diskEntry struct {
 	Capacity   int64             `json:"capacity"`
 	LeaseKey   string            `json:"lease_key,omitempty"`  // of the item under the lease that Done is owed to
 	Checkpoint *checkpoint       `json:"checkpoint,omitempty"` // where to go on
-	Done       bool              `json:"done,omitempty"`       // complete, verified, and on stable storage
-	Result     models.DiskResult `json:"result,omitzero"`      // when Done
+	Arrived    bool              `json:"arrived,omitempty"`    // complete and on stable storage; its manifest was not read yet
+	Inflated   bool              `json:"inflated,omitempty"`   // when Arrived: every grain was inflated on the way
+	Done       bool              `json:"done,omitempty"`       // Arrived, and verified
+	Result     models.DiskResult `json:"result,omitzero"`      // when Arrived or Done
 }
+
+// whole reports whether every byte of the disk is here.
+func (e *diskEntry) whole() bool { return e.Arrived || e.Done }
+
+// useful reports whether the next run has something of the part file.
+func (e *diskEntry) useful() bool { return e.whole() || e.Checkpoint != nil }
 
 // checkpoint is a place in a stream at which another process can go on. It is
 // of use only while the server honours ranges and its entity tag and size are

@@ -54,6 +54,10 @@ type Migrator struct {
 	Budget       transfer.BudgetOptions
 	LeasePause   time.Duration // before the second lease, growing from there; 0 is a second
 
+	// ManifestPatience is how long a run waits for a manifest that can be read to
+	// list a disk; 0 is 30 seconds.
+	ManifestPatience time.Duration
+
 	// Reach checks that an ESXi host can be spoken to; nil means package
 	// vsphere's own check.
 	Reach func(ctx context.Context, host string, port int) error

@@ -8,57 +8,212 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/progress"
+	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
-// How a disk was verified, as [models.DiskResult] tells it.
+// How a disk was verified, as [models.DiskResult] tells it. Without a manifest it
+// is always complete by its own structure, up to its end-of-stream marker, and
+// every grain of it was inflated and has its Adler-32.
 const (
-	byManifest    = "manifest"      // size and hash are those of the lease's manifest
-	byEndOfStream = "end-of-stream" // complete by its own structure; the host has no manifest
+	byManifest    = "manifest"        // size and hash are those of the lease's manifest
+	byEndOfStream = "end-of-stream"   // the host's manifest has no checksum of it
+	byGrains      = "grain-checksums" // the host's manifest could not be read any more
 )
 
-// How long a run waits for a manifest that does not list a file yet, and how
-// often it asks.
-const (
-	manifestPatience = 3 * time.Second
-	manifestPause    = 200 * time.Millisecond
-)
-
-// errRefetch: what arrived is not what the manifest tells; once it is fetched
-// again.
+// errRefetch: what arrived is not what vSphere says it sent, or not what was
+// asked for; once it is fetched again.
 var errRefetch = errors.New("fetching the disk again")
 
-// verify compares the disk that has arrived with the manifest of its lease
-// (F-NFC-12) and, when they agree, enters it into the ledger as finished. A
-// host without a manifest leaves the stream's own end marker as the proof. A
-// disk that a manifest does not list yet is left for the last call, when every
-// disk of the lease has arrived.
-func (d *diskRun) verify(ctx context.Context, lease *vsphere.Lease, last bool) error {
-	d.arrived = true
-	patience := time.Duration(0)
-	if last {
-		patience = manifestPatience
+// arrive writes down that the disk is here as a whole. From now on only its
+// manifest is missing: neither an outage nor the death of this process costs the
+// bytes.
+func (d *diskRun) arrive() error {
+	if err := d.r.work.setEntry(d.key(), &diskEntry{
+		Part: d.part(), Capacity: d.disk.Capacity, LeaseKey: d.leaseKey(), Arrived: true, Inflated: d.inflated, Result: d.result,
+	}); err != nil {
+		return err
 	}
-	entry, err := manifestEntry(ctx, lease, d.item.Key, patience)
-	switch {
-	case err == nil && entry.Sum == "" && !last:
+	d.arrived = true
+	d.file.SetPosition(d.disk.Capacity)
+	return nil
+}
+
+// look compares the disk, which has arrived, with the manifest as it is now. A
+// disk that it does not list yet, or that cannot be read just now, is left for
+// [run.verify], when every disk of the lease is here.
+func (d *diskRun) look(ctx context.Context, lease *vsphere.Lease) error {
+	entries, err := lease.Manifest(ctx)
+	if err != nil && !passing(ctx, err) && !errors.Is(err, vsphere.ErrUnsupported) {
+		return fmt.Errorf("read the lease's manifest: %w", leaseError(ctx, err))
+	}
+	_, err = d.vouched(ctx, entries)
+	return err
+}
+
+// verify waits until the manifest of lease lists every disk of group that has
+// arrived (F-NFC-12), and enters those that agree with it into the ledger as
+// finished.
+func (r *run) verify(ctx context.Context, lease *vsphere.Lease, group []*diskRun) error {
+	var waiting []*diskRun
+	for _, d := range group {
+		if d.arrived && !d.done {
+			waiting = append(waiting, d)
+		}
+	}
+	if len(waiting) == 0 {
 		return nil
-	case errors.Is(err, vsphere.ErrUnsupported), err == nil && entry.Sum == "":
-		d.result.Verified = byEndOfStream
-		d.file.Event(progress.Warning, "the host's manifest has no checksum of this disk: verified by its end-of-stream marker")
-	case err != nil:
-		return fmt.Errorf("read the lease's manifest: %w", err)
-	default:
-		if err := d.compare(ctx, entry); err != nil {
+	}
+	var again error
+	err := r.awaitManifest(ctx, lease, r.patience, func(entries []vsphere.ManifestEntry) (bool, error) {
+		var rest []*diskRun
+		for _, d := range waiting {
+			listed, err := d.vouched(ctx, entries)
+			switch {
+			case errors.Is(err, errRefetch):
+				again = fmt.Errorf("%w: %w", errLater, err)
+				err = d.beginAgain(err)
+			case err == nil && !listed:
+				rest = append(rest, d)
+			}
+			if err != nil {
+				return false, err
+			}
+		}
+		waiting = rest
+		return len(rest) == 0, nil
+	})
+	var without *unvouched
+	if !errors.As(err, &without) {
+		return errors.Join(err, again)
+	}
+	for _, d := range waiting {
+		err := d.withoutManifest(ctx, without)
+		if errors.Is(err, errRefetch) {
+			again = fmt.Errorf("%w: %w", errLater, err)
+			err = d.beginAgain(err)
+		}
+		if err != nil {
 			return err
 		}
-		d.result.Verified = byManifest
 	}
+	return again
+}
+
+// settle decides about the disks that have arrived under a lease that is gone,
+// also in an earlier run.
+func (r *run) settle(ctx context.Context) error {
+	for _, d := range r.disks {
+		if !d.arrived || d.done {
+			continue
+		}
+		err := d.withoutManifest(ctx, lostManifest)
+		if errors.Is(err, errRefetch) {
+			err = d.beginAgain(err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// vouched compares the disk with its entry in the manifest, where there is one
+// yet, and enters it as finished when they agree.
+func (d *diskRun) vouched(ctx context.Context, entries []vsphere.ManifestEntry) (listed bool, err error) {
+	entry, listed := entryOf(entries, d.item.Key)
+	if !listed {
+		return false, nil
+	}
+	if err := d.compare(ctx, entry); err != nil {
+		return true, err
+	}
+	d.result.Verified = byManifest
+	return true, d.enter()
+}
+
+// entryOf finds the entry of the item with that key, if it has a checksum.
+func entryOf(entries []vsphere.ManifestEntry, key string) (vsphere.ManifestEntry, bool) {
+	for _, e := range entries {
+		if e.Key == key && e.Sum != "" {
+			return e, true
+		}
+	}
+	return vsphere.ManifestEntry{}, false
+}
+
+// withoutManifest verifies the disk by what it carries itself, unless the job
+// wants nothing but a manifest.
+func (d *diskRun) withoutManifest(ctx context.Context, why *unvouched) error {
+	if d.r.def.Options.Verify == models.VerifyManifest {
+		if !why.final {
+			return fmt.Errorf("%w, because the job asks for -verify manifest: %w", errRefetch, why)
+		}
+		return withoutManifestError(why)
+	}
+	if err := d.checkGrains(ctx); err != nil {
+		return err
+	}
+	d.result.Verified = why.verified
+	d.file.Event(progress.Warning, verifiedBy(why.verified)+": "+why.why)
 	return d.enter()
+}
+
+// withoutManifestError is for a job that wants a manifest of a host without one.
+func withoutManifestError(why error) error {
+	return permanent{withHint(fmt.Errorf("%w: %w", ErrVerify, why),
+		"without -verify manifest, such a disk is verified by the checksum of every grain")}
+}
+
+// verifiedBy says how a disk without a manifest was verified.
+func verifiedBy(verified string) string {
+	if verified == byGrains {
+		return "verified by the checksum of every grain"
+	}
+	return "verified by its end-of-stream marker and the checksum of every grain"
+}
+
+// checkGrains inflates every grain of the disk, and checks its Adler-32, where
+// that was not done while it arrived.
+func (d *diskRun) checkGrains(ctx context.Context) error {
+	if d.inflated {
+		return nil
+	}
+	checking := d.r.slow(d.name, "checking every grain of %s, because no manifest vouches for them", display.Bytes(d.disk.Capacity))
+	defer checking.end()
+	err := d.inflateAll(ctx, func(pos int64) { checking.at(pos, d.disk.Capacity) })
+	if errors.Is(err, disk.ErrCorrupt) || errors.Is(err, disk.ErrTruncated) {
+		return d.again(err.Error())
+	}
+	if err == nil {
+		d.inflated = true
+	}
+	return err
+}
+
+// beginAgain forgets the disk, which cannot be used as it arrived because of
+// err.
+func (d *diskRun) beginAgain(err error) error {
+	d.file.Event(progress.Warning, err.Error())
+	d.arrived = false
+	d.file.SetPosition(0)
+	return d.forget()
+}
+
+// again says that the disk has to be fetched again because what arrived is not
+// what was sent; the second time it is an error.
+func (d *diskRun) again(mismatch string) error {
+	if d.refetched {
+		return withHint(fmt.Errorf("%w twice: %s", ErrVerify, mismatch),
+			"something between the host and this machine changes bytes: check memory, network cards and proxies")
+	}
+	d.refetched = true
+	d.plain = true // what ranges put together may be what differs
+	return fmt.Errorf("%w: %s", errRefetch, mismatch)
 }
 
 // enter enters the disk, which is verified, into the ledger as finished.
@@ -66,7 +221,7 @@ func (d *diskRun) enter() error {
 	counted := d.file.Snapshot()
 	d.result.Transferred, d.result.Retries = counted.Received, counted.Retries
 	if err := d.r.work.setEntry(d.key(), &diskEntry{
-		Part: d.part(), Capacity: d.disk.Capacity, LeaseKey: d.item.Key, Done: true, Result: d.result,
+		Part: d.part(), Capacity: d.disk.Capacity, LeaseKey: d.leaseKey(), Done: true, Result: d.result,
 	}); err != nil {
 		return err
 	}
@@ -86,33 +241,12 @@ func (r *run) diskNotes() []string {
 		case d.result.Verified == bySize:
 			notes = append(notes, d.name+" was read from the datastore in ranges, for which vSphere offers no checksum: what is verified is its size")
 		case d.result.Verified == byEndOfStream:
-			notes = append(notes, d.name+" was verified by its end-of-stream marker: the host's manifest has no checksum of it")
+			notes = append(notes, d.name+" was "+verifiedBy(byEndOfStream)+": the host's manifest has no checksum of it")
+		case d.result.Verified == byGrains:
+			notes = append(notes, d.name+" was "+verifiedBy(byGrains)+": the host's manifest could not be read any more; with -verify manifest it would be fetched again")
 		}
 	}
 	return notes
-}
-
-// manifestEntry returns what the manifest says of the item with that key; the
-// zero value when it does not list it. A host may enter a file a moment after
-// its last byte has arrived here: with patience, it is asked several times.
-func manifestEntry(ctx context.Context, lease *vsphere.Lease, key string, patience time.Duration) (vsphere.ManifestEntry, error) {
-	for deadline := time.Now().Add(patience); ; {
-		entries, err := lease.Manifest(ctx)
-		if err != nil {
-			return vsphere.ManifestEntry{}, err
-		}
-		for _, e := range entries {
-			if e.Key == key && e.Sum != "" {
-				return e, nil
-			}
-		}
-		if !time.Now().Before(deadline) {
-			return vsphere.ManifestEntry{}, nil
-		}
-		if err := wait(ctx, manifestPause); err != nil {
-			return vsphere.ManifestEntry{}, err
-		}
-	}
 }
 
 // compare holds what arrived against the manifest's entry.
@@ -125,15 +259,8 @@ func (d *diskRun) compare(ctx context.Context, entry vsphere.ManifestEntry) erro
 	if got == want && (entry.Size <= 0 || entry.Size == d.result.StreamSize) {
 		return nil
 	}
-	mismatch := fmt.Sprintf("received %d bytes with %s, the host says it sent %d bytes with %s",
-		d.result.StreamSize, got, entry.Size, want)
-	if d.refetched {
-		return withHint(fmt.Errorf("%w twice: %s", ErrVerify, mismatch),
-			"something between the host and this machine changes bytes: check memory, network cards and proxies")
-	}
-	d.refetched = true
-	d.plain = true // what ranges put together may be what differs
-	return fmt.Errorf("%w: %s", errRefetch, mismatch)
+	return d.again(fmt.Sprintf("received %d bytes with %s, the host says it sent %d bytes with %s",
+		d.result.StreamSize, got, entry.Size, want))
 }
 
 // digestFor returns the digest of the stream as it arrived. When the manifest
@@ -147,7 +274,7 @@ func (d *diskRun) digestFor(ctx context.Context, algorithm string) (string, erro
 		return "", permanent{fmt.Errorf("%w: the manifest uses the unknown algorithm %q", ErrVerify, algorithm)}
 	}
 	if d.r.def.Options.Format == models.FormatOVF {
-		return fileDigest(ctx, d.r.work.path(d.part()), algorithm)
+		return d.r.fileDigest(ctx, d, algorithm)
 	}
 	if d.algorithm != "" {
 		return "", permanent{fmt.Errorf("%w: the manifest changes its algorithm", ErrVerify)}
@@ -156,16 +283,22 @@ func (d *diskRun) digestFor(ctx context.Context, algorithm string) (string, erro
 	return "", fmt.Errorf("%w: the manifest has %s, which was not the algorithm asked for", errRefetch, algorithm)
 }
 
-// fileDigest hashes a file, as "algorithm:hex".
-func fileDigest(ctx context.Context, path, algorithm string) (string, error) {
-	f, err := os.Open(path)
+// fileDigest hashes the disk's part file, as "algorithm:hex".
+func (r *run) fileDigest(ctx context.Context, d *diskRun, algorithm string) (string, error) {
+	f, err := os.Open(r.work.path(d.part()))
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
+	hashing := r.slow(d.name, "reading the file again for its %s", strings.ToUpper(algorithm))
+	defer hashing.end()
 	h := newHash(algorithm)
+	done := int64(0)
 	for err == nil && ctx.Err() == nil { // it may be terabytes
-		_, err = io.CopyN(h, f, 64<<20)
+		var n int64
+		n, err = io.CopyN(h, f, 64<<20)
+		done += n
+		hashing.at(done, d.result.StreamSize)
 	}
 	if err != io.EOF {
 		return "", errors.Join(err, ctx.Err())

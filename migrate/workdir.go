@@ -189,7 +189,7 @@ func (w *workdir) kept() (done, partial int) {
 	defer w.mu.Unlock()
 	for _, e := range w.ledger.Disks {
 		switch {
-		case e.Done:
+		case e.whole():
 			done++
 		case e.Checkpoint != nil:
 			partial++
@@ -239,7 +239,7 @@ func (w *workdir) removeStray() error {
 	defer w.mu.Unlock()
 	vouched := map[string]bool{ledgerName: true, lockName: true}
 	for key, e := range w.ledger.Disks {
-		if e.Done || e.Checkpoint != nil {
+		if e.useful() {
 			vouched[e.Part] = true
 		} else {
 			delete(w.ledger.Disks, key)

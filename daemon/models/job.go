@@ -36,6 +36,14 @@ const (
 	TransportAuto      Transport = "auto"      // the datastore where it can be read, the lease otherwise
 )
 
+// How a job can ask for more verification than there is anyway. The empty
+// string compares every disk with vSphere's manifest and, where that cannot be
+// had, takes the checksums that the disk's own grains carry.
+const (
+	VerifyFull     = "full"     // every grain is inflated too; a datastore is read twice
+	VerifyManifest = "manifest" // nothing but the manifest counts: without one a disk is fetched again, or the job fails
+)
+
 // Status is where a job stands.
 type Status string
 
@@ -89,7 +97,7 @@ type JobOptions struct {
 	Snapshot               bool   `json:"snapshot,omitempty" yaml:"snapshot,omitempty"`   // export a running VM from a temporary snapshot
 	Virtio                 bool   `json:"virtio,omitempty" yaml:"virtio,omitempty"`       // disks and NICs on virtio in the domain
 	Compress               bool   `json:"compress,omitempty" yaml:"compress,omitempty"`   // compressed qcow2 clusters
-	Verify                 string `json:"verify,omitempty" yaml:"verify,omitempty"`       // "" or "full"
+	Verify                 string `json:"verify,omitempty" yaml:"verify,omitempty"`       // "", VerifyFull or VerifyManifest
 	Overwrite              bool   `json:"overwrite,omitempty" yaml:"overwrite,omitempty"` // replace what an earlier export left
 	Retries                int    `json:"retries,omitempty" yaml:"retries,omitempty"`     // whole-job attempts after the first, 0..20
 
@@ -155,8 +163,12 @@ type DiskResult struct {
 	Transferred int64  `json:"transferred"` // bytes off the wire in this run, 0 when it was there already
 	StreamSize  int64  `json:"stream_size"` // bytes of the stream as sent; of the areas that were read, from a datastore
 	Digest      string `json:"digest"`      // "sha256:<hex>" or "sha1:<hex>" of the stream as sent; may be empty from a datastore
-	Verified    string `json:"verified"`    // "manifest", "end-of-stream"; from a datastore "size" or "second-read"
-	Transport   string `json:"transport"`   // "stream" or "ranges" under a lease, "datastore"
-	Retries     int64  `json:"retries"`     // attempts after the first
-	Resumed     bool   `json:"resumed"`     // part or all of it came from an earlier run
+	// Verified is "manifest" as a rule. Where no manifest vouches for a disk, its
+	// structure and the checksum of every grain do: "end-of-stream" where the host's
+	// manifest has no checksum of it, "grain-checksums" where the manifest could not
+	// be read any more. From a datastore it is "size" or "second-read".
+	Verified  string `json:"verified"`
+	Transport string `json:"transport"` // "stream" or "ranges" under a lease, "datastore"
+	Retries   int64  `json:"retries"`   // attempts after the first
+	Resumed   bool   `json:"resumed"`   // part or all of it came from an earlier run
 }

@@ -188,8 +188,8 @@ func (v *validator) options(o JobOptions) {
 	if _, err := ParseRate(o.Limit); err != nil {
 		v.add("options.limit", "must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s")
 	}
-	if o.Verify != "" && o.Verify != "full" {
-		v.add("options.verify", `must be "full" or left out`)
+	if o.Verify != "" && o.Verify != VerifyFull && o.Verify != VerifyManifest {
+		v.add("options.verify", `must be "full", "manifest" or left out`)
 	}
 	if o.Compress && o.Format != FormatQcow2 {
 		v.add("options.compress", "needs format %s", FormatQcow2)
