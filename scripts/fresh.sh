@@ -36,7 +36,8 @@ modules=$(go env GOMODCACHE)
 mkdir -p "$modules"
 
 base=$(mktemp -d "${FRESH_DIR:-${TMPDIR:-/var/tmp}}/hyper2kvm-fresh.XXXXXX")
-trap 'rm -rf --one-file-system "$base"' EXIT
+inside=
+trap 'if [ -n "$inside" ]; then kill -9 "$inside"; fi 2>/dev/null; rm -rf --one-file-system "$base"' EXIT
 trap 'exit 1' HUP INT TERM
 root=$base/root
 
@@ -106,4 +107,11 @@ for name in $passed; do
 	value=$(printenv "$name") && set -- "$@" "$name=$value"
 done
 echo "== make $target in it"
-unshare --mount --pid --fork --kill-child sh "$base/enter" "$root" "$goroot" "$modules" "$target" "$@"
+# In the background, because a shell hears of a signal only when what it waits for can
+# be interrupted. All processes inside end with the first one.
+unshare --mount --pid --fork --kill-child sh "$base/enter" "$root" "$goroot" "$modules" "$target" "$@" &
+inside=$!
+code=0
+wait "$inside" || code=$?
+inside=
+exit "$code"
