@@ -314,6 +314,7 @@ func (r *run) connect(ctx context.Context) error {
 	if err != nil {
 		return permanent{err}
 	}
+	cfg.OnOutage = (&outage{r: r, also: cfg.OnOutage}).tell
 	if r.client, err = vsphere.Dial(ctx, cfg); err != nil {
 		return err
 	}

@@ -103,6 +103,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	cfg.DialOutage = vsphere.DefaultOutage // it has answered just now: a VM whose turn comes in an outage waits
 	m := migrate.Migrator{
 		Endpoint: func(models.JobDefinition) (vsphere.Config, error) { return cfg, nil },
 		Limits:   &migrate.Limits{}, Log: o.Log,

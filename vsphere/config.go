@@ -102,7 +102,7 @@ func (c Config) normalized() (Config, error) {
 	}
 	c.Timeouts = c.Timeouts.withDefaults()
 	if c.Outage == 0 {
-		c.Outage = defaultOutage
+		c.Outage = DefaultOutage
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

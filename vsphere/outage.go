@@ -5,22 +5,25 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"time"
 )
 
 // Outage tells that calls wait for a service that gives no answer, and when
-// none does any more: because it answers again, or because they have given up.
+// none does any more.
 type Outage struct {
 	Host   string    // host[:port] of the service
 	Since  time.Time // since when the first of the calls that wait has had no answer
 	Reason string    // what the last attempt gave, as "connection refused"
-	Back   bool      // no call waits any more
+	Back   bool      // no call waits any more: it answers again, or
+	GaveUp bool      // with Back: the last call that waited has ended without an answer
 }
 
-const (
-	defaultOutage = 2 * time.Minute
+// DefaultOutage is what a zero [Config.Outage] stands for.
+const DefaultOutage = 2 * time.Minute
 
+const (
 	tellOutage = time.Second      // a call that waits for longer than this says so
 	slowAnswer = 10 * time.Second // so does one whose answer takes this long
 
@@ -67,15 +70,15 @@ func (w *waiter) waits(since time.Time, reason string) {
 	}
 }
 
-// done tells that the call does not wait any more.
-func (w *waiter) done() {
+// done tells that the call does not wait any more, and whether it was answered.
+func (w *waiter) done(answered bool) {
 	w.slow.Stop()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.over = true
 	if w.said {
 		w.said = false
-		w.all.leave()
+		w.all.leave(answered)
 	}
 }
 
@@ -93,15 +96,15 @@ func (o *outages) enter(since time.Time, reason string) {
 	}
 }
 
-func (o *outages) leave() {
+func (o *outages) leave(answered bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.waiting--; o.waiting > 0 {
 		return
 	}
-	o.log.Info("waiting no more for vSphere", "host", o.host, "waited", time.Since(o.since).Round(time.Millisecond))
+	o.log.Info("no longer waiting for vSphere", "host", o.host, "waited", time.Since(o.since).Round(time.Millisecond), "answered", answered)
 	if o.tell != nil {
-		o.tell(Outage{Host: o.host, Since: o.since, Back: true})
+		o.tell(Outage{Host: o.host, Since: o.since, Back: true, GaveUp: !answered})
 	}
 }
 
@@ -116,13 +119,16 @@ type persistence struct {
 // run calls try until there is an answer, or the budget is used up. It returns
 // the last error, which is an [ErrUncertain] where the call may have taken
 // effect although nobody repeats it.
-func (p persistence) run(ctx context.Context, try func() error) error {
-	began := time.Now()
+func (p persistence) run(ctx context.Context, try func() error) (err error) {
+	began, caller := time.Now(), ctx
+	if p.kind.repeat == repeatUnsent {
+		caller = callerOf(ctx)
+	}
 	watch := p.outages.begin(p.kind.method)
-	defer watch.done()
+	defer func() { watch.done(outcomeOf(err, true) == answered) }()
 	lost := false // an attempt that may have arrived got no answer
 	for pause := minOutagePause; ; pause = min(2*pause, maxOutagePause) {
-		err := try()
+		err = try()
 		out := outcomeOf(err, p.known())
 		switch {
 		case out == answered && lost && err != nil:
@@ -131,7 +137,7 @@ func (p persistence) run(ctx context.Context, try func() error) error {
 			return err
 		case out == unknown && p.kind.repeat == repeatUnsent:
 			return &uncertain{err}
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, caller.Err() != nil:
 			return err
 		}
 		lost = lost || out == unknown
@@ -145,7 +151,7 @@ func (p persistence) run(ctx context.Context, try func() error) error {
 		if waited+pause >= tellOutage {
 			watch.waits(began, reason(err))
 		}
-		if cerr := sleep(ctx, jitter(pause)); cerr != nil {
+		if cerr := sleep(caller, jitter(pause)); cerr != nil {
 			if errors.Is(cerr, context.DeadlineExceeded) {
 				return err // says more
 			}
@@ -159,6 +165,10 @@ func reason(err error) string {
 	var done *Error
 	if errors.As(err, &done) {
 		err = done.Err
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err // without addresses
 	}
 	return plainFault(err).Error()
 }

@@ -42,6 +42,9 @@ func attempts(t *testing.T, r repeat, budget time.Duration, answer func(since ti
 func tellingOutages(told *[]string, start time.Time) *outages {
 	return &outages{host: "vc", log: slog.New(slog.DiscardHandler), tell: func(o Outage) {
 		s := "back"
+		if o.GaveUp {
+			s = "gave up"
+		}
 		if !o.Back {
 			s = fmt.Sprintf("waiting since %v: %s", o.Since.Sub(start), o.Reason)
 		}
@@ -70,7 +73,7 @@ func TestACallThatMayBeRepeatedOutlivesAnOutageAndSaysSo(t *testing.T) {
 func TestACallGivesUpWhenItsBudgetIsUsedUp(t *testing.T) {
 	t.Parallel()
 	_, end, told, err := attempts(t, repeatAlways, 2*time.Minute, func(time.Duration) error { return errRefused })
-	if end < 2*time.Minute || end > 127*time.Second || len(told) != 2 {
+	if end < 2*time.Minute || end > 127*time.Second || len(told) != 2 || told[1] != "gave up" {
 		t.Errorf("ended after %v, told %q", end, told)
 	}
 	err = translate("read the VM", "/DC/vm/web", err)
@@ -200,6 +203,28 @@ func TestACallEndsWithItsContextInTheMiddleOfAnOutage(t *testing.T) {
 		defer stop()
 		if err := p.run(limited, func() error { return errRefused }); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("out of time: error %v, want what kept it waiting", err)
+		}
+	})
+}
+
+func TestNothingNewIsStartedForACallerWhoGaveUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var told []string
+		start, sent := time.Now(), 0
+		p := persistence{kind: kind{repeat: repeatUnsent}, budget: time.Hour, known: func() bool { return true }, outages: tellingOutages(&told, start)}
+		parent, giveUp := context.WithCancel(t.Context())
+		ctx, cancel := bounded(parent, time.Minute)
+		defer cancel()
+		time.AfterFunc(10*time.Second, giveUp)
+		err := p.run(ctx, func() error {
+			if sent++; time.Since(start) < 10*time.Second {
+				return errRefused
+			}
+			return nil
+		})
+		if err == nil || errors.Is(err, ErrUncertain) || time.Since(start) != 10*time.Second {
+			t.Errorf("after %v and %d attempts: %v", time.Since(start), sent, err)
 		}
 	})
 }

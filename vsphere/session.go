@@ -343,14 +343,26 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// callerKey holds the context that a bounded one was made of.
+type callerKey struct{}
+
 // bounded returns a context that ends d after ctx has ended, and carries its
 // values. Calls that change something at the other end run under it, so that
 // they are not abandoned half-way: whoever makes one learns what came of it,
 // and can undo it (F-NFC-17).
 func bounded(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	out, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	out, cancel := context.WithCancelCause(context.WithValue(context.WithoutCancel(ctx), callerKey{}, ctx))
 	stop := context.AfterFunc(ctx, func() {
 		time.AfterFunc(d, func() { cancel(fmt.Errorf("no answer within %v of the end: %w", d, context.Cause(ctx))) })
 	})
 	return out, func() { stop(); cancel(context.Canceled) }
+}
+
+// callerOf is the context that a bounded one was made of, whose end means that
+// nothing new is to be started; ctx itself where it is another.
+func callerOf(ctx context.Context) context.Context {
+	if caller, ok := ctx.Value(callerKey{}).(context.Context); ok {
+		return caller
+	}
+	return ctx
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -90,6 +91,10 @@ func validate(def models.JobDefinition) error {
 	return nil
 }
 
+// dialOutage is how long an export waits for a vCenter that does not answer at
+// its beginning. A script started it, or a person who sees what it waits for.
+const dialOutage = 20 * time.Second
+
 // migrator returns a Migrator whose every job is for the vCenter of the
 // environment.
 func (a *app) migrator(cmd *cli.Command) (*migrate.Migrator, error) {
@@ -97,6 +102,7 @@ func (a *app) migrator(cmd *cli.Command) (*migrate.Migrator, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.DialOutage = dialOutage
 	m := &migrate.Migrator{
 		Endpoint: func(models.JobDefinition) (vsphere.Config, error) { return cfg, nil },
 		Limits:   &migrate.Limits{},
