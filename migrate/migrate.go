@@ -164,6 +164,9 @@ func (r *run) info(file, format string, args ...any) {
 }
 
 func (r *run) do(ctx context.Context) (result models.Result, err error) {
+	if err := CheckOutput(r.def.OutputPath); err != nil {
+		return result, err
+	}
 	if err := r.connect(ctx); err != nil {
 		return result, err
 	}

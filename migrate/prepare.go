@@ -92,12 +92,16 @@ func (r *run) obstacles(ctx context.Context) ([]vsphere.Obstacle, error) {
 
 // Codes of the obstacles that a [Migrator] adds to those of package vsphere.
 const (
+	CodeOutputDir    = "output-directory"
 	CodeOutputExists = "output-exists"
 	CodeSpace        = "free-space"
 )
 
 // destination lists what is in the way at the output directory.
 func (r *run) destination() []vsphere.Obstacle {
+	if err := CheckOutput(r.def.OutputPath); err != nil {
+		return []vsphere.Obstacle{{Code: CodeOutputDir, Severity: vsphere.SeverityError, Text: err.Error(), Hint: Hint(err)}}
+	}
 	var out []vsphere.Obstacle
 	if taken := r.taken(); taken != "" && !r.def.Options.Overwrite {
 		out = append(out, vsphere.Obstacle{Code: CodeOutputExists, Severity: vsphere.SeverityError,

@@ -45,8 +45,8 @@ func openWorkdir(output, base string) (*workdir, error) {
 	w := planWorkdir(output, base)
 	w.made = !exists(output)
 	for {
-		if err := os.MkdirAll(w.dir, dirMode); err != nil {
-			return nil, fmt.Errorf("output directory: %w", err)
+		if err := makeDirs(w.dir); err != nil {
+			return nil, fmt.Errorf("output directory: %w", spaceError(err))
 		}
 		w.lock = flock.New(filepath.Join(w.dir, lockName))
 		locked, err := w.lock.TryLock()

@@ -79,7 +79,7 @@ func (inv daemonInventory) inspect(ctx context.Context, vm vsphere.VM, o vsphere
 	}
 	var out []vsphere.Obstacle
 	for _, f := range r.Findings {
-		if f.Code == migrate.CodeSpace || f.Code == migrate.CodeOutputExists || f.Severity == wire.SeverityInfo {
+		if f.Code == migrate.CodeSpace || f.Code == migrate.CodeOutputExists || f.Code == migrate.CodeOutputDir || f.Severity == wire.SeverityInfo {
 			continue
 		}
 		out = append(out, vsphere.Obstacle{Code: f.Code, Severity: vsphere.Severity(f.Severity), Text: f.Message, Hint: f.Hint})

@@ -288,6 +288,10 @@ func (w *wizard) showConfirmation() tea.Cmd {
 		w.trouble = err.Error()
 		return nil
 	}
+	if err := migrate.CheckOutput(c.Output); err != nil && !w.s.leavable { // the daemon's is on its machine
+		w.trouble = err.Error()
+		return nil
+	}
 	if refuse, _ := plan.CheckSpace(w.chosen, c, w.free); refuse != "" {
 		w.trouble = refuse
 		return nil
