@@ -24,6 +24,7 @@ type flatCopy struct {
 	tee    *tee   // with verify "full"
 	off    int64  // byte of the disk before which everything is written
 	saved  int64  // off at the last checkpoint
+	broken bool   // w has failed: what it says from there on vouches for nothing
 	digest string // of the packed bytes, with verify "full"
 }
 
@@ -81,6 +82,7 @@ func (c *flatCopy) copy(in io.Reader, pos int64) error {
 			return err
 		}
 		if err := writeData(c.w, buf[:n], piece.Offset); err != nil {
+			c.broken = true
 			return spaceError(err)
 		}
 		pos += n
@@ -124,10 +126,11 @@ func allZero(p []byte) bool { return p[0] == 0 && bytes.Equal(p[1:], p[:len(p)-1
 // checkpoint makes what was written durable, then notes in the ledger where to
 // go on; only where the server tells of a change (ETag).
 func (c *flatCopy) checkpoint() error {
-	if c.f.info.ETag == "" || c.off == c.saved {
+	if c.f.info.ETag == "" || c.off == c.saved || c.broken {
 		return nil
 	}
 	if err := c.w.Checkpoint(); err != nil {
+		c.broken = true
 		return spaceError(err)
 	}
 	hash := hashState{}

@@ -1,14 +1,19 @@
 package migrate
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/progress"
+	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -115,5 +120,46 @@ func TestWhatIsToBePutBackOutlivesTheWorkDirectory(t *testing.T) {
 	w := newWorkdir(t)
 	if err := w.close(false); err != nil || exists(w.dir) {
 		t.Errorf("nothing is owed: %v, the directory is there: %t", err, exists(w.dir))
+	}
+}
+
+// forgetful is an image writer whose disk fails once and says nothing of it later,
+// as Linux does with a write-back that failed.
+type forgetful struct {
+	disk.Writer
+	fails string // "write" or "checkpoint", the next time
+}
+
+func (f *forgetful) fail(op string) error {
+	if f.fails == op {
+		f.fails = ""
+		return syscall.EIO
+	}
+	return nil
+}
+
+func (f *forgetful) WriteAt(p []byte, _ int64) (int, error) { return len(p), f.fail("write") }
+func (f *forgetful) Checkpoint() error                      { return f.fail("checkpoint") }
+
+func TestNothingVouchesForADiskWhoseImageCouldNotBeWritten(t *testing.T) {
+	t.Parallel()
+	for _, fails := range []string{"write", "checkpoint", ""} {
+		d := partOf(newWorkdir(t), models.FormatRaw)
+		d.file = progress.New().AddFile("vm-disk-0", 4<<20)
+		f := &flatRead{diskRun: d, info: transfer.Info{ETag: "e"}, areas: &areaSource{layout: newLayout([]vsphere.Area{{Length: 4 << 20}})}}
+		c := &flatCopy{f: f, w: &forgetful{fails: fails}}
+		cause := c.copy(bytes.NewReader(bytes.Repeat([]byte("data"), 1<<19)), 0) // half of it, then an end
+		if fails == "checkpoint" {
+			cause = c.checkpoint()
+		}
+		if want := syscall.EIO; fails != "" && !errors.Is(cause, want) || fails == "" && !errors.Is(cause, io.ErrUnexpectedEOF) {
+			t.Fatalf("%s: error %v", fails, cause)
+		}
+		if err := c.stop(t.Context(), cause); err != nil {
+			t.Fatal(err)
+		}
+		if l := stored(t, d.r.work); len(l.Disks) > 0 != (fails == "") {
+			t.Errorf("after a failed %q the ledger vouches for %v", fails, l.Disks)
+		}
 	}
 }
