@@ -153,6 +153,22 @@ func TestBadBodiesAreAnsweredAsTheContractSays(t *testing.T) {
 		"query of no status":     {"/jobs/query", "application/json", `{"status":["hunter2"]}`, 422, "pending, running"},
 		"query of less than 0":   {"/jobs/query", "application/json", `{"limit":-1}`, 422, "negative"},
 		"query of a bad cursor":  {"/jobs/query", "application/json", `{"cursor":"hunter2"}`, 400, "invalid cursor"},
+		"query of null":          {"/jobs/query", "application/json", `null`, 400, "must be a JSON object"},
+		"query of a list":        {"/jobs/query", "application/json", `[]`, 400, "must be a JSON object"},
+		"query of a null id":     {"/jobs/query", "application/json", `{"job_ids":["a", null]}`, 400, "job_ids: a JSON null cannot stand here"},
+		"query in capitals":      {"/jobs/query", "application/json", `{"ALL":true}`, 400, `unknown field \"ALL\"; it is written \"all\"`},
+		"query of a key twice":   {"/jobs/query", "application/json", `{"all":true,"all":false}`, 400, `field \"all\" is given twice`},
+		"query of nothing":       {"/jobs/query", "application/json", " ", 400, "ends too early"},
+		"submit of null":         {"/jobs/submit", "application/json", `null`, 400, "want a job"},
+		"submit of null in YAML": {"/jobs/submit", "application/yaml", "~\n", 400, "want a job"},
+		"submit of null jobs":    {"/jobs/submit", "application/json", `{"jobs":null}`, 400, "want a list of jobs"},
+		"submit of a null job":   {"/jobs/submit", "application/json", `[null]`, 400, "want keys and values"},
+		"submit of a BOM":        {"/jobs/submit", "application/json", "\ufeff", 400, "the job file is empty"},
+		"cancel of null":         {"/jobs/cancel", "application/json", `null`, 400, "must be a JSON object"},
+		"cancel of null ids":     {"/jobs/cancel", "application/json", `{"job_ids":null}`, 400, "job_ids is missing"},
+		"cancel of nothing":      {"/jobs/cancel", "application/json", `{}`, 400, "job_ids is missing"},
+		"cancel of a null id":    {"/jobs/cancel", "application/json", `{"job_ids":[null]}`, 400, "job_ids: a JSON null"},
+		"cancel in capitals":     {"/jobs/cancel", "application/json", `{"job_ids":[],"Keep_Parts":true}`, 400, "unknown field"},
 		"cancel of a wrong kind": {"/jobs/cancel", "application/json", `{"job_ids":"hunter2"}`, 400, "job_ids"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -180,6 +196,31 @@ func assertProblem(t *testing.T, a answer, status int) {
 	p := decode[wire.Problem](t, a)
 	if p.Error == "" || p.Timestamp.IsZero() || p.Status != status || p.Title != http.StatusText(status) {
 		t.Errorf("problem: %s", a.body)
+	}
+}
+
+func TestNoJobBearsTheNameOfAnEndpoint(t *testing.T) {
+	t.Parallel()
+	d := start(t, api.Options{})
+	n := 0
+	for _, e := range api.Endpoints() {
+		below, ok := strings.CutPrefix(e.Path, "/jobs/")
+		if !ok {
+			continue
+		}
+		for _, word := range strings.Split(below, "/") {
+			if strings.HasPrefix(word, "{") {
+				continue
+			}
+			n++
+			a := d.post("/jobs/submit", fmt.Sprintf(`{"id":%q,"vm_path":"/a","output_path":"/out"}`, word))
+			if r := decode[wire.SubmitResult](t, a); a.status != 422 || !strings.Contains(r.Errors[0], "id: must not be a word") {
+				t.Errorf("id %s: HTTP %d %s", word, a.status, a.body)
+			}
+		}
+	}
+	if n < 7 {
+		t.Errorf("only %d words were tried", n)
 	}
 }
 
@@ -214,6 +255,8 @@ func TestQueryAndGetShowWhatTheContractPromises(t *testing.T) {
 		"status":                      {`{"status":["failed","running"]}`, []string{busy, failed}},
 		"a limit":                     {`{"all":true,"limit":2}`, []string{busy, failed}},
 		"nothing asked is everything": {`{}`, []string{busy, failed, done}},
+		"null is not asked":           {`{"job_ids":null,"status":null,"all":null,"limit":null}`, []string{busy, failed, done}},
+		"a BOM is passed over":        {"\ufeff" + `{"status":["failed"]}`, []string{failed}},
 	} {
 		if got := ids(tt.body); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %v, want %v", name, got, tt.want)
@@ -232,6 +275,11 @@ func TestQueryAndGetShowWhatTheContractPromises(t *testing.T) {
 		t.Errorf("failed job: %+v", j)
 	}
 	a := d.get("/jobs/" + busy)
+	for key, want := range map[string]string{"error": `""`, "result": "null", "completed_at": "null"} {
+		if got := string(keys(t, a.body)[key]); got != want {
+			t.Errorf("%s of a running job = %s, want %s", key, got, want)
+		}
+	}
 	p := keys(t, string(keys(t, a.body)["progress"]))
 	for _, k := range []string{"phase", "current_file", "files_downloaded", "total_files", "bytes_downloaded", "total_bytes", "percent_complete", "estimated_remaining"} {
 		if p[k] == nil {
@@ -241,6 +289,11 @@ func TestQueryAndGetShowWhatTheContractPromises(t *testing.T) {
 	def := keys(t, string(keys(t, a.body)["definition"]))
 	if def["id"] == nil || def["created_at"] == nil || def["vm_path"] == nil {
 		t.Errorf("definition: %s", a.body)
+	}
+	for _, key := range []string{"remove_cdrom", "show_individual_progress"} {
+		if got := string(keys(t, string(def["options"]))[key]); got != "false" {
+			t.Errorf("options.%s = %q, want false", key, got)
+		}
 	}
 	assertProblem(t, d.get("/jobs/nope"), 404)
 }

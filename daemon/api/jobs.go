@@ -137,6 +137,9 @@ func (a *API) cancel(ctx context.Context, in *rawInput) (*reply[wire.CancelResul
 	if err := decodeJSON(in.RawBody, &c); err != nil {
 		return nil, err
 	}
+	if c.JobIDs == nil {
+		return nil, failure(http.StatusBadRequest, "body: job_ids is missing; give the ids of the jobs to cancel")
+	}
 	outcome := a.jobs.Cancel(ctx, c.JobIDs, models.Cancelled{KeepParts: c.KeepParts})
 	out := wire.CancelResult{
 		Cancelled: []string{},

@@ -152,6 +152,9 @@ func (b builder) finish() {
 			}
 		}
 	}
+	// It cannot say that a reference may be null.
+	job := schemas["Job"]
+	job.Properties["result"] = &huma.Schema{AnyOf: []*huma.Schema{job.Properties["result"], {Type: "null"}}}
 	// It takes omitzero fields for required ones.
 	def := schemas["JobDefinition"]
 	def.Required = slices.DeleteFunc(def.Required, func(s string) bool {

@@ -1,6 +1,7 @@
 package models
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -88,8 +89,9 @@ func DecodeJobs(r io.Reader, contentType string) (Batch, error) {
 		return Batch{}, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, MaxJobFile)
 	}
 	if !utf8.Valid(text) {
-		return Batch{}, &DecodeError{Reason: "not UTF-8 text"}
+		return Batch{}, &DecodeError{Reason: "not UTF-8 text; save it as UTF-8"}
 	}
+	text = WithoutBOM(text)
 	root, strict, err := parse(text, syntaxOf(contentType))
 	if err != nil {
 		return Batch{}, err
@@ -101,6 +103,10 @@ func DecodeJobs(r io.Reader, contentType string) (Batch, error) {
 	}
 	return b, nil
 }
+
+// WithoutBOM returns text without the mark that some editors and shells put
+// before UTF-8.
+func WithoutBOM(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) }
 
 // parse turns text into a tree, and tells whether it came from JSON, whose
 // values have one kind only.
@@ -246,9 +252,9 @@ func (d *decoder) mapping(n *yaml.Node, field string, known map[string]setter) {
 		case key.Kind != yaml.ScalarNode:
 			d.fail(key, field, "a key must be plain text")
 		case !ok:
-			d.fail(key, field, "unknown key %s%s", quoteKey(name), suggest(name, known))
+			d.fail(key, field, "unknown key %s%s", QuoteKey(name), suggest(name, known))
 		case again:
-			d.fail(key, field, "key %s was given in line %d already", quoteKey(name), first)
+			d.fail(key, field, "key %s was given in line %d already", QuoteKey(name), first)
 		case !isNull(value):
 			set(value, strings.TrimPrefix(field+"."+name, "."))
 		}
@@ -256,8 +262,8 @@ func (d *decoder) mapping(n *yaml.Node, field string, known map[string]setter) {
 	}
 }
 
-// quoteKey quotes a key for a message; keys come from outside too.
-func quoteKey(key string) string {
+// QuoteKey quotes a key for a message, shortened: keys come from outside too.
+func QuoteKey(key string) string {
 	const most = 64
 	if len(key) > most {
 		key = strings.ToValidUTF8(key[:most], "") + "…"

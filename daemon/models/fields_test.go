@@ -48,3 +48,37 @@ func TestEveryFieldOfAJobMayStandInAJobFile(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestWhatIsFalseOrNotThereYetIsWrittenOut(t *testing.T) {
+	t.Parallel()
+	text, err := json.Marshal(models.Job{Definition: models.JobDefinition{VMPath: "/a"}.WithDefaults()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var job, definition, options map[string]json.RawMessage
+	read := func(from []byte, to *map[string]json.RawMessage) {
+		t.Helper()
+		if err := json.Unmarshal(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read(text, &job)
+	read(job["definition"], &definition)
+	read(definition["options"], &options)
+	for key, want := range map[string]string{"error": `""`, "result": "null", "started_at": "null", "completed_at": "null"} {
+		if got := string(job[key]); got != want {
+			t.Errorf("%s = %q, want %s", key, got, want)
+		}
+	}
+	if got := string(definition["insecure"]); got != "false" {
+		t.Errorf("insecure = %q, want false", got)
+	}
+	for _, key := range []string{"remove_cdrom", "show_individual_progress", "snapshot", "virtio", "compress", "overwrite"} {
+		if got := string(options[key]); got != "false" {
+			t.Errorf("options.%s = %q, want false", key, got)
+		}
+	}
+	if got := string(options["retries"]); got != "0" {
+		t.Errorf("options.retries = %q, want 0", got)
+	}
+}

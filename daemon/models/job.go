@@ -75,13 +75,16 @@ type JobDefinition struct {
 	OutputPath string     `json:"output_path" yaml:"output_path"` // directory on the machine that runs the job
 	Options    JobOptions `json:"options,omitzero" yaml:"options,omitempty"`
 
-	// VCenter names a vCenter of the daemon's configuration. It excludes the
-	// four fields after it.
+	// VCenter names a vCenter of the daemon's configuration. It excludes
+	// VCenterURL, Username, Password and Thumbprint.
 	VCenter    string `json:"vcenter,omitempty" yaml:"vcenter,omitempty"`
 	VCenterURL string `json:"vcenter_url,omitempty" yaml:"vcenter_url,omitempty"`
 	Username   string `json:"username,omitempty" yaml:"username,omitempty"`
 	Password   string `json:"password,omitempty" yaml:"password,omitempty"` // accepted, never given back: see Redacted
-	Insecure   bool   `json:"insecure,omitempty" yaml:"insecure,omitempty"`
+	// Insecure leaves the certificate at VCenterURL unchecked. Without
+	// VCenterURL it changes nothing: how the daemon's own vCenters are trusted
+	// is for the daemon's configuration to say.
+	Insecure   bool   `json:"insecure" yaml:"insecure,omitempty" required:"false"`
 	Thumbprint string `json:"thumbprint,omitempty" yaml:"thumbprint,omitempty"` // SHA-1 or SHA-256 of the vCenter's certificate
 
 	Priority  int       `json:"priority,omitempty" yaml:"priority,omitempty"` // -100..100, higher runs first
@@ -89,17 +92,19 @@ type JobDefinition struct {
 }
 
 // JobOptions are the choices of a job. The zero value is a plain OVF export.
+// JSON holds an option that is false or 0 as well, so that a script that reads
+// it back need not know which value is the default.
 type JobOptions struct {
 	ParallelDownloads      int    `json:"parallel_downloads,omitempty" yaml:"parallel_downloads,omitempty"` // 1..64; 0 means 4
-	RemoveCDROM            bool   `json:"remove_cdrom,omitempty" yaml:"remove_cdrom,omitempty"`
-	ShowIndividualProgress bool   `json:"show_individual_progress,omitempty" yaml:"show_individual_progress,omitempty"`
+	RemoveCDROM            bool   `json:"remove_cdrom" yaml:"remove_cdrom,omitempty" required:"false"`
+	ShowIndividualProgress bool   `json:"show_individual_progress" yaml:"show_individual_progress,omitempty" required:"false"`
 	Format                 Format `json:"format,omitempty" yaml:"format,omitempty"`
-	Snapshot               bool   `json:"snapshot,omitempty" yaml:"snapshot,omitempty"`   // export a running VM from a temporary snapshot
-	Virtio                 bool   `json:"virtio,omitempty" yaml:"virtio,omitempty"`       // disks and NICs on virtio in the domain
-	Compress               bool   `json:"compress,omitempty" yaml:"compress,omitempty"`   // compressed qcow2 clusters
-	Verify                 string `json:"verify,omitempty" yaml:"verify,omitempty"`       // "", VerifyFull or VerifyManifest
-	Overwrite              bool   `json:"overwrite,omitempty" yaml:"overwrite,omitempty"` // replace what an earlier export left
-	Retries                int    `json:"retries,omitempty" yaml:"retries,omitempty"`     // whole-job attempts after the first, 0..20
+	Snapshot               bool   `json:"snapshot" yaml:"snapshot,omitempty" required:"false"`   // export a running VM from a temporary snapshot
+	Virtio                 bool   `json:"virtio" yaml:"virtio,omitempty" required:"false"`       // disks and NICs on virtio in the domain
+	Compress               bool   `json:"compress" yaml:"compress,omitempty" required:"false"`   // compressed qcow2 clusters
+	Verify                 string `json:"verify,omitempty" yaml:"verify,omitempty"`              // "", VerifyFull or VerifyManifest
+	Overwrite              bool   `json:"overwrite" yaml:"overwrite,omitempty" required:"false"` // replace what an earlier export left
+	Retries                int    `json:"retries" yaml:"retries,omitempty" required:"false"`     // whole-job attempts after the first, 0..20
 
 	Transport Transport `json:"transport,omitempty" yaml:"transport,omitempty"` // how disks are read; "" means nfc
 	// Limit bounds the job's bandwidth, as "200MB/s" or "1Gbit/s"; "" and "0"
@@ -113,15 +118,17 @@ func (d JobDefinition) Redacted() JobDefinition {
 	return d
 }
 
-// Job is a job as the API gives it back.
+// Job is a job as the API gives it back. Result, Error, StartedAt and
+// CompletedAt are there from the beginning: null, or empty for Error, until
+// there is something to tell.
 type Job struct {
 	Definition  JobDefinition `json:"definition"`
 	Status      Status        `json:"status"`
 	Progress    *Progress     `json:"progress"`
-	Result      *Result       `json:"result,omitempty"`
-	Error       string        `json:"error,omitempty"`
-	StartedAt   *time.Time    `json:"started_at,omitempty"`
-	CompletedAt *time.Time    `json:"completed_at,omitempty"`
+	Result      *Result       `json:"result"`
+	Error       string        `json:"error"`
+	StartedAt   *time.Time    `json:"started_at"`
+	CompletedAt *time.Time    `json:"completed_at"`
 	UpdatedAt   time.Time     `json:"updated_at"`
 
 	Attempts    int        `json:"attempts,omitempty"`        // failed attempts so far

@@ -1,9 +1,11 @@
 package models
 
 import (
+	"encoding/hex"
 	"fmt"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -142,6 +144,10 @@ func (v *validator) within(field string, n, low, high int) {
 	}
 }
 
+// reservedIDs are the words that stand below /jobs in the REST API's paths. A
+// job of that name could not be told from an endpoint.
+var reservedIDs = [...]string{"cancel", "check", "events", "limit", "query", "retry", "submit"}
+
 // id accepts what can stand in a URL's path and in a file's name unescaped.
 func (v *validator) id(s string) {
 	plain := func(r rune) bool {
@@ -150,6 +156,9 @@ func (v *validator) id(s string) {
 	bad := strings.ContainsFunc(s, func(r rune) bool { return !plain(r) })
 	if bad || len(s) > maxID || strings.HasPrefix(s, ".") {
 		v.add("id", "must be at most %d letters, digits, '-', '_' and '.', and not begin with '.'", maxID)
+	}
+	if slices.Contains(reservedIDs[:], s) {
+		v.add("id", "must not be a word of the daemon's own paths: %s", strings.Join(reservedIDs[:], ", "))
 	}
 }
 
@@ -201,7 +210,8 @@ func (v *validator) options(o JobOptions) {
 
 // vcenter sees to it that a job names a vCenter or brings all that is needed
 // to reach one: the daemon's own credentials never go to an address that a job
-// chose, and a job does not weaken how the daemon's own vCenters are trusted.
+// chose, and a job does not weaken how the daemon's own vCenters are trusted:
+// without an address of its own its insecure is accepted and changes nothing.
 func (v *validator) vcenter(d JobDefinition) {
 	own := []struct {
 		field string
@@ -210,7 +220,6 @@ func (v *validator) vcenter(d JobDefinition) {
 		{"vcenter_url", d.VCenterURL != ""},
 		{"username", d.Username != ""},
 		{"password", d.Password != ""},
-		{"insecure", d.Insecure},
 		{"thumbprint", d.Thumbprint != ""},
 	}
 	v.text("vcenter", d.VCenter, maxName)
@@ -230,10 +239,8 @@ func (v *validator) vcenter(d JobDefinition) {
 		v.url(d)
 		return
 	}
-	for _, f := range own[3:] {
-		if f.set {
-			v.add(f.field, "needs vcenter_url; for the daemon's own vCenter set it in the daemon's configuration")
-		}
+	if d.Thumbprint != "" {
+		v.add("thumbprint", "needs vcenter_url; for the daemon's own vCenter set it in the daemon's configuration")
 	}
 }
 
@@ -247,10 +254,15 @@ func (v *validator) url(d JobDefinition) {
 	case d.Username == "":
 		v.add("username", "is required with vcenter_url: the daemon's own credentials never go to an address of a job")
 	}
-	if t := strings.ReplaceAll(d.Thumbprint, ":", ""); t != "" {
-		hex := !strings.ContainsFunc(t, func(r rune) bool { return !strings.ContainsRune("0123456789abcdefABCDEF", r) })
-		if !hex || len(t) != 40 && len(t) != 64 {
-			v.add("thumbprint", "must be a SHA-1 or SHA-256 in hexadecimal digits, with or without colons")
-		}
+	if d.Thumbprint != "" && !ValidThumbprint(d.Thumbprint) {
+		v.add("thumbprint", "must be a SHA-1 or SHA-256 in hexadecimal digits, with or without colons")
 	}
+}
+
+// ValidThumbprint reports whether s can be the SHA-1 or SHA-256 of a
+// certificate: hexadecimal digits, with or without colons.
+func ValidThumbprint(s string) bool {
+	digits := strings.ReplaceAll(s, ":", "")
+	_, err := hex.DecodeString(digits)
+	return err == nil && (len(digits) == 40 || len(digits) == 64)
 }

@@ -44,6 +44,8 @@ func TestDefinitionsThatCanWorkAreValid(t *testing.T) {
 		"with only path and output":  models.JobDefinition{VMPath: "vm", OutputPath: "/o"}.WithDefaults(),
 		"with a trailing slash":      valid(func(d *models.JobDefinition) { d.OutputPath = "/tmp/out/" }),
 		"with every kind of letters": valid(func(d *models.JobDefinition) { d.VMPath = `/dc/vm/Ünïcode "quoted" %2f 虚拟机` }),
+		"with insecure alone":        valid(func(d *models.JobDefinition) { d.VCenter, d.Insecure = "", true }),
+		"with insecure beside name":  valid(func(d *models.JobDefinition) { d.Insecure = true }),
 		"with credentials only":      valid(func(d *models.JobDefinition) { d.VCenter, d.Username, d.Password = "", "u", "p" }),
 	} {
 		if err := d.Validate(); err != nil {
@@ -71,7 +73,6 @@ func TestEachProblemOfADefinitionIsNamed(t *testing.T) {
 		"vcenter_url":                own(func(d *models.JobDefinition) { d.VCenterURL = "http://vc.example/sdk" }),
 		"thumbprint":                 own(func(d *models.JobDefinition) { d.Thumbprint = "12:34" }),
 		"username":                   own(func(d *models.JobDefinition) { d.Username, d.Password = "", "" }),
-		"insecure":                   valid(func(d *models.JobDefinition) { d.VCenter, d.Insecure = "", true }),
 	} {
 		problems := problemsOf(t, d)
 		if len(problems) != 1 || problems[0].Field != field {
@@ -87,6 +88,18 @@ func TestEachProblemOfADefinitionIsNamed(t *testing.T) {
 		if got := problemsOf(t, own(func(d *models.JobDefinition) { d.VCenterURL = u })); len(got) != 1 || got[0].Field != "vcenter_url" {
 			t.Errorf("vcenter_url %s: problems = %v", u, got)
 		}
+	}
+}
+
+func TestAnIDIsNoWordOfTheAPIsPaths(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"submit", "query", "check", "cancel", "events", "retry", "limit"} {
+		if got := problemsOf(t, valid(func(d *models.JobDefinition) { d.ID = id })); len(got) != 1 || got[0].Field != "id" {
+			t.Errorf("id %s: problems = %v", id, got)
+		}
+	}
+	if err := valid(func(d *models.JobDefinition) { d.ID = "query-1" }).Validate(); err != nil {
+		t.Errorf("an id that only begins so: %v", err)
 	}
 }
 
@@ -123,7 +136,7 @@ func TestAllProblemsAreToldAndNoValue(t *testing.T) {
 	}
 	want := []string{
 		"id", "name", "vm_path", "output_path", "options.parallel_downloads", "options.retries", "options.format",
-		"options.verify", "vcenter_url", "username", "password", "insecure", "thumbprint", "priority",
+		"options.verify", "vcenter_url", "username", "password", "thumbprint", "priority",
 	}
 	if diff := cmp.Diff(want, fields); diff != "" {
 		t.Errorf("fields (-want +got):\n%s", diff)
