@@ -206,3 +206,60 @@ func TestAJobWithAUserOfItsOwnIsRunAsThatUser(t *testing.T) {
 		}
 	}
 }
+
+func TestAJobBringsItsOwnVCenterAndPasswordToAFreshDaemon(t *testing.T) {
+	t.Parallel()
+	lab := labWithVM(t)
+	c, err := client.New(startDaemon(t, lab), client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	u := lab.URL()
+	password, _ := u.User.Password()
+	r, err := c.Submit(t.Context(), []models.JobDefinition{{
+		VMPath: lab.InventoryPath("web"), OutputPath: t.TempDir(),
+		VCenterURL: "https://" + u.Host + "/sdk", Username: u.User.Username(), Password: password, Insecure: true,
+	}}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range c.Watch(t.Context(), r.JobIDs[0]) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if j, err := c.Job(t.Context(), r.JobIDs[0]); err != nil || j.Status != models.StatusCompleted {
+		t.Errorf("job: %+v, %v", j, err)
+	}
+}
+
+func TestInsecureOfAJobDoesNotWeakenTheDaemonsVCenter(t *testing.T) {
+	t.Parallel()
+	govc := map[string]string{"GOVC_URL": "vc.example"}
+	v := vcenters{
+		config: config.Config{VCenters: map[string]config.VCenter{
+			"prod": {URL: "https://vc.example/sdk"},
+			"lab":  {URL: "https://lab.example/sdk", Insecure: true},
+		}},
+		getenv: func(name string) string { return govc[name] },
+	}
+	for name, tt := range map[string]struct {
+		def    models.JobDefinition
+		ignore bool
+	}{
+		"not asked for":              {models.JobDefinition{VCenter: "prod"}, false},
+		"at an address of its own":   {models.JobDefinition{VCenterURL: "https://own.example/sdk", Insecure: true}, false},
+		"at a vCenter that checks":   {models.JobDefinition{VCenter: "prod", Insecure: true}, true},
+		"at one that does not":       {models.JobDefinition{VCenter: "lab", Insecure: true}, false},
+		"at that of the environment": {models.JobDefinition{Insecure: true}, true},
+	} {
+		if note := v.insecureIgnored(tt.def); (note != "") != tt.ignore {
+			t.Errorf("%s: %q", name, note)
+		}
+	}
+	govc["GOVC_INSECURE"] = "1"
+	if note := v.insecureIgnored(models.JobDefinition{Insecure: true}); note != "" {
+		t.Errorf("the environment says so too: %q", note)
+	}
+}

@@ -28,10 +28,6 @@ const shutdownTimeout = 15 * time.Second
 // serve runs the daemon until ctx ends: store, manager, API, in that order,
 // and down again in the other.
 func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printer) (err error) {
-	seal, err := s.sealer()
-	if err != nil {
-		return cliargs.UsageError{Err: err}
-	}
 	l, err := listen(ctx, s.addr, s.insecure)
 	if errors.Is(err, errExposed) {
 		return cliargs.UsageError{Err: err}
@@ -43,11 +39,18 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	if err := s.makeStateDir(); err != nil {
 		return err
 	}
+	seal, newKey, err := s.sealer()
+	if err != nil {
+		return cliargs.UsageError{Err: err}
+	}
 	store, err := sqlite.Open(ctx, s.db)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	if err := tellOfKey(ctx, newKey, store, log); err != nil {
+		return err
+	}
 
 	v := vcenters{config: s.config, getenv: s.getenv, log: log}
 	bandwidth := transfer.NewLimiter(s.limit, nil)
@@ -63,12 +66,31 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		Inventory: inventory{vcenters: v, migrator: &r.migrator}, Bandwidth: bandwidth,
 	})
 	log.Info("hyper2kvmd is listening", "addr", l.Addr().String(), "version", version.String(),
-		"database", s.db, "vcenters", s.config.Names(), "passwords_in_jobs", seal != nil)
+		"database", s.db, "vcenters", s.config.Names())
 	if exposed {
 		log.Warn("anybody who reaches the address may use the daemon: there is no access control", "addr", l.Addr().String())
 	}
 	banner(p, l.Addr())
 	return supervise(ctx, l, handler, manager, log)
+}
+
+// tellOfKey says that a key was made, and what that means for the passwords of
+// jobs that were sealed with another one.
+func tellOfKey(ctx context.Context, made bool, store *sqlite.Store, log *slog.Logger) error {
+	if !made {
+		return nil
+	}
+	n, err := store.Sealed(ctx)
+	if err != nil {
+		return err
+	}
+	if n > 0 {
+		log.Warn("the key that encrypted the passwords in jobs is gone and a new one was made: these jobs will fail; "+
+			"put the old secret.key back, or submit them again", "jobs", n)
+		return nil
+	}
+	log.Info("a key was made that encrypts the passwords in jobs; keep it with the database")
+	return nil
 }
 
 // jobsPerVCenter are the configured limits of jobs at once, by the key under

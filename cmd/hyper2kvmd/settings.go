@@ -16,7 +16,6 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
-	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sealer"
 )
@@ -97,21 +96,24 @@ func (s settings) makeStateDir() error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// sealer returns what encrypts the passwords of jobs, or nil without a key.
-func (s settings) sealer() (jobs.Sealer, error) {
+// sealer returns what encrypts the passwords of jobs: with the configured key,
+// or with one in the state directory that is made when there is none; made
+// tells.
+func (s settings) sealer() (k *sealer.Sealer, made bool, err error) {
 	d := s.config.Daemon
 	path, err := config.SecretPath(d.SecretKeyFile, d.SecretKeyCredential, s.getenv("CREDENTIALS_DIRECTORY"))
 	if err != nil {
-		return nil, fmt.Errorf("daemon.secret_key_credential: %w", err)
+		return nil, false, fmt.Errorf("daemon.secret_key_credential: %w", err)
 	}
-	if path == "" {
-		return nil, nil
+	if path != "" {
+		k, err = sealer.Load(path)
+	} else {
+		k, made, err = sealer.LoadOrMake(filepath.Join(filepath.Dir(s.db), "secret.key"))
 	}
-	k, err := sealer.Load(path)
 	if err != nil {
-		return nil, fmt.Errorf("secret key: %w", err)
+		return nil, false, fmt.Errorf("secret key: %w", err)
 	}
-	return k, nil
+	return k, made, nil
 }
 
 // newLogger returns a logger for people and journald (text) or machines

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,8 +83,29 @@ func (v vcenters) fromEnv() (vsphere.Config, error) {
 	return c, err
 }
 
+// insecureIgnored returns what to tell a person when a job asks for an unchecked
+// certificate in vain, and "" otherwise. The daemon's own vCenter is checked as
+// its configuration says: the credentials at stake are the daemon's.
+func (v vcenters) insecureIgnored(def models.JobDefinition) string {
+	if !def.Insecure || def.VCenterURL != "" {
+		return ""
+	}
+	where := "insecure: true of its vCenter"
+	if name := cmp.Or(def.VCenter, v.config.DefaultVCenter()); name == "" {
+		if cfg, err := vsphere.ConfigFromEnv(v.getenv); err != nil || cfg.Insecure {
+			return ""
+		}
+		where = "GOVC_INSECURE"
+	} else if v.config.VCenters[name].Insecure {
+		return ""
+	}
+	return "insecure changes nothing without vcenter_url: the certificate of the daemon's own vCenter is checked; " +
+		where + " in the daemon's configuration leaves it unchecked"
+}
+
 // runner exports VMs, under the limits of the vCenter that a job names.
 type runner struct {
+	vcenters vcenters
 	migrator migrate.Migrator
 	limits   map[string]*migrate.Limits // by name in the configuration
 	others   *migrate.Limits
@@ -91,6 +113,7 @@ type runner struct {
 
 func newRunner(v vcenters, bandwidth *transfer.Limiter) *runner {
 	r := &runner{
+		vcenters: v,
 		migrator: migrate.Migrator{Endpoint: v.endpoint, Log: v.log, Limiter: bandwidth, JobLimits: &migrate.JobLimits{}},
 		limits:   make(map[string]*migrate.Limits),
 		others:   &migrate.Limits{},
@@ -110,6 +133,9 @@ func (r *runner) Run(ctx context.Context, def models.JobDefinition, t *progress.
 	m.Limits = r.others
 	if l, ok := r.limits[def.VCenter]; ok && def.VCenterURL == "" {
 		m.Limits = l
+	}
+	if note := r.vcenters.insecureIgnored(def); note != "" {
+		t.Event(progress.Warning, "", note)
 	}
 	return m.Run(ctx, def, t)
 }
@@ -165,6 +191,9 @@ func (i inventory) Check(ctx context.Context, def models.JobDefinition) (wire.Ch
 	}
 	shown := wireVM(vm)
 	r := wire.CheckResult{VM: &shown}
+	if note := i.vcenters.insecureIgnored(def); note != "" {
+		r.Findings = append(r.Findings, wire.Finding{Severity: wire.SeverityWarning, Code: "insecure", Message: note})
+	}
 	for _, o := range obstacles {
 		r.Findings = append(r.Findings, wire.Finding{
 			Severity: string(o.Severity), Code: o.Code, Message: o.Text, Hint: o.Hint,

@@ -275,7 +275,7 @@ func TestQueryAndGetShowWhatTheContractPromises(t *testing.T) {
 		t.Errorf("failed job: %+v", j)
 	}
 	a := d.get("/jobs/" + busy)
-	for key, want := range map[string]string{"error": `""`, "result": "null", "completed_at": "null"} {
+	for key, want := range map[string]string{"error": "null", "result": "null", "completed_at": "null"} {
 		if got := string(keys(t, a.body)[key]); got != want {
 			t.Errorf("%s of a running job = %s, want %s", key, got, want)
 		}

@@ -50,7 +50,7 @@ type Daemon struct {
 	Limit    string `yaml:"limit"`     // bandwidth of all jobs together, as 200MB/s; empty is none
 	// SecretKeyFile holds an age identity (AGE-SECRET-KEY-1…) that encrypts
 	// the passwords in jobs; SecretKeyCredential names a systemd credential
-	// that does. Without either, a job with a password is refused.
+	// that does. Without either, the daemon makes one in the state directory.
 	SecretKeyFile       string `yaml:"secret_key_file"`
 	SecretKeyCredential string `yaml:"secret_key_credential"`
 	// DefaultVCenter is for jobs that name none. Empty is the only one, if

@@ -56,6 +56,9 @@ func TestWhatIsFalseOrNotThereYetIsWrittenOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	var job, definition, options map[string]json.RawMessage
+	if text, err := json.Marshal(models.Job{Error: "no space"}); err != nil || !strings.Contains(string(text), `"error":"no space"`) {
+		t.Errorf("a job that failed: %s, %v", text, err)
+	}
 	read := func(from []byte, to *map[string]json.RawMessage) {
 		t.Helper()
 		if err := json.Unmarshal(from, to); err != nil {
@@ -65,7 +68,7 @@ func TestWhatIsFalseOrNotThereYetIsWrittenOut(t *testing.T) {
 	read(text, &job)
 	read(job["definition"], &definition)
 	read(definition["options"], &options)
-	for key, want := range map[string]string{"error": `""`, "result": "null", "started_at": "null", "completed_at": "null"} {
+	for key, want := range map[string]string{"error": "null", "result": "null", "started_at": "null", "completed_at": "null"} {
 		if got := string(job[key]); got != want {
 			t.Errorf("%s = %q, want %s", key, got, want)
 		}

@@ -13,6 +13,8 @@
 package models
 
 import (
+	"bytes"
+	"encoding/json"
 	"time"
 )
 
@@ -119,14 +121,14 @@ func (d JobDefinition) Redacted() JobDefinition {
 }
 
 // Job is a job as the API gives it back. Result, Error, StartedAt and
-// CompletedAt are there from the beginning: null, or empty for Error, until
-// there is something to tell.
+// CompletedAt are there from the beginning, as null until there is something to
+// tell.
 type Job struct {
 	Definition  JobDefinition `json:"definition"`
 	Status      Status        `json:"status"`
 	Progress    *Progress     `json:"progress"`
 	Result      *Result       `json:"result"`
-	Error       string        `json:"error"`
+	Error       string        `json:"error" nullable:"true"`
 	StartedAt   *time.Time    `json:"started_at"`
 	CompletedAt *time.Time    `json:"completed_at"`
 	UpdatedAt   time.Time     `json:"updated_at"`
@@ -134,6 +136,23 @@ type Job struct {
 	Attempts    int        `json:"attempts,omitempty"`        // failed attempts so far
 	NextAttempt *time.Time `json:"next_attempt_at,omitempty"` // pending after a failure: when it is tried again
 	Cancelling  bool       `json:"cancelling,omitempty"`      // a cancel was asked for and is not done yet
+}
+
+// MarshalJSON writes an empty Error as null.
+func (j Job) MarshalJSON() ([]byte, error) {
+	type fields Job
+	shown := struct {
+		fields
+		Error *string `json:"error"`
+	}{fields: fields(j)}
+	if j.Error != "" {
+		shown.Error = &j.Error
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // left to whoever writes the whole
+	err := enc.Encode(shown)
+	return b.Bytes(), err
 }
 
 // Progress is how far a job is; present in every job.

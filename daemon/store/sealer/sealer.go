@@ -1,7 +1,8 @@
 // Package sealer encrypts the passwords of jobs at rest with age.
 //
 // The key is an X25519 identity in a file, as age-keygen writes it, or a
-// systemd credential, which is a file too. Who has the database but not the
+// systemd credential, which is a file too; or one that the daemon made for
+// itself. Who has the database but not the
 // key learns the length of a password and nothing else. Who can read the
 // daemon's memory or its key is not kept out.
 package sealer
@@ -11,7 +12,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"filippo.io/age"
 )
@@ -49,6 +52,55 @@ func Load(path string) (*Sealer, error) {
 		return nil, fmt.Errorf("%w: %s", err, path)
 	}
 	return s, nil
+}
+
+// LoadOrMake reads the key file at path, as [Load] does, and makes one with mode
+// 0600 when there is none; made tells. A file that is there is never replaced,
+// whatever is wrong with it: what was sealed with it would be lost.
+func LoadOrMake(path string) (s *Sealer, made bool, err error) {
+	s, err = Load(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return s, false, err
+	}
+	if made, err = makeKey(path); err != nil {
+		return nil, false, fmt.Errorf("make the key file: %w", err)
+	}
+	s, err = Load(path)
+	return s, made, err
+}
+
+// makeKey puts a new identity at path in one step, unless somebody else was
+// faster.
+func makeKey(path string) (made bool, err error) {
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		return false, err
+	}
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, ".key-") // has mode 0600
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
+	_, err = fmt.Fprintf(f, "# Encrypts the passwords in jobs of hyper2kvmd, which cannot be read without it.\n%s\n", identity)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return false, err
+	}
+	switch err := os.Link(f.Name(), path); {
+	case errors.Is(err, fs.ErrExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	return true, syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // Parse reads the text of a key file. Its errors quote nothing of it.

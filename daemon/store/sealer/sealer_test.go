@@ -104,3 +104,55 @@ func TestAKeyFileThatCannotBeUsedIsRefusedWithoutQuotingIt(t *testing.T) {
 		t.Errorf("Load of no file = %v, want ErrNotExist", err)
 	}
 }
+
+func TestAKeyIsMadeOnceAndNeverReplaced(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "secret.key")
+	first, made, err := sealer.LoadOrMake(path)
+	if err != nil || !made {
+		t.Fatalf("made %v, error %v", made, err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("mode %v, error %v; want 0600", info.Mode(), err)
+	}
+	sealed, err := first.Seal([]byte("correct horse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, made, err := sealer.LoadOrMake(path)
+	if err != nil || made {
+		t.Fatalf("second time: made %v, error %v", made, err)
+	}
+	if plain, err := again.Open(sealed); err != nil || string(plain) != "correct horse" {
+		t.Errorf("the second cannot open what the first sealed: %q, %v", plain, err)
+	}
+	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
+		t.Errorf("files %v, error %v; want the key alone", entries, err)
+	}
+	for name, broken := range map[string]string{
+		"an empty file":              keyFile(t, "", 0o600),
+		"a file that is no key":      keyFile(t, "once upon a time", 0o600),
+		"a file that others read":    keyFile(t, "once upon a time", 0o644),
+		"a directory":                t.TempDir(),
+		"a link to nothing":          danglingLink(t),
+		"below what is no directory": filepath.Join(keyFile(t, "x", 0o600), "secret.key"),
+	} {
+		before, _ := os.ReadFile(broken)
+		if _, made, err := sealer.LoadOrMake(broken); err == nil || made {
+			t.Errorf("%s: made %v, error %v; want an error", name, made, err)
+		}
+		if after, _ := os.ReadFile(broken); !bytes.Equal(before, after) {
+			t.Errorf("%s was changed", name)
+		}
+	}
+}
+
+func danglingLink(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.Symlink("gone", path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

@@ -155,6 +155,13 @@ func (s *Store) Counts(ctx context.Context) (jobs.Counts, error) {
 	return c, s.explain(err)
 }
 
+// Sealed returns how many jobs hold a sealed password that a run may need.
+func (s *Store) Sealed(ctx context.Context) (int, error) {
+	var n int
+	err := s.read.QueryRowContext(ctx, `SELECT count(*) FROM jobs WHERE secret IS NOT NULL AND status <> 'completed'`).Scan(&n)
+	return n, s.explain(err)
+}
+
 // Events implements [jobs.Reader].
 func (s *Store) Events(ctx context.Context, id string, after int64, limit int) ([]models.Event, error) {
 	var job int64
