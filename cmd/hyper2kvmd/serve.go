@@ -109,19 +109,11 @@ func jobsPerVCenter(s settings) map[string]int {
 // supervise runs manager, server and watchdog as a group: when one fails, or
 // ctx ends, all end.
 func supervise(ctx context.Context, l net.Listener, handler *api.API, manager *jobs.Manager, log *slog.Logger) error {
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-	server.RegisterOnShutdown(handler.StopStreams)
-
+	server := handler.Server()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return manager.Run(ctx) })
 	group.Go(func() error {
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(api.Listener(l)); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve: %w", err)
 		}
 		return nil

@@ -120,8 +120,8 @@ func New(m *jobs.Manager, o Options) *API {
 }
 
 // StopStreams cuts the event streams off, now and from now on, so that an
-// http.Server can shut down; watchers come back to the next daemon. Use it with
-// http.Server.RegisterOnShutdown.
+// http.Server can shut down; watchers come back to the next daemon. That of
+// [API.Server] calls it.
 func (a *API) StopStreams() { a.stopOnce.Do(func() { close(a.stopping) }) }
 
 // now is the time for an answer's timestamp.

@@ -55,7 +55,10 @@ func Start(t testing.TB, o api.Options) *Daemon {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- d.Jobs.Run(ctx) }()
-	srv := httptest.NewServer(d.API)
+	srv := httptest.NewUnstartedServer(d.API)
+	srv.Listener = api.Listener(srv.Listener)
+	srv.Config = d.API.Server()
+	srv.Start()
 	d.URL = srv.URL
 	t.Cleanup(func() {
 		d.API.StopStreams()
