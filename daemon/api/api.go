@@ -85,6 +85,7 @@ type API struct {
 	mux     *http.ServeMux
 	csrf    *http.CrossOriginProtection
 	started time.Time
+	queries chan struct{} // holds a token for each long answer on its way
 
 	stopOnce sync.Once
 	stopping chan struct{} // closed by StopStreams
@@ -113,6 +114,7 @@ func New(m *jobs.Manager, o Options) *API {
 		mux:      http.NewServeMux(),
 		csrf:     http.NewCrossOriginProtection(),
 		started:  time.Now(),
+		queries:  make(chan struct{}, maxQueries),
 		stopping: make(chan struct{}),
 	}
 	a.register(humago.New(a.mux, a.config()))

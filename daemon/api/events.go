@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -15,10 +14,6 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
-
-// eventTimeout is how long a watcher may take to read one event before it is
-// cut off. It can come back and resume.
-const eventTimeout = 20 * time.Second
 
 type eventsInput struct {
 	ID          string `path:"id" doc:"Id of the job"`
@@ -146,9 +141,6 @@ func (s *stream) event(ev models.Event) error {
 }
 
 func (s *stream) send(b []byte) error {
-	if err := s.rc.SetWriteDeadline(time.Now().Add(eventTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
 	if _, err := s.w.Write(b); err != nil {
 		return err
 	}

@@ -11,11 +11,14 @@ import (
 )
 
 // Deadlines of a request. There is none on reading once a body has been read:
-// net/http would take it for a client that has gone. The event stream sets its
-// own for writing.
+// net/http would take it for a client that has gone.
 const (
-	readTimeout  = 30 * time.Second // for a request's body
-	writeTimeout = 30 * time.Second // for an answer, from its first byte
+	readTimeout = 30 * time.Second // for a request's body
+	// writeTimeout is how long an answer waits for its client to take the next
+	// writeChunk bytes. A slow client gets all of it; one that has stopped
+	// reading is cut off.
+	writeTimeout = 2 * time.Minute
+	writeChunk   = 16 << 10
 )
 
 // ServeHTTP answers a request: guarded, timed, logged, and with JSON even when
@@ -26,6 +29,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if p := recover(); p != nil {
 			if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
+				a.logRequest(r, rec, time.Since(start))
 				panic(p)
 			}
 			a.log.LogAttrs(r.Context(), slog.LevelError, "request handler panicked",
@@ -121,8 +125,8 @@ func (a *API) logRequest(r *http.Request, rec *recorder, took time.Duration) {
 		slog.String("remote", r.RemoteAddr))
 }
 
-// recorder notes an answer's status and size for the log, and starts the clock
-// for writing it.
+// recorder notes an answer's status and size for the log, and writes it under
+// writeTimeout.
 type recorder struct {
 	http.ResponseWriter
 	status int
@@ -132,18 +136,31 @@ type recorder struct {
 func (r *recorder) WriteHeader(status int) {
 	if r.status == 0 {
 		r.status = status
-		_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTimeout))
+		r.extend()
 	}
 	r.ResponseWriter.WriteHeader(status)
 }
 
-func (r *recorder) Write(b []byte) (int, error) {
+func (r *recorder) Write(b []byte) (written int, err error) {
 	if r.status == 0 {
 		r.WriteHeader(http.StatusOK)
 	}
-	n, err := r.ResponseWriter.Write(b)
-	r.bytes += int64(n)
-	return n, err
+	for {
+		part := b[written:min(len(b), written+writeChunk)]
+		r.extend()
+		n, err := r.ResponseWriter.Write(part)
+		written += n
+		r.bytes += int64(n)
+		if err != nil || written == len(b) {
+			return written, err
+		}
+	}
+}
+
+// extend starts the clock for the next write, and for what flushes it.
+func (r *recorder) extend() {
+	// A writer without deadlines is a test's.
+	_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTimeout))
 }
 
 // Unwrap gives http.ResponseController what is underneath.

@@ -28,7 +28,13 @@ type daemon struct {
 // start runs a daemon until the test ends.
 func start(t *testing.T, o api.Options) *daemon {
 	t.Helper()
-	d := &daemon{Daemon: apitest.Start(t, o), t: t, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 600}}}
+	return startOn(t, memory.New(), o)
+}
+
+// startOn is start with a store of the test's own.
+func startOn(t *testing.T, store jobs.Store, o api.Options) *daemon {
+	t.Helper()
+	d := &daemon{Daemon: apitest.StartOn(t, store, o), t: t, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 600}}}
 	t.Cleanup(d.http.CloseIdleConnections)
 	return d
 }

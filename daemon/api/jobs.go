@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
-	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
 
@@ -81,47 +80,6 @@ func (a *API) fill(j *models.JobDefinition) {
 	if j.VCenter == "" && j.VCenterURL == "" && j.Username == "" {
 		j.VCenter = a.o.DefaultVCenter
 	}
-}
-
-func (a *API) query(ctx context.Context, in *rawInput) (*reply[wire.QueryResult], error) {
-	var q wire.Query
-	if err := decodeJSON(in.RawBody, &q); err != nil {
-		return nil, err
-	}
-	if q.Limit < 0 {
-		return nil, failure(http.StatusUnprocessableEntity, "query", wire.ProblemDetail{
-			Location: "body.limit", Message: "must not be negative",
-		})
-	}
-	jq := jobs.Query{Limit: q.Limit, Cursor: q.Cursor}
-	switch {
-	case len(q.JobIDs) > 0:
-		jq.IDs = q.JobIDs
-	case q.All:
-	default:
-		for _, s := range q.Status {
-			if !s.Known() {
-				return nil, failure(http.StatusUnprocessableEntity, "query", wire.ProblemDetail{
-					Location: "body.status", Message: "must be of pending, running, completed, failed, cancelled",
-				})
-			}
-		}
-		jq.Statuses = q.Status
-	}
-	page, err := a.jobs.Query(ctx, jq)
-	if err != nil {
-		return nil, a.fail(ctx, "query", err)
-	}
-	out := wire.QueryResult{
-		Jobs:       make([]models.Job, len(page.Jobs)),
-		Total:      page.Total,
-		NextCursor: page.Next,
-		Timestamp:  a.now(),
-	}
-	for i, j := range page.Jobs {
-		out.Jobs[i] = shown(j)
-	}
-	return &reply[wire.QueryResult]{out}, nil
 }
 
 func (a *API) job(ctx context.Context, in *idInput) (*reply[models.Job], error) {

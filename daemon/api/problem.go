@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,9 +30,10 @@ const problemType = "application/problem+json"
 // statusError is an error with the HTTP status to answer with. Its texts hold
 // no value of the request.
 type statusError struct {
-	status  int
-	detail  string
-	details []wire.ProblemDetail
+	status     int
+	detail     string
+	details    []wire.ProblemDetail
+	retryAfter int // seconds after which asking again makes sense, 0 for no such advice
 }
 
 func (e *statusError) Error() string { return e.detail }
@@ -39,11 +41,24 @@ func (e *statusError) Error() string { return e.detail }
 // GetStatus makes it a huma.StatusError.
 func (e *statusError) GetStatus() int { return e.status }
 
+// GetHeaders makes it a huma.HeadersError.
+func (e *statusError) GetHeaders() http.Header {
+	if e.retryAfter == 0 {
+		return nil
+	}
+	return http.Header{"Retry-After": {strconv.Itoa(e.retryAfter)}}
+}
+
 // ContentType makes it a huma.ContentTypeFilter.
 func (e *statusError) ContentType(string) string { return problemType }
 
 func failure(status int, detail string, details ...wire.ProblemDetail) *statusError {
 	return &statusError{status: status, detail: detail, details: details}
+}
+
+// busy is a 503 for what can be done a little later.
+func busy(detail string) *statusError {
+	return &statusError{status: http.StatusServiceUnavailable, detail: detail, retryAfter: 5}
 }
 
 // problem is the body for an error.

@@ -46,7 +46,9 @@ func (a *API) register(h huma.API) {
 
 	query, body := b.withBody(b.op("query-jobs", "POST", "/jobs/query", "List jobs"))
 	query.Description = "job_ids comes before all, all before status; without any of them every job matches. " +
-		"Unknown ids are left out. Newest first, or in the order of job_ids."
+		"Unknown ids are left out. Newest first, or in the order of job_ids. " +
+		"An answer that ends before its JSON does was cut off: ask again."
+	query.Responses["200"] = b.response("Jobs", "application/json", reflect.TypeFor[wire.QueryResult]())
 	huma.Register(h, query, a.query)
 	body.Content = b.json(reflect.TypeFor[wire.Query]())
 

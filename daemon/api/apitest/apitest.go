@@ -41,13 +41,19 @@ func (d *Daemon) Log() string { return d.log.String() }
 // otherwise. Runs report progress every 10 ms, so that tests need not wait.
 func Start(t testing.TB, o api.Options) *Daemon {
 	t.Helper()
+	return StartOn(t, memory.New(), o)
+}
+
+// StartOn is [Start] with a store of the test's own.
+func StartOn(t testing.TB, store jobs.Store, o api.Options) *Daemon {
+	t.Helper()
 	log := &lockedBuffer{}
 	o.Logger = slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if o.Version == "" {
 		o.Version = "1.2.3"
 	}
 	d := &Daemon{Runner: newRunner(), Throttle: &Throttle{limits: map[string]int64{}}, log: log}
-	d.Jobs = jobs.New(memory.New(), d.Runner, jobs.Options{
+	d.Jobs = jobs.New(store, d.Runner, jobs.Options{
 		MaxJobs: 4, Sealer: xorSealer{}, Logger: o.Logger, Throttle: d.Throttle,
 		Sample: 10 * time.Millisecond, Poll: 20 * time.Millisecond,
 	})

@@ -59,10 +59,15 @@ type Query struct {
 // QueryResult is the answer to POST /jobs/query, newest job first unless ids
 // were asked for, which keep their order. Unknown ids are left out.
 type QueryResult struct {
-	Jobs       []models.Job `json:"jobs" nullable:"false"`
-	Total      int          `json:"total" doc:"Jobs that match, on this page and all others"`
-	NextCursor string       `json:"next_cursor,omitempty" doc:"Absent on the last page"`
-	Timestamp  time.Time    `json:"timestamp"`
+	Jobs []models.Job `json:"jobs" nullable:"false"`
+	QueryTail
+}
+
+// QueryTail is what a [QueryResult] has beside the jobs.
+type QueryTail struct {
+	Total      int       `json:"total" doc:"Jobs that match, on this page and all others"`
+	NextCursor string    `json:"next_cursor,omitempty" doc:"Absent on the last page"`
+	Timestamp  time.Time `json:"timestamp"`
 }
 
 // Cancel is the body of POST /jobs/cancel.
