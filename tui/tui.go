@@ -206,11 +206,13 @@ func Watch(ctx context.Context, o Options) error {
 		return err
 	}
 	defer d.Close()
-	r, err := d.Query(ctx, wire.Query{All: true})
-	if err != nil {
-		return err
+	var specs []runs.Spec
+	for page, err := range d.QueryPages(ctx, wire.Query{All: true}) {
+		if err != nil {
+			return err
+		}
+		specs = append(watched(page.Jobs, page.Timestamp), specs...) // pages go back in time
 	}
-	specs := watched(r.Jobs, r.Timestamp)
 	if len(specs) == 0 {
 		o.Printer.Info("No job is pending or running at %s, and none ended lately", d.BaseURL())
 		return nil

@@ -75,52 +75,22 @@ func (a *app) query(ctx context.Context, cmd *cli.Command, c *client.Client) err
 	for _, s := range cmd.StringSlice("status") {
 		q.Status = append(q.Status, models.Status(strings.TrimSpace(s)))
 	}
-	r, err := c.Query(ctx, q)
-	if err != nil {
+	l := jobList{app: a}
+	for page, err := range c.QueryPages(ctx, q) {
+		if err == nil {
+			err = l.add(page)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := l.end(); err != nil {
 		return err
 	}
-	if err := a.printJobs(r); err != nil {
-		return err
-	}
-	if len(q.JobIDs) > 0 && len(r.Jobs) == 0 {
+	if len(q.JobIDs) > 0 && l.shown == 0 {
 		return toldError{fmt.Errorf("no such job: %w", client.ErrNotFound)}
 	}
 	return nil
-}
-
-func (a *app) printJobs(r wire.QueryResult) error {
-	if a.JSON {
-		return a.PrintJSON(r)
-	}
-	a.Heading("Jobs")
-	if len(r.Jobs) == 0 {
-		a.Info("No jobs found")
-		return nil
-	}
-	if err := a.Table(jobRows(r.Jobs), true); err != nil {
-		return err
-	}
-	for _, j := range r.Jobs {
-		if j.Error != "" {
-			a.Warning("%s: %s", shortID(j.Definition.ID), display.SafeText(j.Error))
-		}
-	}
-	a.Success("Found %d job(s), %d shown", r.Total, len(r.Jobs))
-	if r.NextCursor != "" {
-		a.Info("More with -cursor %s", display.SafeText(r.NextCursor))
-	}
-	return nil
-}
-
-func jobRows(jobs []models.Job) [][]string {
-	rows := [][]string{{"Job ID", "Name", "VM Path", "Status", "Progress", "Started"}}
-	for _, j := range jobs {
-		rows = append(rows, []string{
-			shortID(j.Definition.ID), display.SafeText(j.Definition.Name), shortPath(j.Definition.VMPath),
-			display.SafeText(string(j.Status)), progressText(j.Progress), when(j.StartedAt),
-		})
-	}
-	return rows
 }
 
 func progressText(p *models.Progress) string {

@@ -9,20 +9,18 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 )
 
-// resolvePage is how many jobs are asked for at a time when ids are completed.
-const resolvePage = 1000
-
 // resolve completes ids that are only the beginning of one, as tables show
 // them. An id that fits no job is kept, so that the daemon says so. given is
 // without repeats, and so is what is returned.
 func resolve(ctx context.Context, c *client.Client, given []string) ([]string, error) {
-	known, err := c.Query(ctx, wire.Query{JobIDs: given})
-	if err != nil {
-		return nil, err
-	}
-	whole := make(map[string]bool, len(known.Jobs))
-	for _, j := range known.Jobs {
-		whole[j.Definition.ID] = true
+	whole := make(map[string]bool)
+	for page, err := range c.QueryPages(ctx, wire.Query{JobIDs: given}) {
+		if err != nil {
+			return nil, err
+		}
+		for _, j := range page.Jobs {
+			whole[j.Definition.ID] = true
+		}
 	}
 	var short []string
 	for _, id := range given {
@@ -67,9 +65,7 @@ func distinct(ids []string) []string {
 // beginnings finds the ids of all jobs that begin with each of short.
 func beginnings(ctx context.Context, c *client.Client, short []string) (map[string][]string, error) {
 	found := make(map[string][]string)
-	q := wire.Query{All: true, Limit: resolvePage}
-	for {
-		page, err := c.Query(ctx, q)
+	for page, err := range c.QueryPages(ctx, wire.Query{All: true}) {
 		if err != nil {
 			return nil, err
 		}
@@ -80,9 +76,6 @@ func beginnings(ctx context.Context, c *client.Client, short []string) (map[stri
 				}
 			}
 		}
-		if page.NextCursor == "" {
-			return found, nil
-		}
-		q.Cursor = page.NextCursor
 	}
+	return found, nil
 }

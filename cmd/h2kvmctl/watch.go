@@ -35,13 +35,14 @@ func (a *app) watch(ctx context.Context, cmd *cli.Command, c *client.Client) err
 		}
 		return a.watchJobs(ctx, c, all)
 	}
-	r, err := c.Query(ctx, wire.Query{Status: []models.Status{models.StatusPending, models.StatusRunning}})
-	if err != nil {
-		return err
-	}
-	all := make([]string, len(r.Jobs))
-	for i, j := range r.Jobs {
-		all[i] = j.Definition.ID
+	var all []string
+	for page, err := range c.QueryPages(ctx, wire.Query{Status: []models.Status{models.StatusPending, models.StatusRunning}}) {
+		if err != nil {
+			return err
+		}
+		for _, j := range page.Jobs {
+			all = append(all, j.Definition.ID)
+		}
 	}
 	if len(all) == 0 && !a.JSON {
 		a.Info("No job is pending or running")
@@ -128,13 +129,14 @@ func watchOutcome(ids []string, outcome map[string]models.Status, failed error) 
 }
 
 func jobNames(ctx context.Context, c *client.Client, ids []string) (map[string]string, error) {
-	r, err := c.Query(ctx, wire.Query{JobIDs: ids})
-	if err != nil {
-		return nil, err
-	}
 	names := make(map[string]string, len(ids))
-	for _, j := range r.Jobs {
-		names[j.Definition.ID] = display.SafeText(j.Definition.Name)
+	for page, err := range c.QueryPages(ctx, wire.Query{JobIDs: ids}) {
+		if err != nil {
+			return nil, err
+		}
+		for _, j := range page.Jobs {
+			names[j.Definition.ID] = display.SafeText(j.Definition.Name)
+		}
 	}
 	for _, id := range ids {
 		if _, ok := names[id]; !ok {
