@@ -81,7 +81,7 @@ func TestAVMThatChangedMeanwhileStartsClean(t *testing.T) {
 	def := b.job(models.FormatQcow2)
 	def.Options.ParallelDownloads = 1
 	b.cancelAt(def, 1, mib, models.ErrShutdown)
-	b.Reconfigure("guest1")
+	b.Touch("guest1")
 	served := b.BytesServed("guest1", 0)
 	result := b.export(def)
 	b.identical(result)

@@ -58,11 +58,12 @@ func (g *gateway) trackedDisk(req *types.QueryChangedDiskAreas) (*disk, *soap.Fa
 // VMDK counts as allocated from end to end.
 func allocated(d *disk, start int64) (types.DiskChangeInfo, error) {
 	info := types.DiskChangeInfo{StartOffset: start, Length: d.capacity - start}
-	if d.raw == nil {
+	raw := d.now().raw
+	if raw == nil {
 		info.ChangedArea = []types.DiskChangeExtent{{Start: start, Length: info.Length}}
 		return info, nil
 	}
-	f, err := os.Open(d.raw.path)
+	f, err := os.Open(raw.path)
 	if err != nil {
 		return info, err
 	}

@@ -281,6 +281,9 @@ func (x *transfer) strikeHere(ctx context.Context) error {
 			}
 		case faultSession:
 			x.srv.endSessions(f.keep)
+		case faultDown:
+			_ = http.NewResponseController(x.w).Flush()
+			x.srv.outage(f)
 		case faultCut:
 			_ = http.NewResponseController(x.w).Flush() // all before the cut arrives
 			return errCut

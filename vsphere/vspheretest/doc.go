@@ -62,10 +62,41 @@
 //	                   session:at=SIZE in the midst of a transfer. Leases end with their
 //	                   session, unless keep=true says otherwise
 //
+//	down:for=8s        vCenter is away for that long: at once, or after=DURATION from the
+//	                   start, or when at=SIZE of a stream is sent. plane=control (vCenter,
+//	                   its API and /folder), hosts or all; how=refuse, reset, 503, html or
+//	                   hang, as the constants of type Outage say. Sessions and leases stay
+//	manifest:late=2s   GetManifest lists a disk only that long after its stream was sent
+//	touch              the VM's changeVersion changes when a lease on it ends, or, with
+//	                   on=open, when one is opened
+//
+// Faults on calls of the API name a method, or "*" for any:
+//
+//	fault:call=HttpNfcLeaseAbort,fault=SystemError
+//	                   the call is refused with that fault of vSphere
+//	late:call=ExportVm,after=5s
+//	                   the call has its effect at once, and its answer comes that much later
+//	hang:call=HttpNfcLeaseGetManifest
+//	                   the call has its effect (not with effect=false), and no answer while
+//	                   its client waits
+//	lose:call=CreateSnapshot_Task
+//	                   the call has its effect (not with effect=false), and instead of the
+//	                   answer the connection ends, or how=503 or how=html comes
+//	task:call=CreateSnapshot_Task,takes=70s
+//	                   the task that the call starts runs for that long, and has its effect
+//	                   only then, whatever becomes of its session (F-TASK-1); or it
+//	                   fails, with fault=NAME. Its VM refuses other work meanwhile, with
+//	                   TaskInProgress.
+//	                   CancelTask is refused (F-TASK-2), unless cancel=true; with
+//	                   cancel=ignore it is taken, and the task goes on
+//
+// One fault at most strikes a call, and beside it one of kind task.
+//
 // Every fault takes times=N (1 when left out, "always" for no end), vm=NAME (the
 // name, its folder and name, or the inventory path; no comma) and disk=N (counted
-// from 0). plane=nfc or plane=folder limits it to streams under a lease or to
-// /folder, whose positions are those of the raw disk.
+// from 0). A call is about a VM, too, when it is about a snapshot, a lease or a task
+// of it, or about its descriptor. plane=nfc or plane=folder limits a fault to
+// streams under a lease or to /folder, whose positions are those of the raw disk.
 // A fault with at= strikes the request that would send that byte: a range that
 // begins there is struck before its first byte. A retry that passes over the
 // byte again is struck again, until the fault's times are used up. SIZE is in
@@ -95,19 +126,24 @@
 //
 // # What tests can see
 //
-// Leases, Snapshots, PowerState, CDROM, Sessions, BytesServed and Requests tell
-// the present state; OnLease, OnRequest, OnByte and ByteReached tell when
-// something happens, so that a test need not sleep. What a client has received
-// is always visible there already.
+// Leases, Snapshots, PowerState, CDROM, Sessions, Logins, RunningTasks, Struck,
+// BytesServed and Requests tell the present state; OnLease, OnRequest, OnCall,
+// OnByte and ByteReached tell when something happens, so that a test need not
+// sleep. What a client has received is always visible there already.
+//
+// Down holds an outage until the test ends it. Release lets go of every call that
+// is held back and ends every slow task. Touch, SetDisk, PowerOn, PowerOff and
+// RenewHostCertificate change what a client may have relied on.
 //
 // # What it does not promise
 //
-// No guest runs, and the data of a VM never changes: a snapshot has the same
-// content as its VM, and there are no delta disks. Changed block tracking knows
+// No guest runs, and the data of a VM changes by SetDisk only: a snapshot has the
+// same content as its VM, and there are no delta disks. Changed block tracking knows
 // the change id "*" only, and takes a disk that was given as a VMDK to be fully
 // allocated. Datastores have room for everything. Where the facts are not sure
 // the lab takes one side: which fault a locked VM gives, that a session's end
-// takes its leases along, that a truncated stream has no manifest entry. Speed
+// takes its leases along, that a truncated stream has no manifest entry, that a
+// snapshot stays in the tree until its removal ends (F-TASK-3). Speed
 // says nothing about ESXi, except that Rate makes each connection as slow as
 // asked for (F-NFC-18). HasPrivilegeOnEntity always grants; HasPrivilegeOnEntities
 // and FetchUserPrivilegeOnEntities know what a VM denies.

@@ -8,7 +8,9 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -17,11 +19,12 @@ import (
 // endpoint is a TLS listener with a certificate of its own. It speaks HTTP/1.1
 // only, as hosts do: with HTTP/2 every "parallel" connection would be one.
 type endpoint struct {
-	id   *identity
-	ip   net.IP
-	ln   net.Listener
-	http *http.Server
-	rate int64
+	name  string
+	ident atomic.Pointer[identity]
+	ip    net.IP
+	gate  *gate
+	http  *http.Server
+	rate  int64
 
 	mu      sync.Mutex
 	stopped bool
@@ -30,25 +33,38 @@ type endpoint struct {
 }
 
 func newEndpoint(name, addr string, bytesPerSecond int64) (*endpoint, error) {
-	ln, err := net.Listen("tcp", addr)
+	g, err := newGate(addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for %s: %w", name, err)
 	}
-	ip := ln.Addr().(*net.TCPAddr).IP
+	ip := g.address.IP
 	if ip.IsUnspecified() {
 		ip = net.IPv4(127, 0, 0, 1)
 	}
-	id, err := newIdentity(name, ip)
-	if err != nil {
-		ln.Close()
-		return nil, fmt.Errorf("certificate for %s: %w", name, err)
+	e := &endpoint{name: name, ip: ip, gate: g, rate: bytesPerSecond}
+	if err := e.renew(); err != nil {
+		g.Close()
+		return nil, err
 	}
-	return &endpoint{id: id, ip: ip, ln: ln, rate: bytesPerSecond}, nil
+	return e, nil
+}
+
+// id is the certificate that new connections see.
+func (e *endpoint) id() *identity { return e.ident.Load() }
+
+// renew replaces the certificate for connections from now on.
+func (e *endpoint) renew() error {
+	id, err := newIdentity(e.name, e.ip)
+	if err != nil {
+		return fmt.Errorf("certificate for %s: %w", e.name, err)
+	}
+	e.ident.Store(id)
+	return nil
 }
 
 // addr is the host:port that clients are told.
 func (e *endpoint) addr() string {
-	return net.JoinHostPort(e.ip.String(), fmt.Sprint(e.ln.Addr().(*net.TCPAddr).Port))
+	return net.JoinHostPort(e.ip.String(), strconv.Itoa(e.gate.address.Port))
 }
 
 // serve starts to answer requests with h.
@@ -62,15 +78,16 @@ func (e *endpoint) serve(h http.Handler) {
 			return context.WithValue(ctx, pacerKey{}, newPacer(e.rate))
 		},
 	}
-	ln := tls.NewListener(e.ln, &tls.Config{
-		Certificates: []tls.Certificate{e.id.tls},
-		NextProtos:   []string{"http/1.1"},
-		MinVersion:   tls.VersionTLS12,
+	ln := tls.NewListener(e.gate, &tls.Config{
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &e.id().tls, nil },
+		NextProtos:     []string{"http/1.1"},
+		MinVersion:     tls.VersionTLS12,
 	})
 	e.serving.Go(func() { _ = e.http.Serve(ln) })
 }
 
-// track counts the requests under way, so that close can wait for them.
+// track counts the requests under way, so that close can wait for them, and
+// answers those that arrive in an outage.
 func (e *endpoint) track(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e.mu.Lock()
@@ -81,6 +98,10 @@ func (e *endpoint) track(h http.Handler) http.Handler {
 		e.running.Add(1)
 		e.mu.Unlock()
 		defer e.running.Done()
+		if how := e.gate.away(); how != "" {
+			how.answer(w)
+			return
+		}
 		h.ServeHTTP(w, r)
 	})
 }
@@ -92,7 +113,7 @@ func (e *endpoint) close(nudge func()) {
 	e.stopped = true
 	e.mu.Unlock()
 	if e.http == nil {
-		e.ln.Close()
+		e.gate.Close()
 		return
 	}
 	_ = e.http.Close()

@@ -3,6 +3,7 @@ package vspheretest
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -25,6 +26,14 @@ const (
 	faultChange   faultKind = "change"   // the object gets a new ETag
 	faultExpire   faultKind = "expire"   // the lease times out in spite of Progress
 	faultSession  faultKind = "session"  // every session is logged out
+	faultTask     faultKind = "task"     // the task that a call starts takes its time
+	faultLate     faultKind = "late"     // a call is answered late
+	faultHang     faultKind = "hang"     // a call is never answered
+	faultLose     faultKind = "lose"     // a call's answer is lost on the way
+	faultRefuse   faultKind = "fault"    // a call is refused with a vSphere fault
+	faultDown     faultKind = "down"     // a plane is away
+	faultManifest faultKind = "manifest" // a disk is listed late
+	faultTouch    faultKind = "touch"    // a VM changes with its lease
 )
 
 // fault is one parsed rule and how often it may still strike.
@@ -35,9 +44,17 @@ type fault struct {
 	code  int
 	vm    string // name or inventory path; empty: any
 	disk  int    // index among the VM's disks; -1: any
-	plane Plane  // NFC or Folder; empty: both
+	plane Plane  // NFC or Folder; empty: both. down: Control, Hosts or Everything
 	keep  bool   // session: leases outlive their session
 	left  int    // strikes left; negative: without end
+
+	call     string        // SOAP method; "*": any
+	name     string        // task, fault: type of the vSphere fault
+	how      Outage        // down, lose
+	lasts    time.Duration // task: takes=; down: for=; manifest: late=
+	cancel   string        // task: whether it can be cancelled
+	noEffect bool          // hang, lose: the call is not carried out either
+	onOpen   bool          // touch: when a lease is opened, not when it ends
 }
 
 // parseFault reads "kind:key=value,…"; see the package comment for the syntax.
@@ -74,9 +91,7 @@ func (f *fault) set(key, value string) (err error) {
 	case "disk":
 		f.disk, err = strconv.Atoi(value)
 	case "plane":
-		if f.plane = Plane(value); f.plane != NFC && f.plane != Folder {
-			err = errors.New("plane: want nfc or folder")
-		}
+		f.plane = Plane(value)
 	case "keep":
 		f.keep, err = strconv.ParseBool(value)
 	case "times":
@@ -89,12 +104,44 @@ func (f *fault) set(key, value string) (err error) {
 			err = errors.New(`times: want a positive number or "always"`)
 		}
 	default:
-		err = fmt.Errorf("unknown key %q: want at, after, code, times, vm, disk, plane or keep", key)
+		return f.setCall(key, value)
+	}
+	return err
+}
+
+// setCall reads the keys of faults on the control plane.
+func (f *fault) setCall(key, value string) (err error) {
+	switch key {
+	case "call":
+		f.call = value
+	case "fault":
+		f.name = value
+	case "how":
+		f.how = Outage(value)
+	case "takes", "for", "late":
+		f.lasts, err = time.ParseDuration(value)
+	case "cancel":
+		f.cancel = value
+	case "effect":
+		var effect bool
+		effect, err = strconv.ParseBool(value)
+		f.noEffect = !effect
+	case "on":
+		if value != "open" && value != "end" {
+			return errors.New("on: want open or end")
+		}
+		f.onOpen = value == "open"
+	default:
+		err = fmt.Errorf("unknown key %q: want at, after, code, times, vm, disk, plane, keep, "+
+			"call, fault, how, takes, for, late, cancel, effect or on", key)
 	}
 	return err
 }
 
 func (f *fault) check() error {
+	if f.plane != "" && f.plane != NFC && f.plane != Folder && f.kind != faultDown {
+		return errors.New("plane: want nfc or folder")
+	}
 	switch f.kind {
 	case faultCut, faultStall, faultTruncate, faultCorrupt:
 		if f.at < 0 {
@@ -108,9 +155,18 @@ func (f *fault) check() error {
 		if f.code < 400 || f.code > 599 {
 			return fmt.Errorf("code=%d: want 400 to 599", f.code)
 		}
-	case faultEmpty, faultNoRange, faultChange:
+	case faultEmpty, faultNoRange, faultChange, faultTouch:
+	case faultManifest:
+		if f.lasts <= 0 {
+			return errors.New("late=DURATION is missing")
+		}
+	case faultDown:
+		return f.checkDown()
+	case faultTask, faultLate, faultHang, faultLose, faultRefuse:
+		return f.checkCall()
 	default:
-		return fmt.Errorf("unknown fault: want cut, status, stall, truncate, corrupt, empty, norange, change, expire or session")
+		return errors.New("unknown fault: want cut, status, stall, truncate, corrupt, empty, norange, change, " +
+			"expire, session, task, late, hang, lose, fault, down, manifest or touch")
 	}
 	return nil
 }
@@ -125,8 +181,9 @@ func (f *fault) matches(g *guest, disk int) bool {
 
 // faultSet is the rules of a server.
 type faultSet struct {
-	mu    sync.Mutex
-	rules []*fault
+	mu     sync.Mutex
+	rules  []*fault
+	struck map[string]int // by kind
 }
 
 func (s *faultSet) add(f *fault) {
@@ -135,10 +192,21 @@ func (s *faultSet) add(f *fault) {
 	s.rules = append(s.rules, f)
 }
 
+// clear uses up every rule, also for those who hold one.
 func (s *faultSet) clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, f := range s.rules {
+		f.left = 0
+	}
 	s.rules = nil
+}
+
+// counts returns how often rules of each kind have struck.
+func (s *faultSet) counts() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.struck)
 }
 
 // take uses up one strike of f and tells whether there was one left.
@@ -151,7 +219,18 @@ func (s *faultSet) take(f *fault) bool {
 	if f.left > 0 {
 		f.left--
 	}
+	if s.struck == nil {
+		s.struck = make(map[string]int)
+	}
+	s.struck[string(f.kind)]++
 	return true
+}
+
+// again tells whether f has strikes left.
+func (s *faultSet) again(f *fault) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return f.left != 0
 }
 
 // find returns the rules with strikes left that want accepts.
@@ -167,8 +246,9 @@ func (s *faultSet) find(want func(*fault) bool) []*fault {
 	return found
 }
 
-// on tells whether f strikes on a plane.
-func (f *fault) on(p Plane) bool { return f.plane == "" || f.plane == p }
+// on tells whether f strikes on a plane. What down names is the plane that goes
+// away: it strikes at a byte of either.
+func (f *fault) on(p Plane) bool { return f.plane == "" || f.plane == p || f.kind == faultDown }
 
 // strike finds the first rule of a kind for this disk and uses it up.
 func (s *faultSet) strike(kind faultKind, p Plane, g *guest, disk int) *fault {

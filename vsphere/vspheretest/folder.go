@@ -22,9 +22,10 @@ func (s *Server) serveFolder(w http.ResponseWriter, r *http.Request) {
 		s.svc.ServeDatastore(w, r)
 		return
 	}
-	del := &delivery{srv: s, w: w, r: r, plane: Folder, guest: g, disk: d.index, ranged: true, object: d.raw}
+	raw := d.now().raw
+	del := &delivery{srv: s, w: w, r: r, plane: Folder, guest: g, disk: d.index, ranged: true, object: raw}
 	switch {
-	case s.cfg.Profile == VSAN || d.raw == nil:
+	case s.cfg.Profile == VSAN || raw == nil:
 		del.fail(http.StatusNotFound, "no such file")
 	case s.busy(g):
 		del.fail(http.StatusInternalServerError, "the file is locked")

@@ -2,6 +2,7 @@ package vspheretest
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -62,17 +63,32 @@ var lockedMethods = []string{
 func (g *gateway) intercept(method *simulator.Method) interface {
 	Reference() types.ManagedObjectReference
 } {
-	if slices.Contains(lockedMethods, method.Name) {
+	locked := slices.Contains(lockedMethods, method.Name)
+	if locked {
 		if l := g.srv.leases.on(method.This); l != nil {
 			return refuse(method, "The operation is not allowed while the virtual machine is being exported.",
 				&types.TaskInProgress{Task: taskOf(l)})
 		}
-		return nil
+	}
+	if strings.HasSuffix(method.Name, "_Task") || slices.Contains(busyMethods, method.Name) {
+		guest := g.srv.subject(method.This)
+		if guest != nil && (locked || slices.Contains(busyMethods, method.Name)) {
+			if t := g.srv.tasks.on(guest.ref); t != nil {
+				return refuse(method, "Another task is already in progress.", &types.TaskInProgress{Task: t.task.Self})
+			}
+		}
+		if start := g.slowTask(method, guest); start != nil {
+			return start
+		}
+	}
+	if method.Name == "CancelTask" && g.srv.tasks.named(method.This) == nil {
+		return nil // one of the simulator's
 	}
 	owner := map[string]string{
 		"ExportVm":                     "VirtualMachine",
 		"ExportSnapshot":               "VirtualMachineSnapshot",
 		"QueryChangedDiskAreas":        "VirtualMachine",
+		"CancelTask":                   "Task",
 		"CreateDescriptor":             "OvfManager",
 		"CreateContainerView":          "ViewManager",
 		"Logout":                       "SessionManager",

@@ -8,7 +8,7 @@ import (
 )
 
 // guest is a virtual machine that the lab can export. Everything but the
-// counters and the lease is fixed once the server runs.
+// counters, the lease and the disks' data is fixed once the server runs.
 type guest struct {
 	vm      VM
 	ref     types.ManagedObjectReference
@@ -29,11 +29,25 @@ type disk struct {
 	key        int32
 	controller string // type name, as in a lease's key
 	bus, unit  int32
-	capacity   int64    // bytes
-	populated  int64    // bytes in grains that hold data; 0 when not known
-	flat       string   // path below the datastore, as /folder knows it
-	raw        *payload // the raw disk; nil when only a VMDK was given
-	stream     *payload
+	capacity   int64  // bytes
+	flat       string // path below the datastore, as /folder knows it
+	data       atomic.Pointer[diskData]
+}
+
+// diskData is what is on a disk. A lease keeps that of when it was opened.
+type diskData struct {
+	raw       *payload // the raw disk; nil when only a VMDK was given
+	stream    *payload
+	populated int64     // bytes in grains that hold data; 0 when not known
+	before    *diskData // what it replaced
+}
+
+// now is what is on the disk at present; of a disk without data it is empty.
+func (d *disk) now() *diskData {
+	if data := d.data.Load(); data != nil {
+		return data
+	}
+	return new(diskData)
 }
 
 // payload is a file that the data plane serves.

@@ -34,6 +34,32 @@ type hooks struct {
 	mu     sync.Mutex
 	events []func(LeaseEvent)
 	bytes  []*byteHook
+	calls  []callHook
+}
+
+type callHook struct {
+	method string
+	f      func()
+}
+
+// OnCall calls f whenever a call of the API by that name has arrived and before
+// it has an effect; "*" is any. The call waits for f, which may use every method
+// of the server but Close.
+func (s *Server) OnCall(method string, f func()) {
+	s.hooks.mu.Lock()
+	defer s.hooks.mu.Unlock()
+	s.hooks.calls = append(s.hooks.calls, callHook{method, f})
+}
+
+func (h *hooks) call(method string) {
+	h.mu.Lock()
+	hooks := slices.Clone(h.calls)
+	h.mu.Unlock()
+	for _, c := range hooks {
+		if c.method == method || c.method == "*" {
+			c.f()
+		}
+	}
 }
 
 type byteHook struct {

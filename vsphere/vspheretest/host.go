@@ -1,7 +1,6 @@
 package vspheretest
 
 import (
-	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -19,7 +18,7 @@ type host struct {
 // introduce gives the simulator's host the address of its data plane, so that a
 // client can find out whether it reaches it.
 func (h *host) introduce(sim *simulator.HostSystem) {
-	name, port := h.ip.String(), int32(h.ln.Addr().(*net.TCPAddr).Port)
+	name, port := h.ip.String(), int32(h.gate.address.Port)
 	sim.Name, sim.Summary.Config.Name, sim.Summary.Config.Port = name, name, port
 }
 
@@ -41,7 +40,7 @@ func (h *host) serveNFC(w http.ResponseWriter, r *http.Request) {
 	d := &delivery{
 		srv: h.srv, w: w, r: r, plane: NFC, object: it.object, guest: l.guest, disk: -1,
 		ranged: h.srv.cfg.Profile == Ranged, over: l.over, lease: l,
-		sent: func(from, to int64) func() { return l.markSent(it, from, to) },
+		sent: func(from, to int64) func() { return l.markSent(h.srv, it, from, to) },
 	}
 	if it.disk != nil {
 		d.disk = it.disk.index

@@ -23,6 +23,17 @@ func TestFaultSpecsAreReadAsDocumented(t *testing.T) {
 		"empty":                                {kind: faultEmpty, at: -1, disk: -1, code: 503, left: 1},
 		"expire:after=5s":                      {kind: faultExpire, at: -1, after: 5 * time.Second, disk: -1, code: 503, left: 1},
 		"session:after=1m,keep=true,times=100": {kind: faultSession, at: -1, after: time.Minute, disk: -1, code: 503, keep: true, left: 100},
+		"task:call=CreateSnapshot_Task,takes=70s,cancel=true": {
+			kind: faultTask, at: -1, disk: -1, code: 503, left: 1, call: "CreateSnapshot_Task", lasts: 70 * time.Second, cancel: "true"},
+		"late:call=ExportVm,after=5s":         {kind: faultLate, at: -1, disk: -1, code: 503, left: 1, call: "ExportVm", after: 5 * time.Second},
+		"hang:call=*,effect=false,vm=a":       {kind: faultHang, at: -1, disk: -1, code: 503, left: 1, call: "*", vm: "a", noEffect: true},
+		"lose:call=Login,how=html":            {kind: faultLose, at: -1, disk: -1, code: 503, left: 1, call: "Login", how: HTML},
+		"fault:call=Login,fault=NoPermission": {kind: faultRefuse, at: -1, disk: -1, code: 503, left: 1, call: "Login", name: "NoPermission"},
+		"down:for=8s":                         {kind: faultDown, at: -1, disk: -1, code: 503, left: 1, plane: Control, how: Refuse, lasts: 8 * time.Second},
+		"down:plane=all,at=1MB,for=1s":        {kind: faultDown, at: 1e6, disk: -1, code: 503, left: 1, plane: Everything, how: Refuse, lasts: time.Second},
+		"manifest:late=2s,times=always":       {kind: faultManifest, at: -1, disk: -1, code: 503, left: -1, lasts: 2 * time.Second},
+		"touch:on=open":                       {kind: faultTouch, at: -1, disk: -1, code: 503, left: 1, onOpen: true},
+		"touch":                               {kind: faultTouch, at: -1, disk: -1, code: 503, left: 1},
 	} {
 		got, err := parseFault(spec)
 		if err != nil {
@@ -32,16 +43,34 @@ func TestFaultSpecsAreReadAsDocumented(t *testing.T) {
 		}
 	}
 	for spec, complaint := range map[string]string{
-		"explode":             "unknown fault",
-		"cut":                 "at=SIZE is missing",
-		"cut:at=lots":         "want a number",
-		"cut:at=5,times=0":    "positive",
-		"cut:at=5,sometimes":  "not key=value",
-		"cut:at=5,where=here": "unknown key",
-		"status:code=200":     "400 to 599",
-		"expire":              "after=DURATION",
-		"cut:at=1QB":          "want a number",
-		"cut:at=1iB":          "unknown unit",
+		"explode":                            "unknown fault",
+		"cut":                                "at=SIZE is missing",
+		"cut:at=lots":                        "want a number",
+		"cut:at=5,times=0":                   "positive",
+		"cut:at=5,sometimes":                 "not key=value",
+		"cut:at=5,where=here":                "unknown key",
+		"status:code=200":                    "400 to 599",
+		"expire":                             "after=DURATION",
+		"cut:at=1QB":                         "want a number",
+		"cut:at=1iB":                         "unknown unit",
+		"cut:at=1,plane=all":                 "nfc or folder",
+		"late:after=1s":                      "call=METHOD",
+		"late:call=ExportVm":                 "after=DURATION",
+		"hang:call=Export":                   "no such method",
+		"fault:call=ExportVm":                "fault=NAME",
+		"fault:call=ExportVm,fault=Wrath":    "no such fault",
+		"fault:call=ExportVm,fault=ExportVm": "no such fault",
+		"task:call=ExportVm,takes=1s":        "late",
+		"task:call=ReconfigVM_Task":          "takes=DURATION",
+		"task:call=ReconfigVM_Task,takes=1s,cancel=no": "true, false or ignore",
+		"lose:call=ExportVm,how=hang":                  "reset, 503 or html",
+		"down":                                         "for=DURATION",
+		"down:for=1s,how=softly":                       "want one of",
+		"down:for=1s,plane=nfc":                        "control, hosts or all",
+		"down:for=1s,times=2":                          "between them",
+		"down:for=1s,at=1MB,after=1s":                  "not both",
+		"manifest":                                     "late=DURATION",
+		"touch:on=monday":                              "open or end",
 	} {
 		if _, err := parseFault(spec); err == nil || !strings.Contains(err.Error(), complaint) {
 			t.Errorf("%s: %v, want a word on %q", spec, err, complaint)
@@ -53,6 +82,8 @@ func FuzzParseFault(f *testing.F) {
 	f.Add("cut:at=50MB,times=2,vm=guest1,disk=0")
 	f.Add("session:after=5s,keep=true")
 	f.Add("status:code=503,times=always")
+	f.Add("down:plane=control,for=8s,at=1MB,how=503")
+	f.Add("fault:call=Login,fault=InvalidLogin")
 	f.Add(":,=,=")
 	f.Fuzz(func(t *testing.T, spec string) {
 		r, err := parseFault(spec)

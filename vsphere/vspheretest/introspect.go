@@ -18,6 +18,13 @@ const (
 	Folder Plane = "folder"
 )
 
+// What Down takes away, beside the planes that requests go to.
+const (
+	Control    Plane = "control" // vCenter: the API and /folder
+	Hosts      Plane = "hosts"   // the data plane of every ESXi host
+	Everything Plane = "all"
+)
+
 // Request is one that the lab received.
 type Request struct {
 	Plane  Plane
@@ -79,9 +86,12 @@ func (s *Server) BytesServed(vm string, disk int) int64 {
 		return 0
 	}
 	d := g.disks[disk]
-	n := d.stream.served.Load()
-	if d.raw != nil {
-		n += d.raw.served.Load()
+	var n int64
+	for data := d.now(); data != nil; data = data.before {
+		n += data.stream.served.Load()
+		if data.raw != nil {
+			n += data.raw.served.Load()
+		}
 	}
 	return n
 }
@@ -100,7 +110,8 @@ func (s *Server) Stream(vm string, disk int) StreamInfo {
 		return StreamInfo{}
 	}
 	d := g.disks[disk]
-	return StreamInfo{d.capacity, d.stream.size, d.stream.sha1, d.stream.sha256}
+	stream := d.now().stream
+	return StreamInfo{d.capacity, stream.size, stream.sha1, stream.sha256}
 }
 
 // LeaseState is an open lease: one that is initializing or ready.

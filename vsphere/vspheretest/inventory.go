@@ -194,10 +194,11 @@ func (in *inventory) linkData(g *guest, vm *simulator.VirtualMachine, store *sim
 		if err := os.Remove(flat); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		if d.raw == nil {
+		raw := d.now().raw
+		if raw == nil {
 			continue
 		}
-		if err := os.Symlink(d.raw.path, flat); err != nil {
+		if err := os.Symlink(raw.path, flat); err != nil {
 			return err
 		}
 	}
@@ -229,9 +230,10 @@ func (in *inventory) patch(g *guest, vm *simulator.VirtualMachine) {
 	vm.DisabledMethod = g.vm.DisabledMethods
 	vm.Summary.Storage = &types.VirtualMachineStorageSummary{}
 	for _, d := range g.disks { // the simulator sees the sizes of empty files
-		used := d.populated
-		if used == 0 && d.stream != nil {
-			used = d.stream.size
+		data := d.now()
+		used := data.populated
+		if used == 0 && data.stream != nil {
+			used = data.stream.size
 		}
 		vm.Summary.Storage.Committed += used
 		vm.Summary.Storage.Uncommitted += d.capacity - min(used, d.capacity)

@@ -44,6 +44,9 @@ type item struct {
 	checksum string // algorithm asked for before the transfer began
 	started  bool
 	sent     []span
+	listed   time.Time // from when on the manifest has it, once it was sent in full
+
+	populated int64 // bytes in grains that hold data
 }
 
 // span is bytes [from, to) of an object that were sent on a lease.
@@ -94,6 +97,7 @@ func (s *Server) openLease(ctx *simulator.Context, g *guest, source types.Manage
 	}
 	ctx.Map.Put(obj)
 	s.hooks.lease(LeaseEvent{LeaseOpened, g.path, l.ticket, 0, l.session})
+	s.touchAt(g, true)
 	if s.cfg.LeaseDelay > 0 {
 		l.mu.Lock()
 		l.timer = time.AfterFunc(s.cfg.LeaseDelay, func() { s.readyLease(s.simContext(), l) })
@@ -122,7 +126,8 @@ func (s *Server) leaseItems(g *guest, snapshot bool) []*item {
 		add(&item{key: "VirtualIDEController1:0", object: g.iso}, "iso")
 	}
 	for _, d := range g.exportable(snapshot) {
-		add(&item{key: fmt.Sprintf("%s%d:%d", d.controller, d.bus, d.unit), disk: d, object: d.stream}, "vmdk")
+		data := d.now()
+		add(&item{key: fmt.Sprintf("%s%d:%d", d.controller, d.bus, d.unit), disk: d, object: data.stream, populated: data.populated}, "vmdk")
 	}
 	if g.nvram != nil {
 		add(&item{key: "nvram", object: g.nvram}, "nvram")
@@ -181,9 +186,9 @@ func (s *Server) armExpiry(l *lease) {
 // deviceURLs lists a lease's items as clients see them (F-NFC-5, 6, 11, 14).
 func (s *Server) deviceURLs(l *lease) []types.HttpNfcLeaseDeviceUrl {
 	h := l.guest.host
-	base, id := fmt.Sprintf("https://%s/nfc/%s/", h.addr(), l.ticket), h.id
+	base, id := fmt.Sprintf("https://%s/nfc/%s/", h.addr(), l.ticket), h.id()
 	if s.cfg.DirectURLs {
-		base, id = fmt.Sprintf("https://*/ha-nfc/%s/", l.ticket), s.vcenter.id
+		base, id = fmt.Sprintf("https://*/ha-nfc/%s/", l.ticket), s.vcenter.id()
 	}
 	if s.cfg.NamedURLs {
 		base += l.guest.escaped + "-"
@@ -241,6 +246,7 @@ func (s *Server) endLease(ctx *simulator.Context, l *lease, how LeaseEventKind) 
 	l.mu.Unlock()
 
 	l.object.update(ctx, changes...)
+	s.touchAt(l.guest, false)
 	s.leases.remove(l)
 	close(l.over) // only now: who sees a transfer cut sees the lease's state too
 	s.hooks.lease(LeaseEvent{how, l.guest.path, l.ticket, l.progress(), l.session})

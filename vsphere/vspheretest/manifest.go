@@ -2,6 +2,7 @@ package vspheretest
 
 import (
 	"strings"
+	"time"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -69,7 +70,7 @@ func (l *lease) manifest() []types.HttpNfcLeaseManifestEntry {
 	defer l.mu.Unlock()
 	var entries []types.HttpNfcLeaseManifestEntry
 	for _, it := range l.items {
-		if !complete(it.sent, it.object.size) {
+		if !complete(it.sent, it.object.size) || time.Now().Before(it.listed) {
 			continue
 		}
 		e := types.HttpNfcLeaseManifestEntry{Key: it.key, Sha1: it.object.sha1, Size: it.object.size}
@@ -80,7 +81,7 @@ func (l *lease) manifest() []types.HttpNfcLeaseManifestEntry {
 			e.ChecksumType, e.Checksum = it.checksum, it.object.sha256
 		}
 		if it.disk != nil {
-			e.Disk, e.Capacity, e.PopulatedSize = true, it.disk.capacity, it.disk.populated
+			e.Disk, e.Capacity, e.PopulatedSize = true, it.disk.capacity, it.populated
 		}
 		entries = append(entries, e)
 	}
@@ -101,11 +102,18 @@ func (l *lease) begin(it *item) (first bool) {
 	return l.served == it
 }
 
-// markSent notes bytes as sent; the returned function takes that back.
-func (l *lease) markSent(it *item, from, to int64) (undo func()) {
+// markSent notes bytes as sent; the returned function takes that back. A fault may
+// keep what is complete with them out of the manifest for a time.
+func (l *lease) markSent(s *Server, it *item, from, to int64) (undo func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	it.sent = append(it.sent, span{from, to})
+	if it.disk != nil && it.listed.IsZero() && complete(it.sent, it.object.size) {
+		it.listed = time.Now()
+		if f := s.faults.strike(faultManifest, NFC, l.guest, it.disk.index); f != nil {
+			it.listed = it.listed.Add(f.lasts)
+		}
+	}
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()

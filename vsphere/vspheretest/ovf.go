@@ -109,7 +109,7 @@ func (b *ovfBuilder) disks() {
 		}
 		b.envelope.Disks.Disks = append(b.envelope.Disks.Disks, ovfDisk{
 			Capacity: it.disk.capacity, Units: "byte", ID: diskID(it.disk), FileRef: b.fileIDs[it.key],
-			Format: formatStream, Populated: it.disk.populated,
+			Format: formatStream, Populated: it.populated,
 		})
 	}
 }

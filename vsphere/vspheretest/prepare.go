@@ -45,35 +45,46 @@ func (s *Server) prepare(vm VM) (*guest, error) {
 	return g, nil
 }
 
-// prepareDisk encodes a raw disk, or hashes a VMDK that is served as it is.
 func (s *Server) prepareDisk(index int, spec Disk) (*disk, error) {
-	fi, err := checkFile(spec.Path)
+	data, capacity, err := s.prepareData(spec.Path)
 	if err != nil {
 		return nil, err
 	}
-	abs, err := filepath.Abs(spec.Path)
+	d := &disk{spec: spec, index: index, capacity: capacity}
+	d.data.Store(data)
+	return d, nil
+}
+
+// prepareData encodes a raw disk, or hashes a VMDK that is served as it is.
+// capacity is the disk's, in bytes.
+func (s *Server) prepareData(path string) (data *diskData, capacity int64, err error) {
+	fi, err := checkFile(path)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	d := &disk{spec: spec, index: index}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	data = new(diskData)
 	if filepath.Ext(abs) == ".vmdk" {
-		if d.capacity, err = vmdkCapacity(abs); err != nil {
-			return nil, err
+		if capacity, err = vmdkCapacity(abs); err != nil {
+			return nil, 0, err
 		}
-		d.stream, err = hashFile(abs, typeVMDK)
-		return d, err
+		data.stream, err = hashFile(abs, typeVMDK)
+		return data, capacity, err
 	}
-	d.raw = &payload{
+	data.raw = &payload{
 		path: abs, size: fi.Size(), contentType: typeOther,
 		sha1: fmt.Sprintf("%016x", fi.ModTime().UnixNano()), // names the version in the ETag
 	}
-	sum, path, err := s.encode(abs)
+	sum, stream, err := s.encode(abs)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	d.capacity, d.populated = sum.Capacity, sum.Populated
-	d.stream = &payload{path: path, size: sum.Size, sha1: sum.SHA1, sha256: sum.SHA256, contentType: typeVMDK}
-	return d, nil
+	data.populated = sum.Populated
+	data.stream = &payload{path: stream, size: sum.Size, sha1: sum.SHA1, sha256: sum.SHA256, contentType: typeVMDK}
+	return data, sum.Capacity, nil
 }
 
 func (s *Server) encode(raw string) (sum streamvmdk.Summary, path string, err error) {

@@ -32,6 +32,9 @@ type Server struct {
 	byRef    map[types.ManagedObjectReference]*guest
 	leases   leaseTable
 	sessions sessionTable
+	tasks    taskTable
+	timers   timerTable
+	released latch
 	views    viewTable
 	faults   faultSet
 	log      requestLog
@@ -64,10 +67,13 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, byRef: make(map[types.ManagedObjectReference]*guest), closed: make(chan struct{})}
 	s.leases.open = make(map[string]*lease)
 	s.sessions.active = make(map[string]time.Time)
+	var rules []*fault
 	for _, spec := range cfg.Faults {
-		if err := s.AddFault(spec); err != nil {
+		f, err := parseFault(spec)
+		if err != nil {
 			return nil, err
 		}
+		rules = append(rules, f)
 	}
 	var err error
 	if s.dir, err = os.MkdirTemp(cfg.TempDir, "lab-vcenter-"); err != nil {
@@ -76,6 +82,9 @@ func New(cfg Config) (*Server, error) {
 	if err := s.start(); err != nil {
 		s.Close()
 		return nil, err
+	}
+	for _, f := range rules {
+		s.addFault(f)
 	}
 	return s, nil
 }
@@ -178,13 +187,14 @@ func (s *Server) Close() {
 	for _, l := range s.leases.all("") {
 		s.expireLease(l)
 	}
-	s.sessions.close()
+	s.timers.close()
 	if s.vcenter != nil {
 		s.vcenter.close(s.sessions.cancelWaits)
 	}
 	for _, h := range s.hosts {
 		h.close(func() {})
 	}
+	s.tasks.wait.Wait()
 	if s.svc != nil {
 		s.model.Remove()
 	}
@@ -214,13 +224,13 @@ func (s *Server) Env() []string {
 }
 
 // Thumbprint is vCenter's, in vSphere's form: SHA-1, upper case, colons.
-func (s *Server) Thumbprint() string { return s.vcenter.id.thumbprint() }
+func (s *Server) Thumbprint() string { return s.vcenter.id().thumbprint() }
 
 // Certificate is vCenter's, self-signed, for clients that verify.
-func (s *Server) Certificate() *x509.Certificate { return s.vcenter.id.leaf }
+func (s *Server) Certificate() *x509.Certificate { return s.vcenter.id().leaf }
 
 // HostThumbprint is that of the i-th ESXi host, which leases carry too.
-func (s *Server) HostThumbprint(i int) string { return s.hosts[i].id.thumbprint() }
+func (s *Server) HostThumbprint(i int) string { return s.hosts[i].id().thumbprint() }
 
 // HostAddr is the i-th ESXi host's host:port.
 func (s *Server) HostAddr(i int) string { return s.hosts[i].addr() }
@@ -249,12 +259,23 @@ func (s *Server) AddFault(spec string) error {
 	if err != nil {
 		return err
 	}
-	s.faults.add(f)
-	if f.kind == faultSession && f.at < 0 && s.sessions.any() {
-		s.armSessionFault(f)
-	}
+	s.addFault(f)
 	return nil
 }
+
+func (s *Server) addFault(f *fault) {
+	s.faults.add(f)
+	switch {
+	case f.at >= 0:
+	case f.kind == faultSession && s.sessions.any():
+		s.armSessionFault(f)
+	case f.kind == faultDown:
+		s.armOutage(f)
+	}
+}
+
+// Struck is how often faults of each kind have struck so far.
+func (s *Server) Struck() map[string]int { return s.faults.counts() }
 
 // ClearFaults forgets every rule, so that what comes next goes well.
 func (s *Server) ClearFaults() { s.faults.clear() }

@@ -15,8 +15,7 @@ type sessionTable struct {
 	mu     sync.Mutex
 	active map[string]time.Time
 	waits  []*simulator.PropertyCollector // that were asked to wait for updates
-	timers []*time.Timer                  // of session faults
-	closed bool
+	logins loginCounter
 }
 
 // touch notes that a session made a call and returns how long it was idle
@@ -62,23 +61,6 @@ func (t *sessionTable) keys() []string {
 	return keys
 }
 
-func (t *sessionTable) after(d time.Duration, f func()) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.closed {
-		t.timers = append(t.timers, time.AfterFunc(d, f))
-	}
-}
-
-func (t *sessionTable) close() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.closed = true
-	for _, timer := range t.timers {
-		timer.Stop()
-	}
-}
-
 // waiting notes a property collector whose wait may have to be ended by
 // cancelWaits: the simulator does not notice that a client has gone.
 func (t *sessionTable) waiting(pc *simulator.PropertyCollector) {
@@ -113,7 +95,7 @@ func (s *Server) login(key string) {
 }
 
 func (s *Server) armSessionFault(f *fault) {
-	s.sessions.after(f.after, func() {
+	s.timers.after(f.after, func() {
 		if s.faults.take(f) {
 			s.endSessions(f.keep)
 		}

@@ -47,17 +47,11 @@ func (s *Server) slow(h http.Handler) http.Handler {
 	})
 }
 
-// sdk serves the API and watches for sessions being handed out.
-func (s *Server) sdk(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h.ServeHTTP(&cookieWriter{ResponseWriter: w, srv: s}, r)
-	})
-}
-
 // cookieWriter rewrites the session cookie before the header is sent.
 type cookieWriter struct {
 	http.ResponseWriter
-	srv *Server
+	srv    *Server
+	status int // that was sent
 }
 
 func (w *cookieWriter) WriteHeader(status int) {
@@ -69,11 +63,12 @@ func (w *cookieWriter) WriteHeader(status int) {
 			w.srv.login(key)
 		}
 	}
+	w.status = status
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// beforeCall sees every call of the API: it watches sessions, keeps count, and
-// hands to the gateway what the simulator has no answer to.
+// beforeCall sees every call that the simulator is to answer: it watches
+// sessions, and hands to the gateway what the simulator has no answer to.
 func (s *Server) beforeCall(gw *gateway, ctx *simulator.Context, method *simulator.Method) (mo.Reference, types.BaseMethodFault) {
 	if ctx.Session == nil {
 		return nil, nil
@@ -84,9 +79,6 @@ func (s *Server) beforeCall(gw *gateway, ctx *simulator.Context, method *simulat
 		return nil, &types.NotAuthenticated{NoPermission: types.NoPermission{
 			Object: &method.This, PrivilegeId: "System.View",
 		}}
-	}
-	if known {
-		s.logCall(ctx, method)
 	}
 	switch method.Name {
 	case "Logout":
@@ -101,14 +93,6 @@ func (s *Server) beforeCall(gw *gateway, ctx *simulator.Context, method *simulat
 		return h, nil
 	}
 	return nil, nil
-}
-
-func (s *Server) logCall(ctx *simulator.Context, method *simulator.Method) {
-	r := Request{Plane: SOAP, Method: method.Name, Disk: -1, Session: ctx.Session.Key}
-	if g := s.guest(method.This); g != nil {
-		r.VM = g.path
-	}
-	s.log.add(r)
 }
 
 func dropOption(m *simulator.OptionManager, key string) {
