@@ -112,16 +112,7 @@ func TestVerifyWithCompressionNoticesBadChecksums(t *testing.T) {
 	t.Parallel()
 	want := disktest.Content(21, 2*mib, 10)
 	stream := disktest.TailLayout(want, testvmdk.Options{})
-	s, err := vmdk.NewReader(bytes.NewReader(stream), vmdk.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var g vmdk.GrainMarker
-	for g.Size < 1000 || g.Size > 60000 {
-		if g, err = s.Next(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	g := middleGrain(t, stream)
 	stream[g.Offset+12+int64(g.Size)-1] ^= 1
 	w, err := qcow2.Create(filepath.Join(t.TempDir(), "image"), int64(len(want)), qcow2.Options{Compress: true})
 	if err != nil {

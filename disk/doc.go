@@ -29,7 +29,14 @@
 //
 // # Not promised
 //
-// Without [Options.Verify] the transplant into compressed clusters does not check
-// Adler-32. After an error other than at a checkpoint, what is in the writer's
+// Without [Options.Verify] the transplant into compressed clusters does not
+// inflate grains of more than 256 bytes, and so knows neither that they give a
+// grain's bytes nor that their Adler-32 is right: the stream's hash and vSphere's
+// manifest say so at a fraction of the CPU time. Where there is no manifest,
+// Verify inflates beside, or qcow2.CheckData does afterwards, from the disk;
+// nothing is lost by waiting, because a compressed cluster keeps its Adler-32.
+// [CheckStream] does the same with a stream that is kept as it came.
+//
+// After an error other than at a checkpoint, what is in the writer's
 // file is unspecified.
 package disk

@@ -142,3 +142,18 @@ func compactFront(p []byte) []byte {
 	}
 	return out
 }
+
+// middleGrain is a grain that is neither tiny nor incompressible.
+func middleGrain(t testing.TB, stream []byte) (g vmdk.GrainMarker) {
+	t.Helper()
+	s, err := vmdk.NewReader(bytes.NewReader(stream), vmdk.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for g.Size < 1000 || g.Size > 60000 {
+		if g, err = s.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return g
+}

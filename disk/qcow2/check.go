@@ -37,29 +37,34 @@ type Info struct {
 // Check checks a complete qcow2 image without backing file, snapshots or
 // encryption: the header; that all tables and data lie within the file and
 // overlap nowhere; and that each cluster's reference count is just the number
-// of its uses, so that nothing leaks. It does not look at the data. Errors wrap
-// block.ErrCorrupt or block.ErrUnsupported and name the file.
+// of its uses, so that nothing leaks. It does not look at the data; [CheckData] does. Errors wrap
+// disk.ErrCorrupt or disk.ErrUnsupported and name the file.
 //
 // It needs about 16 MiB of memory and reads each level 2 table once for every
 // 128 GiB of file.
 func Check(ctx context.Context, path string) (Info, error) {
+	return check(path, func(c *checker) error { return c.run(ctx) })
+}
+
+// check opens an image for run.
+func check(path string, run func(*checker) error) (Info, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return Info{}, part.Error("check", path, err)
 	}
-	defer func() { _ = f.Close() }()
+	defer func() { _ = f.Close() }() // nothing was written
 	st, err := f.Stat()
 	if err != nil {
 		return Info{}, part.Error("check", path, err)
 	}
 	c := &checker{f: f, path: path, size: st.Size()}
-	if err := c.run(ctx); err != nil {
+	if err := run(c); err != nil {
 		return Info{}, err
 	}
 	return c.info, nil
 }
 
-// checker is one call of Check.
+// checker is one call of Check or CheckData.
 type checker struct {
 	f    io.ReaderAt
 	path string

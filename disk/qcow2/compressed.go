@@ -9,11 +9,10 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/part"
 )
 
-// zlibHead and zlibTail are the parts of a zlib stream around its deflate data.
-const (
-	zlibHead = 2
-	zlibTail = 4 // Adler-32
-)
+// zlibHead is the length of a zlib stream's header, which is not stored: a
+// compressed cluster begins with deflate data. The Adler-32 behind that data is
+// stored, though nobody who reads the image looks at it, for [CheckData].
+const zlibHead = 2
 
 // GrainSize is 64 KiB, a cluster, with [Options.Compress], otherwise 0.
 func (w *Writer) GrainSize() int64 {
@@ -26,13 +25,13 @@ func (w *Writer) GrainSize() int64 {
 // FitsGrain tells whether a cluster's compressed data is shorter than the
 // cluster, as the format demands, and of a length that 64 KiB can have.
 func (w *Writer) FitsGrain(zlibLen int) bool {
-	n := zlibLen - zlibHead - zlibTail
-	return n >= minDeflate && n < clusterSize
+	n := zlibLen - zlibHead
+	return n >= minCompressed && n < clusterSize
 }
 
-// WriteGrains stores grains as compressed clusters: what is between the zlib
-// header and the Adler-32 is appended to the file. It does not look at the data
-// beyond the header. Some of it may be written by a later call, a Checkpoint or
+// WriteGrains stores grains as compressed clusters: what follows the zlib header,
+// deflate data and its Adler-32, is appended to the file. It does not look at the
+// data: [CheckData] does, when the image is complete. Some of it may be written by a later call, a Checkpoint or
 // Commit, which then return the error.
 func (w *Writer) WriteGrains(g []disk.Grain) error {
 	for i := range g {
@@ -65,7 +64,7 @@ func (w *Writer) placeGrains(g []disk.Grain) (full []*stagedBlock, err error) {
 	defer func() { w.spoil(err) }()
 	for i := range g {
 		cluster := g[i].Offset / clusterSize
-		z := g[i].Zlib[zlibHead : len(g[i].Zlib)-zlibTail]
+		z := g[i].Zlib[zlibHead:]
 		old, err := w.lookup(cluster)
 		if err != nil {
 			return full, err

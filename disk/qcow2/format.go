@@ -22,8 +22,7 @@ const (
 	flagCompressed = 1 << 62              // the entry is that of a compressed cluster
 	flagZero       = 1                    // the cluster reads as zeros
 	offsetMask     = 1<<56 - 1<<9         // of plain entries
-	minDeflate     = 32                   // least bytes of deflate data; 64 KiB cannot take less than 64
-	zlibOverhead   = 6                    // header and Adler-32
+	minCompressed  = 36                   // least bytes of deflate data and Adler-32; 64 KiB cannot take less than 68
 	maxRefcountV3  = 1<<16 - 1
 )
 
@@ -69,7 +68,7 @@ func (q *layout) header() []byte {
 	return h
 }
 
-// compressedEntry is the level 2 entry of n bytes of deflate data at off.
+// compressedEntry is the level 2 entry of n bytes of compressed data at off.
 func compressedEntry(off int64, n int) uint64 {
 	extra := (off+int64(n)-1)>>9 - off>>9
 	return flagCompressed | uint64(extra)<<extraBit | uint64(off)

@@ -22,6 +22,7 @@ import (
 // so is the part itself. Reference counts are then made anew.
 const (
 	partMagic  = "h2kvPart"
+	partFormat = 2    // 1 had no Adler-32 in compressed clusters
 	partSlot   = 4096 // offset of the first slot, and the distance to the second
 	partRecord = 60   // bytes: magic, six numbers, CRC-32C
 )
@@ -51,7 +52,7 @@ func (s *partState) decode(b []byte) bool {
 	for i, v := range s.fields() {
 		*v = binary.BigEndian.Uint64(b[8+8*i:])
 	}
-	return s.format == 1
+	return s.format == partFormat
 }
 
 // Checkpoint implements [disk.Writer].
@@ -86,7 +87,7 @@ func (w *Writer) saveTables() (partState, error) {
 	w.gen++
 	return partState{
 		gen: w.gen, capacity: uint64(w.capacity), next: uint64(w.next),
-		dataAt: uint64(w.dataAt), dataEnd: uint64(w.dataEnd), format: 1,
+		dataAt: uint64(w.dataAt), dataEnd: uint64(w.dataEnd), format: partFormat,
 	}, err
 }
 
@@ -164,7 +165,7 @@ func (w *Writer) Discard() error { return w.file.Discard() }
 var _ disk.GrainWriter = (*Writer)(nil)
 
 // Open resumes a part file that [Create] made, from its last
-// Checkpoint; later writes are lost. block.ErrNotResumable means that there is no
+// Checkpoint; later writes are lost. disk.ErrNotResumable means that there is no
 // checkpoint or that the file is not the part file of such a disk.
 func Open(path string, capacity int64, o Options) (*Writer, error) {
 	if err := block.CheckCapacity(capacity); err != nil {

@@ -44,8 +44,8 @@ type header struct {
 	compression      uint16
 }
 
-// parseHeader takes a header or footer apart. The error wraps block.ErrCorrupt or
-// block.ErrUnsupported.
+// parseHeader takes a header or footer apart. The error wraps disk.ErrCorrupt or
+// disk.ErrUnsupported.
 func parseHeader(p []byte) (header, error) {
 	le := binary.LittleEndian
 	if string(p[:4]) != vmdkMagic {

@@ -325,7 +325,7 @@ func (s *Reader) complete() error {
 	return fmt.Errorf("no grain directory at sector %d that lists the grain tables in the stream: %w", t.Directory, block.ErrCorrupt)
 }
 
-// fail makes and keeps the error of a place. An io.EOF becomes block.ErrTruncated; an
+// fail makes and keeps the error of a place. An io.EOF becomes disk.ErrTruncated; an
 // error of the reader stays what it is.
 func (s *Reader) fail(at, lba int64, err error) error {
 	if err == io.EOF {

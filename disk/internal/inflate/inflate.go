@@ -31,6 +31,9 @@ const (
 	slack    = 32
 )
 
+// zlibHead is the length of a zlib stream's header in bytes.
+const zlibHead = 2
+
 // tables are those of a block.
 type tables struct {
 	lit  [litSize]uint32
@@ -57,20 +60,38 @@ func (d *Decoder) Zlib(dst, src []byte) (int, error) {
 	if err := CheckHeader(src); err != nil {
 		return 0, err
 	}
-	d.src, d.pos, d.buf, d.n = src, 2, 0, 0
-	defer func() { d.src = nil }()
-	n, err := d.blocks(dst)
+	n, used, err := d.Deflate(dst, src[zlibHead:])
 	if err != nil {
 		return n, err
 	}
+	return n, CheckAdler(dst[:n], src[zlibHead+used:])
+}
+
+// Deflate decompresses the raw deflate data at the start of src into dst. It
+// returns the length in bytes of the result, and how many bytes of src it is made
+// of. Bytes of dst behind the result may be changed. What follows in src is
+// ignored.
+func (d *Decoder) Deflate(dst, src []byte) (n, used int, err error) {
+	d.src, d.pos, d.buf, d.n = src, 0, 0, 0
+	defer func() { d.src = nil }()
+	n, err = d.blocks(dst)
+	if err != nil {
+		return n, 0, err
+	}
 	d.align()
-	if len(src)-d.pos < 4 {
-		return n, ErrShort
+	return n, d.pos, nil
+}
+
+// CheckAdler compares p with its Adler-32 at the start of tail, as it stands
+// behind the deflate data of a zlib stream.
+func CheckAdler(p, tail []byte) error {
+	if len(tail) < 4 {
+		return ErrShort
 	}
-	if binary.BigEndian.Uint32(src[d.pos:]) != adler32sum(dst[:n]) {
-		return n, ErrChecksum
+	if binary.BigEndian.Uint32(tail) != adler32sum(p) {
+		return ErrChecksum
 	}
-	return n, nil
+	return nil
 }
 
 // CheckHeader tells whether src begins like a zlib stream without a preset
