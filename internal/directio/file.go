@@ -94,7 +94,8 @@ func (f *File) Err() error {
 // keep makes err the file's failure, if it is one and the first.
 func (f *File) keep(err error) error {
 	if err != nil {
-		f.failure.CompareAndSwap(nil, &err)
+		first := err // a variable of its own, so that a success allocates nothing
+		f.failure.CompareAndSwap(nil, &first)
 	}
 	return err
 }
