@@ -46,6 +46,10 @@ const (
 	// repeatUnsent: only when it is certain that it did not arrive. Without
 	// that certainty its error is an [ErrUncertain].
 	repeatUnsent repeat = iota
+	// repeatDoubtful: also when something in front of vSphere has answered in
+	// its place. If the first has arrived after all, the second is refused, as
+	// by the lock that the first holds; that refusal is an [ErrUncertain].
+	repeatDoubtful
 	// repeatAlways: having it done twice is the same as having it done once.
 	repeatAlways
 	// repeatElsewhere: never here, because its caller has a policy of its own.
@@ -89,8 +93,10 @@ var kinds = func() map[string]kind {
 		"ContinueRetrievePropertiesEx": {limit: inventory, repeat: repeatElsewhere}, // a token is good for one answer: the walk starts again
 		"QueryChangedDiskAreas":        {limit: inventory, repeat: repeatAlways},
 
-		"ExportVm":       {limit: export},
-		"ExportSnapshot": {limit: export},
+		"ExportVm":       {limit: export, repeat: repeatDoubtful},
+		"ExportSnapshot": {limit: export, repeat: repeatDoubtful},
+
+		"RemoveSnapshot_Task": {limit: func(t Timeouts) time.Duration { return t.Change }, repeat: repeatAlways}, // what is gone stays gone
 
 		"HttpNfcLeaseProgress":                {limit: read, repeat: repeatElsewhere}, // the keeper's
 		"HttpNfcLeaseGetManifest":             {limit: lease, repeat: repeatAlways},
@@ -107,6 +113,9 @@ var kinds = func() map[string]kind {
 func methodOf(req soap.HasFault) string {
 	return strings.TrimSuffix(reflect.TypeOf(req).Elem().Name(), "Body")
 }
+
+// once says that it must not be done twice.
+func (r repeat) once() bool { return r == repeatUnsent || r == repeatDoubtful }
 
 // kindOf says how a request is treated.
 func kindOf(req soap.HasFault) kind {

@@ -121,7 +121,7 @@ type persistence struct {
 // effect although nobody repeats it.
 func (p persistence) run(ctx context.Context, try func() error) (err error) {
 	began, caller := time.Now(), ctx
-	if p.kind.repeat == repeatUnsent {
+	if p.kind.repeat.once() {
 		caller = callerOf(ctx)
 	}
 	watch := p.outages.begin(p.kind.method)
@@ -132,15 +132,18 @@ func (p persistence) run(ctx context.Context, try func() error) (err error) {
 		out := outcomeOf(err, p.known())
 		switch {
 		case out == answered && lost && err != nil:
+			if p.kind.repeat.once() {
+				err = &uncertain{err}
+			}
 			return &repeated{err}
 		case out == answered, p.kind.repeat == repeatElsewhere:
 			return err
-		case out == unknown && p.kind.repeat == repeatUnsent:
+		case out == unknown && p.kind.repeat.once(), out == doubtful && p.kind.repeat == repeatUnsent:
 			return &uncertain{err}
 		case ctx.Err() != nil, caller.Err() != nil:
 			return err
 		}
-		lost = lost || out == unknown
+		lost = lost || out == unknown || out == doubtful
 		waited := time.Since(began)
 		if waited >= p.budget {
 			if p.budget > 0 {

@@ -92,8 +92,8 @@ func TestACallThatChangesSomethingIsRepeatedOnlyWhenItCannotHaveArrived(t *testi
 		again bool
 	}{
 		"refused":                     {errRefused, true},
-		"503":                         {&wireError{code: 503, sent: true}, true},
-		"a page in place of it":       {&wireError{code: 200, alien: true, sent: true}, true},
+		"503":                         {&wireError{code: 503, sent: true}, false},
+		"a page in place of it":       {&wireError{code: 200, alien: true, sent: true}, false},
 		"a login that failed":         {&beforehand{translate("log in", "", errReset)}, true},
 		"no answer, and never sent":   {&noAnswer{method: "ExportVm"}, true},
 		"reset":                       {errReset, false},
@@ -115,6 +115,30 @@ func TestACallThatChangesSomethingIsRepeatedOnlyWhenItCannotHaveArrived(t *testi
 		}
 		if err := translate("open the export lease", "", err); !tc.again && (!errors.Is(err, ErrUncertain) || !strings.Contains(err.Error(), "may have taken effect")) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestACallThatLocksIsRepeatedWhenAProxyAnswersInItsPlace(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		first, then error
+		n           int
+		uncertain   bool
+	}{
+		"it had not arrived": {&wireError{code: 503, sent: true}, nil, 2, false},
+		"it had arrived":     {&wireError{code: 200, alien: true, sent: true}, soap.WrapVimFault(&types.TaskInProgress{}), 2, true},
+		"it was cut":         {errReset, nil, 1, true},
+		"it was refused":     {soap.WrapVimFault(&types.TaskInProgress{}), nil, 1, false},
+	} {
+		n, _, _, err := attempts(t, repeatDoubtful, 2*time.Minute, func(since time.Duration) error {
+			if since == 0 {
+				return tc.first
+			}
+			return tc.then
+		})
+		if n != tc.n || errors.Is(err, ErrUncertain) != tc.uncertain {
+			t.Errorf("%s: %d attempts, error %v", name, n, err)
 		}
 	}
 }
@@ -247,9 +271,9 @@ func TestAWrongAddressIsNotWaitedForAtTheFirstCall(t *testing.T) {
 	for err, want := range map[error][2]outcome{
 		&wireError{err: &net.DNSError{IsNotFound: true}}:   {answered, unsent},
 		&wireError{err: &net.DNSError{IsTemporary: true}}:  {unsent, unsent},
-		&wireError{code: 404, sent: true}:                  {answered, unsent},
-		&wireError{code: 302, sent: true}:                  {answered, unsent},
-		&wireError{code: 503, sent: true}:                  {unsent, unsent},
+		&wireError{code: 404, sent: true}:                  {answered, doubtful},
+		&wireError{code: 302, sent: true}:                  {answered, doubtful},
+		&wireError{code: 503, sent: true}:                  {doubtful, doubtful},
 		&wireError{code: 405, sent: true}:                  {answered, answered},
 		&wireError{err: errors.New("no TLS"), sent: false}: {unsent, unsent},
 	} {

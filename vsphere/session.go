@@ -83,7 +83,7 @@ func (s *session) attempt(ctx context.Context, k kind, once func(context.Context
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	call := limited
-	if k.repeat == repeatUnsent {
+	if k.repeat.once() {
 		call = context.WithValue(limited, freshKey{}, true)
 	}
 	err := once(call)

@@ -25,6 +25,9 @@ const (
 	answered outcome = iota
 	// unsent: there is no answer, and the call cannot have arrived.
 	unsent
+	// doubtful: something in front of vSphere has answered in its place, most
+	// likely without passing the call on (F-NET-1).
+	doubtful
 	// unknown: there is no answer; the call may have taken effect.
 	unknown
 )
@@ -121,9 +124,9 @@ func (e *wireError) outcome(known bool) outcome {
 		return unknown
 	case e.alien && e.code == http.StatusOK,
 		e.code == http.StatusServiceUnavailable, e.code == http.StatusTooManyRequests:
-		return unsent // what answered so has not passed the call on (F-NET-1)
+		return doubtful
 	case known && (e.code == http.StatusNotFound || e.code >= 300 && e.code < 400):
-		return unsent
+		return doubtful
 	case e.alien, e.code >= 500, e.code == http.StatusRequestTimeout:
 		return unknown
 	}
