@@ -132,7 +132,7 @@ func TestAnotherExportDoesNotGetTheSuccessOfOneThatEndedBeforeNamingItsFiles(t *
 		"verified":     func(_ *bench, d *models.JobDefinition) { d.Options.Verify = "full" },
 		"transport":    func(_ *bench, d *models.JobDefinition) { d.Options.Transport = models.TransportAuto },
 		"without CD":   func(_ *bench, d *models.JobDefinition) { d.Options.RemoveCDROM = true },
-		"of a new VM":  func(b *bench, _ *models.JobDefinition) { b.Reconfigure("guest1") },
+		"of a new VM":  func(b *bench, _ *models.JobDefinition) { b.Touch("guest1") },
 		"ovf, same id": func(_ *bench, d *models.JobDefinition) { d.ID, d.Options.Format = "job-1", models.FormatOVF },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -165,7 +165,7 @@ func TestAnotherExportDoesNotGetTheSuccessOfOneThatEndedBeforeNamingItsFiles(t *
 func TestTheSameExportFinishesWhatEndedBeforeNamingItsFiles(t *testing.T) {
 	t.Parallel()
 	for name, ask := range map[string]func(*bench, *models.JobDefinition){
-		"the same job, of a VM that has changed": func(b *bench, _ *models.JobDefinition) { b.Reconfigure("guest1") },
+		"the same job, of a VM that has changed": func(b *bench, _ *models.JobDefinition) { b.Touch("guest1") },
 		"another job of the same":                func(_ *bench, d *models.JobDefinition) { d.ID = "job-2" },
 		"faster": func(_ *bench, d *models.JobDefinition) {
 			d.Options.ParallelDownloads, d.Options.Limit, d.Options.Transport = 9, "1GB/s", models.TransportNFC
