@@ -217,9 +217,8 @@ func (r *run) describeOVF(ctx context.Context) ([]move, error) {
 		fmt.Fprintf(&mf, "SHA256(%s)= %s\n", name, strings.TrimPrefix(sum, algSHA256+":"))
 	}
 	for _, d := range r.disks {
-		sum := d.result.Digest
-		if !strings.HasPrefix(sum, algSHA256+":") {
-			var err error
+		sum, err := d.sha256, error(nil)
+		if sum == "" { // of a checkpoint of an earlier version
 			if sum, err = r.fileDigest(ctx, d, algSHA256); err != nil {
 				return nil, err
 			}

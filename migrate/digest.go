@@ -39,24 +39,81 @@ const (
 	teeStates = 64
 )
 
-// hashState is a hash's inner state after Offset bytes of a stream: enough to
+// hashState is the inner state of a stream's hashes after Offset bytes: enough to
 // go on hashing there in another process.
 type hashState struct {
 	Algorithm string `json:"algorithm"`
 	Offset    int64  `json:"offset"`
-	State     []byte `json:"state,omitempty"` // empty at offset 0
+	State     []byte `json:"state,omitempty"`  // empty at offset 0
+	SHA256    []byte `json:"sha256,omitempty"` // of the SHA-256 beside, where Algorithm is another
 }
 
-// restore makes the hash that s describes.
-func (s hashState) restore() (hash.Hash, error) {
-	h := newHash(s.Algorithm)
+// hashes is the hash that a manifest has of a stream and, where that is not
+// SHA-256, a SHA-256 of the same bytes, which an OVF manifest is made of: nobody
+// has to read a disk again for that.
+type hashes struct {
+	algorithm string
+	sum       hash.Hash
+	sha256    hash.Hash // sum itself, or another one; nil when it cannot be told
+}
+
+// restore makes the hashes that s describes.
+func (s hashState) restore() (hashes, error) {
+	h := hashes{algorithm: s.Algorithm, sum: newHash(s.Algorithm)}
+	h.sha256 = h.sum
+	if s.Algorithm != algSHA256 {
+		h.sha256 = newHash(algSHA256)
+	}
 	if s.Offset == 0 {
 		return h, nil
 	}
-	if err := h.(encoding.BinaryUnmarshaler).UnmarshalBinary(s.State); err != nil {
-		return nil, fmt.Errorf("hash state at stream offset %d: %w", s.Offset, err)
+	err := h.sum.(encoding.BinaryUnmarshaler).UnmarshalBinary(s.State)
+	switch {
+	case err != nil || h.sha256 == h.sum:
+	case s.SHA256 == nil: // from a version that did not hash twice
+		h.sha256 = nil
+	default:
+		err = h.sha256.(encoding.BinaryUnmarshaler).UnmarshalBinary(s.SHA256)
+	}
+	if err != nil {
+		return hashes{}, fmt.Errorf("hash state at stream offset %d: %w", s.Offset, err)
 	}
 	return h, nil
+}
+
+// state is the hashes' state at an offset.
+func (h hashes) state(offset int64) hashState {
+	s := hashState{Algorithm: h.algorithm, Offset: offset, State: marshal(h.sum)}
+	if h.sha256 != nil && h.sha256 != h.sum {
+		s.SHA256 = marshal(h.sha256)
+	}
+	return s
+}
+
+// write hashes p.
+func (h hashes) write(p []byte) {
+	h.sum.Write(p)
+	if h.sha256 != nil && h.sha256 != h.sum {
+		h.sha256.Write(p)
+	}
+}
+
+// digests returns "algorithm:hex" of both; the second one is empty when it
+// cannot be told.
+func (h hashes) digests() (sum, sha256 string) {
+	sum = h.algorithm + ":" + hex.EncodeToString(h.sum.Sum(nil))
+	if h.sha256 != nil {
+		sha256 = algSHA256 + ":" + hex.EncodeToString(h.sha256.Sum(nil))
+	}
+	return sum, sha256
+}
+
+func marshal(h hash.Hash) []byte {
+	state, err := h.(encoding.BinaryMarshaler).MarshalBinary()
+	if err != nil { // crypto/sha1 and crypto/sha256 never fail
+		panic(err)
+	}
+	return state
 }
 
 // tee hashes a stream on its way to its consumer. It has no memory of its own:
@@ -78,8 +135,7 @@ type tee struct {
 	err  error  // of the consumer, when it has met the end
 
 	mu     sync.Mutex
-	sum    hash.Hash
-	alg    string
+	sums   hashes
 	offset int64       // hashed so far
 	states []hashState // the last ones, at least teeBlock apart
 }
@@ -97,8 +153,7 @@ func newTee(r io.Reader, start hashState) (*tee, error) {
 		hash:     make(chan []byte, 1),
 		hashed:   make(chan struct{}, 1),
 		stop:     make(chan struct{}),
-		sum:      h,
-		alg:      start.Algorithm,
+		sums:     h,
 		offset:   start.Offset,
 		states:   []hashState{start},
 	}
@@ -153,25 +208,17 @@ func (t *tee) pass(piece []byte) error {
 func (t *tee) hashAll() {
 	for piece := range t.hash {
 		t.mu.Lock()
-		t.sum.Write(piece)
+		t.sums.write(piece)
 		t.offset += int64(len(piece))
 		if t.offset-t.states[len(t.states)-1].Offset >= teeBlock {
 			if len(t.states) == teeStates {
 				t.states = append(t.states[:0], t.states[1:]...)
 			}
-			t.states = append(t.states, t.stateLocked())
+			t.states = append(t.states, t.sums.state(t.offset))
 		}
 		t.mu.Unlock()
 		t.hashed <- struct{}{}
 	}
-}
-
-func (t *tee) stateLocked() hashState {
-	state, err := t.sum.(encoding.BinaryMarshaler).MarshalBinary()
-	if err != nil { // crypto/sha1 and crypto/sha256 never fail
-		panic(err)
-	}
-	return hashState{Algorithm: t.alg, Offset: t.offset, State: state}
 }
 
 // Read gives the stream's bytes in order. After the source's error it returns
@@ -210,12 +257,14 @@ func (t *tee) stateBefore(off int64) hashState {
 	return t.states[0]
 }
 
-// digest returns "algorithm:hex" of everything up to the end of the stream,
-// and the stream's length in bytes. It is for after Read has returned io.EOF.
-func (t *tee) digest() (string, int64) {
+// digests returns "algorithm:hex" of everything up to the end of the stream, its
+// SHA-256 in the same form (empty when it cannot be told), and the stream's
+// length in bytes. It is for after Read has returned io.EOF.
+func (t *tee) digests() (sum, sha256 string, size int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.alg + ":" + hex.EncodeToString(t.sum.Sum(nil)), t.offset
+	sum, sha256 = t.sums.digests()
+	return sum, sha256, t.offset
 }
 
 // Close ends the tee. The source must be closed first, so that a read under way

@@ -32,7 +32,7 @@ func TestTeePassesEveryByteAndHashesIt(t *testing.T) {
 			t.Fatalf("%d bytes: got %d bytes, error %v", size, len(got), err)
 		}
 		sum := sha256.Sum256(data)
-		digest, n := tee.digest()
+		digest, _, n := tee.digests()
 		if want := "sha256:" + hex.EncodeToString(sum[:]); digest != want || n != int64(size) {
 			t.Errorf("%d bytes: digest %s of %d bytes, want %s", size, digest, n, want)
 		}
@@ -68,7 +68,7 @@ func TestTeeGoesOnFromAStoredHashState(t *testing.T) {
 		if _, err := io.Copy(io.Discard, first); err != nil {
 			t.Fatal(err)
 		}
-		whole, _ := first.digest()
+		whole, whole256, _ := first.digests()
 		first.Close()
 
 		for _, at := range []int64{0, 1, teeBlock, 3*teeBlock + 17, int64(len(data))} {
@@ -96,8 +96,8 @@ func TestTeeGoesOnFromAStoredHashState(t *testing.T) {
 			if _, err := io.Copy(io.Discard, again); err != nil {
 				t.Fatal(err)
 			}
-			if got, n := again.digest(); got != whole || n != int64(len(data)) {
-				t.Errorf("%s resumed at %d: %s over %d bytes, want %s", alg, at, got, n, whole)
+			if got, got256, n := again.digests(); got != whole || got256 != whole256 || n != int64(len(data)) {
+				t.Errorf("%s resumed at %d: %s and %s over %d bytes, want %s and %s", alg, at, got, got256, n, whole, whole256)
 			}
 			again.Close()
 		}
@@ -160,5 +160,32 @@ func TestTeeOfALongStreamKeepsABoundedNumberOfHashStates(t *testing.T) {
 	end := int64(n) * teeBlock
 	if s := tee.stateBefore(end - 10); s.Offset > end-10 || s.Offset < end-10-teeBlock {
 		t.Errorf("the state before offset %d is that of %d", end-10, s.Offset)
+	}
+}
+
+func TestTeeGoesOnFromAHashStateThatAnEarlierVersionStored(t *testing.T) {
+	t.Parallel()
+	data := randomBytes(3 * teeBlock)
+	first, err := newTee(bytes.NewReader(data), hashState{Algorithm: algSHA1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, first); err != nil {
+		t.Fatal(err)
+	}
+	whole, _, _ := first.digests()
+	state := first.stateBefore(2 * teeBlock)
+	first.Close()
+	state.SHA256 = nil // it hashed once
+	again, err := newTee(bytes.NewReader(data[state.Offset:]), state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if _, err := io.Copy(io.Discard, again); err != nil {
+		t.Fatal(err)
+	}
+	if got, got256, _ := again.digests(); got != whole || got256 != "" {
+		t.Errorf("the digests are %s and %q, want %s and none", got, got256, whole)
 	}
 }

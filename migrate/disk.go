@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/disk"
@@ -37,6 +38,7 @@ type diskRun struct {
 	refetched bool   // because the manifest disagreed
 	viaLease  string // why it is not read from its datastore, where that was asked for
 	algorithm string // the manifest's, where it is not the one that was asked for
+	sha256    string // "sha256:<hex>" of the stream as it came; "" when it was not hashed that way
 	result    models.DiskResult
 }
 
@@ -50,7 +52,10 @@ func (r *run) planDisks() {
 		r.disks = append(r.disks, dr)
 		e, ok := r.work.entry(dr.key())
 		if ok && e.whole() && e.Capacity == d.Capacity && e.Part == dr.part() && exists(r.work.path(e.Part)) {
-			dr.arrived, dr.done, dr.inflated, dr.result = true, e.Done, e.Inflated, e.Result
+			dr.arrived, dr.done, dr.inflated, dr.sha256, dr.result = true, e.Done, e.Inflated, e.SHA256, e.Result
+			if dr.sha256 == "" && strings.HasPrefix(e.Result.Digest, algSHA256+":") { // from an earlier version
+				dr.sha256 = e.Result.Digest
+			}
 			dr.result.Resumed, dr.result.Transferred = true, 0
 			dr.file.SetPosition(d.Capacity)
 			if e.Done {
@@ -291,7 +296,8 @@ func (d *diskRun) checkpoint(out sink, hashed *tee, info transfer.Info, p disk.P
 
 // finished records how the disk came.
 func (d *diskRun) finished(info transfer.Info, from start, sum disk.Summary, hashed *tee) {
-	digest, size := hashed.digest()
+	digest, sha256, size := hashed.digests()
+	d.sha256 = sha256
 	d.result.File = d.r.work.final(d.name)
 	d.result.Capacity = sum.Capacity
 	d.result.StreamSize = size

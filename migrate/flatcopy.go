@@ -65,7 +65,7 @@ func (c *flatCopy) run(ctx context.Context, hash hashState) error {
 	if _, err := io.Copy(io.Discard, c.tee); err != nil { // the end makes the hash whole
 		return err
 	}
-	c.digest, _ = c.tee.digest()
+	c.digest, _, _ = c.tee.digests()
 	return c.f.reread(ctx, c.digest)
 }
 

@@ -52,6 +52,7 @@ type diskEntry struct {
 	Arrived    bool              `json:"arrived,omitempty"`    // complete and on stable storage; its manifest was not read yet
 	Inflated   bool              `json:"inflated,omitempty"`   // when Arrived: every grain was inflated on the way
 	Done       bool              `json:"done,omitempty"`       // Arrived, and verified
+	SHA256     string            `json:"sha256,omitempty"`     // when Arrived or Done: "sha256:<hex>" of the stream as it came
 	Result     models.DiskResult `json:"result,omitzero"`      // when Arrived or Done
 }
 

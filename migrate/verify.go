@@ -34,7 +34,7 @@ var errRefetch = errors.New("fetching the disk again")
 // bytes.
 func (d *diskRun) arrive() error {
 	if err := d.r.work.setEntry(d.key(), &diskEntry{
-		Part: d.part(), Capacity: d.disk.Capacity, LeaseKey: d.leaseKey(), Arrived: true, Inflated: d.inflated, Result: d.result,
+		Part: d.part(), Capacity: d.disk.Capacity, LeaseKey: d.leaseKey(), Arrived: true, Inflated: d.inflated, SHA256: d.sha256, Result: d.result,
 	}); err != nil {
 		return err
 	}
@@ -221,7 +221,7 @@ func (d *diskRun) enter() error {
 	counted := d.file.Snapshot()
 	d.result.Transferred, d.result.Retries = counted.Received, counted.Retries
 	if err := d.r.work.setEntry(d.key(), &diskEntry{
-		Part: d.part(), Capacity: d.disk.Capacity, LeaseKey: d.leaseKey(), Done: true, Result: d.result,
+		Part: d.part(), Capacity: d.disk.Capacity, LeaseKey: d.leaseKey(), Done: true, SHA256: d.sha256, Result: d.result,
 	}); err != nil {
 		return err
 	}
@@ -267,8 +267,10 @@ func (d *diskRun) compare(ctx context.Context, entry vsphere.ManifestEntry) erro
 // has another algorithm than was asked for, a stream that was kept is read
 // again; one that was decoded has to be fetched again.
 func (d *diskRun) digestFor(ctx context.Context, algorithm string) (string, error) {
-	if strings.HasPrefix(d.result.Digest, algorithm+":") {
-		return d.result.Digest, nil
+	for _, known := range []string{d.result.Digest, d.sha256} {
+		if strings.HasPrefix(known, algorithm+":") {
+			return known, nil
+		}
 	}
 	if algorithm != algSHA1 && algorithm != algSHA256 {
 		return "", permanent{fmt.Errorf("%w: the manifest uses the unknown algorithm %q", ErrVerify, algorithm)}

@@ -37,7 +37,7 @@ func jobFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "compress", Usage: "compressed qcow2"},
 		&cli.StringFlag{Name: "transport", Usage: "how disks are read: nfc (default), datastore or auto"},
 		&cli.StringFlag{Name: "limit", Usage: "bandwidth `RATE` of the job, such as 200MB/s"},
-		&cli.StringFlag{Name: "verify", Usage: "\"full\" checks every grain as well"},
+		&cli.StringFlag{Name: "verify", Usage: "`how`: full checks every grain as well; manifest takes nothing but vSphere's manifest for a proof"},
 	}
 }
 

@@ -13,6 +13,8 @@ func Verified(d models.DiskResult) string {
 	switch d.Verified {
 	case "manifest":
 		return "verified against the host's manifest"
+	case "grain-checksums":
+		return "verified by the checksum of every grain; the host's manifest could not be read any more"
 	case "size":
 		return "read from the datastore in ranges and verified by size; there is no checksum"
 	case "second-read":

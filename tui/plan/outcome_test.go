@@ -12,6 +12,7 @@ func TestEachWayOfVerifyingIsTold(t *testing.T) {
 	const (
 		manifest = "verified against the host's manifest"
 		marker   = "verified by the end-of-stream marker; the host offered no checksum"
+		grains   = "verified by the checksum of every grain; the host's manifest could not be read any more"
 		size     = "read from the datastore in ranges and verified by size; there is no checksum"
 		twice    = "read from the datastore twice, with the same SHA-256"
 	)
@@ -19,6 +20,7 @@ func TestEachWayOfVerifyingIsTold(t *testing.T) {
 		"verified":              nil,
 		"1 disk(s) " + manifest: {"manifest"},
 		"2 disk(s) " + marker:   {"end-of-stream", "end-of-stream"},
+		"1 disk(s) " + grains:   {"grain-checksums"},
 		"1 disk(s) " + size:     {"size"},
 		"1 disk(s) " + twice:    {"second-read"},
 		"2 disk(s) " + manifest + "; 1 disk(s) " + size: {"manifest", "size", "manifest"},
