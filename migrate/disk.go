@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/disk/qcow2"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -315,12 +315,12 @@ func (d *diskRun) decodes() bool { return !d.r.ovf() && !d.r.def.Options.Compres
 
 // inflateAll inflates every grain of the disk as it was kept, and checks its
 // Adler-32. done is called with how many bytes of the disk are passed.
-func (d *diskRun) inflateAll(ctx context.Context, done func(int64)) error {
-	f, err := os.Open(d.r.work.path(d.part()))
-	if err != nil {
-		return err
+func (d *diskRun) inflateAll(ctx context.Context, done func(int64)) (err error) {
+	path := d.r.work.path(d.part())
+	if d.r.ovf() {
+		_, err = disk.CheckStream(ctx, path, disk.CheckOptions{Capacity: d.disk.Capacity, OnPosition: done})
+	} else {
+		_, err = qcow2.CheckData(ctx, path, qcow2.CheckOptions{Adler: true, OnPosition: done})
 	}
-	defer f.Close()
-	_, err = disk.DecodeStream(ctx, f, nil, disk.Options{Capacity: d.disk.Capacity, Verify: true, OnPosition: done})
 	return err
 }
