@@ -81,7 +81,8 @@ func (s areaSource) Expect(info transfer.Info) transfer.Source {
 	if e, ok := s.base.(interface {
 		Expect(transfer.Info) transfer.Source
 	}); ok {
-		s.base = e.Expect(transfer.Info{Size: s.size, Ranges: true, ETag: info.ETag})
+		info.Size = s.size
+		s.base = e.Expect(info)
 	}
 	return s
 }

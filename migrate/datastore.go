@@ -301,7 +301,8 @@ func (f *flatRead) reader(ctx context.Context, off int64) (io.ReadCloser, error)
 	}
 	o := f.o
 	o.Offset = off
-	info := transfer.Info{Size: f.areas.total, Ranges: true, ETag: f.info.ETag}
+	info := f.info
+	info.Size = f.areas.total
 	return transfer.NewReader(ctx, *f.areas, info, o)
 }
 

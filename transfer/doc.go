@@ -18,8 +18,9 @@
 //     is expected to need (F-NFC-9).
 //
 // A claim of the server is never trusted beyond the answer it came with: each
-// answer's status, Content-Range, length and validator are checked, and a body
-// that ends early or goes on for too long is an error.
+// answer's status, Content-Encoding, Content-Range, length and validator (a strong
+// ETag, otherwise Last-Modified) are checked, the first one's too, and a body that
+// ends early or goes on for too long is an error.
 //
 // Transient failures are retried here and nowhere else, out of a [Budget] that
 // is restored while bytes advance. A stall is "no byte for so long while we were

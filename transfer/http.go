@@ -34,8 +34,9 @@ type HTTPSource struct {
 }
 
 // Expect returns a Source of the same object whose answers must agree with
-// info: its size where that is known, and its validator, which is sent as
-// If-Match. [NewReader] does it by itself.
+// info: its size where that is known, and its validator: an ETag, which is sent
+// as If-Match, or the time of its last modification. [NewReader] does it by
+// itself.
 func (s *HTTPSource) Expect(info Info) Source {
 	expecting := *s
 	expecting.expect = info
@@ -45,7 +46,8 @@ func (s *HTTPSource) Expect(info Info) Source {
 // Probe sends one GET with "Range: bytes=0-0" (F-NFC-9; HEAD is refused by some
 // hosts and is never sent). Only a 206 whose Content-Range is "bytes 0-0/SIZE"
 // counts as ranges honoured; the size of a 200 is its Content-Length, if any.
-// A status of refusal is a [*StatusError].
+// A status of refusal is a [*StatusError], and a content encoding is refused like
+// in Open.
 //
 // A server that ignores the range begins to send the whole object. Its body is
 // closed at once, unread, which also closes the connection, so that the server
@@ -69,15 +71,21 @@ func (s *HTTPSource) begin(ctx context.Context) (Info, io.ReadCloser, error) {
 	unknown := Info{Size: -1}
 	switch resp.StatusCode {
 	case http.StatusOK:
-		info := Info{Size: resp.ContentLength, ETag: strongETag(resp)}
-		return info, &exactBody{body: resp.Body, left: resp.ContentLength}, nil
+		if err := s.checkEncoding(resp); err != nil {
+			_ = resp.Body.Close() // the whole object: not worth a byte more
+			return Info{}, nil, err
+		}
+		return versioned(Info{Size: resp.ContentLength}, resp), &exactBody{body: resp.Body, left: resp.ContentLength}, nil
 	case http.StatusPartialContent:
 		defer finish(resp.Body)
+		if err := s.checkEncoding(resp); err != nil {
+			return Info{}, nil, err
+		}
 		first, last, size, ok := parseContentRange(resp.Header.Get("Content-Range"))
 		if !ok || first != 0 || last != 0 || size < 1 {
 			return unknown, nil, nil
 		}
-		return Info{Size: size, Ranges: true, ETag: strongETag(resp)}, nil, nil
+		return versioned(Info{Size: size, Ranges: true}, resp), nil, nil
 	case http.StatusRequestedRangeNotSatisfiable: // an empty object, or a server at odds with ranges
 		finish(resp.Body)
 		return unknown, nil, nil
@@ -145,11 +153,11 @@ func (s *HTTPSource) check(resp *http.Response, off, n int64) (int64, error) {
 	case ranged && code != http.StatusPartialContent, !ranged && code != http.StatusOK:
 		return 0, s.statusError(resp)
 	}
-	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return 0, Permanent(fmt.Errorf("GET %s: unexpected content encoding %q", place, encoding))
+	if err := s.checkEncoding(resp); err != nil {
+		return 0, err
 	}
-	if got := resp.Header.Get("ETag"); s.expect.ETag != "" && got != "" && got != s.expect.ETag {
-		return 0, fmt.Errorf("GET %s: %w: it is %q and was %s", place, ErrChanged, got, s.expect.ETag)
+	if err := s.checkVersion(resp); err != nil {
+		return 0, err
 	}
 	if ranged {
 		return s.checkRange(resp, off, n)
@@ -161,6 +169,45 @@ func (s *HTTPSource) check(resp *http.Response, off, n int64) (int64, error) {
 		return want, nil
 	}
 	return resp.ContentLength, nil
+}
+
+// checkEncoding refuses a body that is not the bytes as they are stored. Several
+// headers count as one list (RFC 9110, 5.3).
+func (s *HTTPSource) checkEncoding(resp *http.Response) error {
+	for _, list := range resp.Header.Values("Content-Encoding") {
+		for encoding := range strings.SplitSeq(list, ",") {
+			if encoding = strings.TrimSpace(encoding); encoding != "" && !strings.EqualFold(encoding, "identity") {
+				return Permanent(fmt.Errorf("GET %s: the server sends content encoding %q, though identity was asked for; "+
+					"a proxy in between may have to be told to leave the bytes alone", RedactURL(s.URL), encoding))
+			}
+		}
+	}
+	return nil
+}
+
+// checkVersion compares the validator of an answer with the expected one. An
+// answer that has none is not held against the server.
+func (s *HTTPSource) checkVersion(resp *http.Response) error {
+	got, want := resp.Header.Get("ETag"), s.expect.ETag
+	same := got == want
+	if want == "" {
+		got, want = resp.Header.Get("Last-Modified"), s.expect.LastModified
+		same = sameTime(got, want)
+	}
+	if want == "" || got == "" || same {
+		return nil
+	}
+	return fmt.Errorf("GET %s: %w: it is %q and was %q", RedactURL(s.URL), ErrChanged, got, want)
+}
+
+// sameTime tells whether two HTTP dates, in any of their forms, are the same.
+func sameTime(a, b string) bool {
+	x, xerr := http.ParseTime(a)
+	y, yerr := http.ParseTime(b)
+	if xerr != nil || yerr != nil {
+		return a == b
+	}
+	return x.Equal(y)
 }
 
 // checkRange compares a 206 with the range that was asked for.
@@ -259,6 +306,15 @@ func retryAfter(header string, now time.Time) time.Duration {
 		return max(at.Sub(now), 0)
 	}
 	return 0
+}
+
+// versioned adds to info what names the object's version in an answer.
+func versioned(info Info, resp *http.Response) Info {
+	info.ETag = strongETag(resp)
+	if info.ETag == "" {
+		info.LastModified = resp.Header.Get("Last-Modified")
+	}
+	return info
 }
 
 // strongETag returns the answer's validator if it is a strong one (RFC 9110,

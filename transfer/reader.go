@@ -9,6 +9,14 @@ import (
 // expecter is a Source that can check its answers against what a probe found.
 type expecter interface{ Expect(Info) Source }
 
+// expecting returns s with its answers checked, if it can check them.
+func expecting(s Source, info Info) Source {
+	if e, ok := s.(expecter); ok {
+		return e.Expect(info)
+	}
+	return s
+}
+
 // beginner is a Source whose probe can become the stream.
 type beginner interface {
 	begin(ctx context.Context) (Info, io.ReadCloser, error)
@@ -54,9 +62,7 @@ func Probe(ctx context.Context, s Source, o Options) (Info, error) {
 // as the end of ctx does not.
 func NewReader(ctx context.Context, s Source, info Info, o Options) (io.ReadCloser, error) {
 	o = o.withDefaults()
-	if e, ok := s.(expecter); ok {
-		s = e.Expect(info)
-	}
+	s = expecting(s, info)
 	if info.Ranges && info.Size > 0 {
 		if o.Offset < 0 || o.Offset > info.Size {
 			return nil, fmt.Errorf("transfer: offset %d is outside the object's %d bytes", o.Offset, info.Size)
@@ -95,7 +101,7 @@ func Open(ctx context.Context, s Source, o Options) (io.ReadCloser, Info, error)
 		r, err := NewReader(ctx, s, info, o)
 		return r, info, err
 	}
-	return newStream(streamCtx, cancel, s, body, o), info, nil
+	return newStream(streamCtx, cancel, expecting(s, info), body, o), info, nil
 }
 
 // beginGuarded sends the probe that may become the stream, with retries. The

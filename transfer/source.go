@@ -14,6 +14,11 @@ type Info struct {
 	Size   int64  // bytes; -1 or 0 when unknown
 	Ranges bool   // ranged requests were answered as asked; needs a Size
 	ETag   string // strong validator with its quotes, or empty
+
+	// LastModified is the header of that name where there is no ETag. It is
+	// good for noticing a change while an object is read, not for more: two
+	// states of a second have the same.
+	LastModified string
 }
 
 // Source gives access to one object. Its methods may be called from several
