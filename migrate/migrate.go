@@ -48,6 +48,7 @@ type Migrator struct {
 
 	Limits       *Limits           // shared by all runs; nil means limits of this run alone
 	Limiter      *transfer.Limiter // bandwidth of all runs; nil is unlimited
+	Reservations *Reservations     // of space, shared by all runs; nil is none
 	JobLimits    *JobLimits        // changes a job's bandwidth while it runs; may be nil
 	Log          *slog.Logger      // nil discards
 	StallTimeout time.Duration     // without a byte; 0 is package transfer's default
@@ -174,6 +175,8 @@ func (r *run) do(ctx context.Context) (result models.Result, err error) {
 	if err := r.openWork(); err != nil {
 		return result, err
 	}
+	release := func() {}
+	defer func() { release() }() // after the part files have gone, if they go
 	installed := false
 	defer func() {
 		if lost(ctx) {
@@ -200,6 +203,9 @@ func (r *run) do(ctx context.Context) (result models.Result, err error) {
 	if err := r.check(ctx); err != nil {
 		return result, err
 	}
+	if release, err = r.reserve(ctx); err != nil {
+		return result, err
+	}
 	undo, err := r.prepare(ctx)
 	defer func() {
 		if lost(ctx) {
@@ -222,6 +228,7 @@ func (r *run) do(ctx context.Context) (result models.Result, err error) {
 		}
 		return result, err
 	}
+	release() // what is still to come is small, and the disks leave the work directory
 	receipt, err := r.describe(ctx)
 	if err != nil {
 		return result, err

@@ -5,17 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/sys/unix"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/progress"
-	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -108,52 +103,10 @@ func (r *run) destination() []vsphere.Obstacle {
 			Text: taken + " is there already",
 			Hint: "choose another output directory, or ask to overwrite"})
 	}
-	free, err := FreeSpace(r.def.OutputPath)
-	if err != nil {
-		return out // the first write will tell
-	}
-	if o, short := spaceObstacle(r.vm, r.def.Options.Format, free, r.def.OutputPath); short {
+	if o, fit := r.spaceObstacle(); fit != Fits {
 		out = append(out, o)
 	}
 	return out
-}
-
-// spaceObstacle compares the bytes free at dir with what vm needs at most: what
-// it has on its datastores. A thick disk has its full size there and may hold
-// little, so that being short is certain to fail only when every disk is thin.
-func spaceObstacle(vm vsphere.VM, format models.Format, free int64, dir string) (vsphere.Obstacle, bool) {
-	need := vm.CommittedBytes
-	if free >= need {
-		return vsphere.Obstacle{}, false
-	}
-	certain := format != models.FormatOVF && vm.Snapshots == 0 // compressed streams take less
-	for _, d := range vm.Disks {
-		certain = certain && d.Thin
-	}
-	o := vsphere.Obstacle{Code: CodeSpace, Severity: vsphere.SeverityWarning,
-		Text: fmt.Sprintf("%s has %s free; the VM takes %s on its datastores", dir, display.Bytes(free), display.Bytes(need)),
-		Hint: "free some space, or choose another output directory"}
-	if certain {
-		o.Severity = vsphere.SeverityError
-	}
-	return o, true
-}
-
-// FreeSpace returns the bytes that an unprivileged user may still write at dir
-// or, when it does not exist yet, at the nearest directory above it that does.
-func FreeSpace(dir string) (int64, error) {
-	for {
-		var s unix.Statfs_t
-		err := unix.Statfs(dir, &s)
-		if err == nil {
-			return int64(s.Bavail) * s.Bsize, nil
-		}
-		if parent := filepath.Dir(dir); errors.Is(err, fs.ErrNotExist) && parent != dir {
-			dir = parent
-			continue
-		}
-		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
-	}
 }
 
 // prepare readies the VM for a lease and returns what puts it back as it was.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	tea "charm.land/bubbletea/v2"
@@ -36,6 +37,7 @@ type (
 type checked struct {
 	page      *confirmation // that asked
 	vm        int
+	found     vsphere.VM // with its disks, where they could be seen
 	obstacles []vsphere.Obstacle
 	err       error
 }
@@ -44,6 +46,7 @@ type checked struct {
 type confirmation struct {
 	s       services
 	vms     []vsphere.VM
+	free    int64 // bytes at the output directory, negative when nobody knows
 	choices plan.Choices
 	specs   []runs.Spec
 	jobFile string
@@ -56,8 +59,8 @@ type confirmation struct {
 	notice   string
 }
 
-func newConfirmation(s services, vms []vsphere.VM, c plan.Choices) *confirmation {
-	p := &confirmation{s: s, vms: vms, choices: c, specs: plan.Jobs(vms, c), findings: map[int]checked{}}
+func newConfirmation(s services, vms []vsphere.VM, free int64, c plan.Choices) *confirmation {
+	p := &confirmation{s: s, vms: slices.Clone(vms), free: free, choices: c, specs: plan.Jobs(vms, c), findings: map[int]checked{}}
 	var err error
 	if p.jobFile, err = plan.JobFile(p.specs); err != nil {
 		p.trouble = err.Error()
@@ -77,9 +80,18 @@ func (p *confirmation) checkFrom(i int) tea.Cmd {
 	return p.s.do(func(ctx context.Context) tea.Msg {
 		ctx, cancel := context.WithTimeout(ctx, inspectTime)
 		defer cancel()
-		_, obstacles, err := p.s.inspect(ctx, vm, vsphere.PreflightOptions{Snapshot: o.Snapshot, RemoveCDROM: o.RemoveCDROM})
-		return checked{page: p, vm: i, obstacles: obstacles, err: err}
+		found, obstacles, err := p.s.inspect(ctx, vm, vsphere.PreflightOptions{Snapshot: o.Snapshot, RemoveCDROM: o.RemoveCDROM})
+		return checked{page: p, vm: i, found: found, obstacles: obstacles, err: err}
 	})
+}
+
+// take takes in what preflight says of a VM, and asks about the next.
+func (p *confirmation) take(c checked) tea.Cmd {
+	p.findings[c.vm] = c
+	if len(c.found.Disks) > 0 {
+		p.vms[c.vm] = c.found
+	}
+	return p.checkFrom(c.vm + 1)
 }
 
 func (p *confirmation) fail(err error) {
@@ -141,8 +153,11 @@ func (p *confirmation) key(key string) tea.Cmd {
 	case "w":
 		p.save()
 	case "enter":
+		refuse, _ := plan.CheckSpace(p.vms, p.choices, p.free)
 		switch {
 		case p.starting:
+		case refuse != "":
+			p.trouble = refuse
 		case p.refusals() == len(p.vms):
 			p.trouble = "every VM is refused: go back and change the options, or mend what is named above"
 		default:
@@ -196,7 +211,7 @@ func (p *confirmation) helpLine(width int) string {
 
 // body is the text of the page.
 func (p *confirmation) body(width int) []string {
-	need := plan.Need(p.vms)
+	need := plan.Need(p.vms, p.choices).AtMost
 	lines := []string{
 		fmt.Sprintf(" Export %s, at most %s, to %s", cell.Bold.Paint(vmsText(len(p.vms))), display.Bytes(need), cell.Bold.Paint(cell.Safe(p.choices.Output))),
 		"",

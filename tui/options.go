@@ -60,7 +60,7 @@ func (w *wizard) running() int {
 // optionsView draws the page of options.
 func (w *wizard) optionsView() tea.View {
 	width, height := w.size.Width, w.size.Height
-	need := plan.Need(w.chosen)
+	need := plan.Need(w.chosen, w.final()).AtMost
 	lines := []string{
 		titleLine(w.s.title, "options", width),
 		cell.Fit(" "+cell.Bold.Paint(vmsText(len(w.chosen)))+cell.Dim.Paint(", "+display.Bytes(need)+" on datastores"+w.runningText()), width),

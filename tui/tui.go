@@ -106,7 +106,7 @@ func Run(ctx context.Context, o Options) error {
 	cfg.DialOutage = vsphere.DefaultOutage // it has answered just now: a VM whose turn comes in an outage waits
 	m := migrate.Migrator{
 		Endpoint: func(models.JobDefinition) (vsphere.Config, error) { return cfg, nil },
-		Limits:   &migrate.Limits{}, Log: o.Log,
+		Limits:   &migrate.Limits{}, Reservations: &migrate.Reservations{}, Log: o.Log,
 	}
 	s := services{
 		title: cfg.URL.Host, pinned: cfg.Thumbprint, inspect: inv.inspect, free: freeAt,

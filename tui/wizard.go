@@ -142,8 +142,7 @@ func (w *wizard) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		if msg.page != w.ask || w.step != confirming {
 			return w, nil // one has gone back meanwhile
 		}
-		w.ask.findings[msg.vm] = msg
-		return w, w.ask.checkFrom(msg.vm + 1)
+		return w, w.ask.take(msg)
 	case freeSpace:
 		w.freeFor, w.free = msg.dir, msg.free
 		return w, nil
@@ -296,7 +295,7 @@ func (w *wizard) showConfirmation() tea.Cmd {
 		w.trouble = refuse
 		return nil
 	}
-	w.ask = newConfirmation(w.s, w.chosen, c)
+	w.ask = newConfirmation(w.s, w.chosen, w.free, c)
 	w.ask.Update(w.size)
 	w.step = confirming
 	return w.ask.check()

@@ -29,6 +29,7 @@ type tour struct {
 	begun   [][]runs.Spec
 	refuse  map[string]string // by VM: an obstacle
 	free    int64
+	thin    bool  // a closer look finds a thin disk
 	failure error // of begin
 	quit    bool
 }
@@ -58,6 +59,9 @@ func newTour(t *testing.T) *tour {
 		inspect: func(_ context.Context, vm vsphere.VM, _ vsphere.PreflightOptions) (vsphere.VM, []vsphere.Obstacle, error) {
 			if text := tr.refuse[vm.Name]; text != "" {
 				return vm, []vsphere.Obstacle{{Code: "x", Severity: vsphere.SeverityError, Text: text, Hint: "mend it"}}, nil
+			}
+			if tr.thin {
+				vm.Disks = []vsphere.Disk{{Thin: true, Capacity: 1 << 40}}
 			}
 			return vm, nil, nil
 		},
@@ -191,12 +195,20 @@ func TestWhatCannotFitIsRefused(t *testing.T) {
 	t.Parallel()
 	tr := newTour(t)
 	tr.free = 9 << 30
+	tr.thin = true // which the list of VMs does not tell
 	tr.press("web01", "enter")
-	tr.want("It cannot fit", "10.0 GiB are needed and 9.0 GiB are free")
-	tr.press("enter")
-	tr.want("options", "✗ 10.0 GiB are needed")
-	tr.press("left", "enter") // ovf: compressed
+	tr.want("up to 10.0 GiB are needed and 9.0 GiB are free")
+	tr.press("enter", "enter")
+	tr.want("confirm", "✗ 10.0 GiB are needed and 9.0 GiB are free")
+	if len(tr.begun) > 0 {
+		t.Error("it was begun")
+	}
+	tr.press("esc", "left", "enter") // ovf: compressed
 	tr.want("confirm", "Disks stay VMDK")
+	tr.press("enter")
+	if len(tr.begun) != 1 {
+		t.Error("it was not begun")
+	}
 }
 
 func TestOptionsThatCannotWorkAreToldAndNotGoneOnWith(t *testing.T) {

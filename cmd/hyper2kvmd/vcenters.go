@@ -114,9 +114,11 @@ type runner struct {
 func newRunner(v vcenters, bandwidth *transfer.Limiter) *runner {
 	r := &runner{
 		vcenters: v,
-		migrator: migrate.Migrator{Endpoint: v.endpoint, Log: v.log, Limiter: bandwidth, JobLimits: &migrate.JobLimits{}},
-		limits:   make(map[string]*migrate.Limits),
-		others:   &migrate.Limits{},
+		migrator: migrate.Migrator{
+			Endpoint: v.endpoint, Log: v.log, Limiter: bandwidth, JobLimits: &migrate.JobLimits{}, Reservations: &migrate.Reservations{},
+		},
+		limits: make(map[string]*migrate.Limits),
+		others: &migrate.Limits{},
 	}
 	for name, c := range v.config.VCenters {
 		r.limits[name] = &migrate.Limits{DisksPerHost: c.Limits.DisksPerHost, DisksPerVCenter: c.Limits.Disks}

@@ -79,34 +79,32 @@ func (c Choices) Validate() error {
 	return nil
 }
 
-// Need is the space in bytes that the VMs take at most: what they have on their
-// datastores. With compression it is less, nobody can tell how much.
-func Need(vms []vsphere.VM) int64 {
-	var n int64
+// Need is the space that the VMs take.
+func Need(vms []vsphere.VM, c Choices) migrate.Space {
+	var need migrate.Space
 	for _, vm := range vms {
-		n += vm.CommittedBytes
+		need = need.Plus(migrate.SpaceOf(vm, c.Options))
 	}
-	return n
-}
-
-// Compressed reports whether the choices make files smaller than what is in the
-// disks.
-func (c Choices) Compressed() bool {
-	return c.Options.Format == models.FormatOVF || c.Options.Format == "" || c.Options.Compress
+	return need
 }
 
 // CheckSpace compares what the VMs need with the bytes that are free. refuse
-// tells why it cannot fit, warn why it may not.
+// tells why it cannot fit, warn why it may not. Without their disks, as in an
+// inventory's list, nothing is refused.
 func CheckSpace(vms []vsphere.VM, c Choices, free int64) (refuse, warn string) {
-	need := Need(vms)
-	if free < 0 || need <= free {
+	if free < 0 {
 		return "", ""
 	}
-	text := fmt.Sprintf("%s are needed and %s are free", display.Bytes(need), display.Bytes(free))
-	if c.Compressed() {
-		return "", "up to " + text + "; compression makes it less"
+	need := Need(vms, c)
+	switch need.Fit(free) {
+	case migrate.CannotFit:
+		return fmt.Sprintf("%s are needed and %s are free: choose another directory, fewer VMs, or a compressed format",
+			display.Bytes(need.AtLeast), display.Bytes(free)), ""
+	case migrate.MayFit:
+		return "", fmt.Sprintf("up to %s are needed and %s are free; thick disks may hold less, and compression makes it less",
+			display.Bytes(need.AtMost), display.Bytes(free))
 	}
-	return text + ": choose another directory, fewer VMs, or a compressed format", ""
+	return "", ""
 }
 
 // Command is the command that runs a job in this process.

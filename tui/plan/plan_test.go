@@ -115,22 +115,30 @@ func TestTheJobFileIsReadBackAsTheJobs(t *testing.T) {
 
 func TestSpaceThatCannotDoIsRefused(t *testing.T) {
 	t.Parallel()
-	vms := []vsphere.VM{vm("/v/a", vsphere.PoweredOff, 30<<30), vm("/v/b", vsphere.PoweredOff, 12<<30)}
-	compressed := choices
-	compressed.Options.Compress = true
+	disks := func(thin bool) []vsphere.VM {
+		a, b := vm("/v/a", vsphere.PoweredOff, 30<<30), vm("/v/b", vsphere.PoweredOff, 12<<30)
+		a.Disks, b.Disks = []vsphere.Disk{{Capacity: 30 << 30, Thin: thin}}, []vsphere.Disk{{Capacity: 12 << 30, Thin: thin}}
+		return []vsphere.VM{a, b}
+	}
+	compressed, ovf := choices, choices
+	compressed.Options.Compress, ovf.Options.Format = true, models.FormatOVF
 	cases := []struct {
 		why          string
+		vms          []vsphere.VM
 		c            plan.Choices
 		free         int64
 		refuse, warn bool
 	}{
-		{"enough", choices, 42 << 30, false, false},
-		{"too little", choices, 42<<30 - 1, true, false},
-		{"too little, compressed", compressed, 1 << 30, false, true},
-		{"nobody knows", choices, -1, false, false},
+		{"enough", disks(true), choices, 42 << 30, false, false},
+		{"too little", disks(true), choices, 42<<30 - 1, true, false},
+		{"too little, thick", disks(false), choices, 1 << 30, false, true},
+		{"too little, disks not known", []vsphere.VM{vm("/v/a", vsphere.PoweredOff, 2<<30)}, choices, 1 << 30, false, true},
+		{"too little, compressed", disks(true), compressed, 1 << 30, false, true},
+		{"too little, ovf", disks(true), ovf, 1 << 30, false, true},
+		{"nobody knows", disks(true), choices, -1, false, false},
 	}
 	for _, c := range cases {
-		refuse, warn := plan.CheckSpace(vms, c.c, c.free)
+		refuse, warn := plan.CheckSpace(c.vms, c.c, c.free)
 		if (refuse != "") != c.refuse || (warn != "") != c.warn {
 			t.Errorf("%s: refused %q, warned %q", c.why, refuse, warn)
 		}
