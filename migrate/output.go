@@ -21,9 +21,8 @@ func CheckOutput(dir string) error {
 		}
 		what := "is a file, not a directory"
 		if err != nil {
-			if st, err = os.Lstat(path); err == nil {
-				what = "is a link to something that is not there"
-			}
+			what = "is a link to something that is not there"
+			_, err = os.Lstat(path)
 		}
 		if err == nil {
 			return permanent{withHint(fmt.Errorf("output directory: %s %s", path, what), "choose another output directory")}
