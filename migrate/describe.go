@@ -186,7 +186,10 @@ func (r *run) install(moves []move, result models.Result) (Receipt, error) {
 		result.TotalSize += info.Size()
 	}
 	receipt.Result = result
-	return receipt, r.work.installAll(install{Moves: moves, Receipt: receipt, Replace: r.def.Options.Overwrite, Again: r.again})
+	return receipt, r.work.installAll(install{
+		Moves: moves, Receipt: receipt, Verified: time.Now(), Snapshot: r.target.Snapshot.Ref != "",
+		Replace: r.def.Options.Overwrite, Again: r.again,
+	})
 }
 
 // checkImages looks over the finished images once more, as whoever opens them

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
@@ -43,7 +44,7 @@ func (r *run) nameEarlier(ctx context.Context) (receipt Receipt, done bool, err 
 	in := *r.work.ledger.Install
 	receipt = in.Receipt
 	mine := r.answers(receipt)
-	r.info("", "an earlier run verified every file and ended before naming them; finishing that")
+	r.info("", "an earlier run verified every file, at %s, and ended before naming them; finishing that", in.Verified.Format(time.DateTime))
 	if err := r.work.finishInstall(in.Replace || r.def.Options.Overwrite); errors.Is(err, errGone) {
 		r.note("%v: exporting it again", err)
 		return Receipt{}, false, r.work.dropInstall()
@@ -66,9 +67,14 @@ func (r *run) nameEarlier(ctx context.Context) (receipt Receipt, done bool, err 
 	})
 }
 
-// answers reports whether an unfinished install is what this job asks for.
+// answers reports whether an unfinished install is what this job asks for. That
+// a temporary snapshot was removed is a change of the VM, but not by others.
 func (r *run) answers(receipt Receipt) bool {
-	return receipt.Asked == r.asked() && (r.sameJob(receipt) || r.work.ledger.VM == r.identity())
+	known, now := r.work.ledger.VM, r.identity()
+	if r.work.ledger.Install.Snapshot {
+		now.ChangeVersion = known.ChangeVersion
+	}
+	return receipt.Asked == r.asked() && (r.sameJob(receipt) || known == now)
 }
 
 // finishedEarlier reads the receipt that is there, if any. What an earlier run

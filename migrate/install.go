@@ -22,9 +22,11 @@ import (
 
 // install is a list of renames to be done. The receipt's is the last.
 type install struct {
-	Moves   []move  `json:"moves"`
-	Receipt Receipt `json:"receipt"`
-	Replace bool    `json:"replace,omitempty"` // overwriting was asked for
+	Moves    []move    `json:"moves"`
+	Receipt  Receipt   `json:"receipt"`
+	Verified time.Time `json:"verified"`           // when every file was
+	Snapshot bool      `json:"snapshot,omitempty"` // the disks are those of a temporary snapshot
+	Replace  bool      `json:"replace,omitempty"`  // overwriting was asked for
 	// Again: the receipt that is there is of this job, and what it names is gone.
 	Again bool `json:"again,omitempty"`
 }

@@ -94,6 +94,7 @@ func TestWhatATemporarySnapshotGaveIsNotFetchedAgainWhenANameWasTaken(t *testing
 	def := b.job(models.FormatRaw)
 	def.Options.Snapshot, def.Options.RemoveCDROM = true, true
 	b.refused(def, b.obstruct("guest1.xml"))
+	b.Touch("guest1") // as the snapshot does when it goes
 	served := b.BytesServed("guest1", 0)
 	def.Options.Overwrite = true
 	b.identical(b.export(def))
