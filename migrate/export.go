@@ -56,21 +56,19 @@ func (r *run) export(ctx context.Context) error {
 	}
 	extras := len(r.extras)
 	for {
-		if err := r.settle(ctx); err != nil {
-			return err
-		}
-		group := r.pending()
-		if len(group) == 0 && r.extras != nil {
+		err := r.settle(ctx)
+		if err == nil && len(r.pending()) == 0 && r.extras != nil {
 			return nil
 		}
-		if separate && len(group) > 1 {
-			group = group[:1]
+		if err == nil {
+			err = r.lease(ctx, separate)
 		}
-		err := r.lease(ctx, group)
-		if n := r.finished(); n > finished || len(r.extras) > extras {
-			finished, extras, failures, strangers = n, len(r.extras), 0, 0
+		n := r.finished()
+		if n > finished || len(r.extras) > extras {
+			failures, strangers = 0, 0
 			pauses.Reset()
 		}
+		finished, extras = n, len(r.extras)
 		switch {
 		case err == nil:
 			continue
@@ -111,6 +109,7 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// pending are the disks that are not verified yet.
 func (r *run) pending() []*diskRun {
 	var out []*diskRun
 	for _, d := range r.disks {
@@ -123,9 +122,10 @@ func (r *run) pending() []*diskRun {
 
 func (r *run) finished() int { return len(r.disks) - len(r.pending()) }
 
-// lease fetches group, and the NVRAM if it is not there yet, under one lease.
-// The lease is kept alive beside the download; a lost lease stops it.
-func (r *run) lease(ctx context.Context, group []*diskRun) (err error) {
+// lease fetches what is not verified yet under one lease: all disks, or with
+// separate the first of them, and the NVRAM. The lease is kept alive beside the
+// download; a lost lease stops it.
+func (r *run) lease(ctx context.Context, separate bool) (err error) {
 	lease, err := r.openLease(ctx)
 	if err != nil {
 		return err
@@ -150,7 +150,13 @@ func (r *run) lease(ctx context.Context, group []*diskRun) (err error) {
 		}
 		kept <- err
 	}()
-	err = r.fetchGroup(work, lease, group)
+	if err = r.sameState(work); err == nil {
+		group := r.pending()
+		if separate && len(group) > 1 {
+			group = group[:1]
+		}
+		err = r.fetchGroup(work, lease, group)
+	}
 	stopKeeper()
 	lost := <-kept
 	cancel(nil)

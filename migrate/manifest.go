@@ -26,7 +26,7 @@ const (
 )
 
 // extraPatience is the share of the patience that a file has which is no disk,
-// in a manifest that lists others: whether hosts list them is not known.
+// in a manifest that lists others (F-NFC-21).
 const extraPatience = 6
 
 // unvouched says why no manifest vouches for a file that has arrived.

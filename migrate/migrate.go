@@ -15,10 +15,13 @@
 // last checkpoint. A disk that comes as one plain stream starts again from its
 // beginning (F-NFC-9).
 //
-// Not promised: that a VM which is powered on and off again between two runs,
-// without a change to its configuration, is noticed. The change version, the
-// disk's key, and its capacity are what decides whether a finished disk is
-// still good.
+// All disks are of one state of the VM: one that is changed between two leases, or
+// two runs, is fetched again from the beginning.
+//
+// Not promised: that a VM which is powered on and off again between two leases,
+// without a change to its configuration, is noticed. The change version, the power
+// state, and what vSphere tells of each disk are what decides whether a finished
+// disk is still good.
 package migrate
 
 import (
@@ -135,6 +138,7 @@ type run struct {
 	target vsphere.Target
 	disks  []*diskRun
 	extras []extra
+	states int // how often the VM was another one than before
 	notes  []string
 	again  bool             // the job was finished earlier, and its files are gone
 	doubt  vsphere.Obstacle // about the host, worth telling if the transfer fails

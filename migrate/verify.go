@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
@@ -107,8 +108,15 @@ func (r *run) verify(ctx context.Context, lease *vsphere.Lease, group []*diskRun
 // settle decides about the disks that have arrived under a lease that is gone,
 // also in an earlier run.
 func (r *run) settle(ctx context.Context) error {
+	waits := func(d *diskRun) bool { return d.arrived && !d.done }
+	if !slices.ContainsFunc(r.disks, waits) {
+		return nil
+	}
+	if err := r.sameState(ctx); err != nil {
+		return err
+	}
 	for _, d := range r.disks {
-		if !d.arrived || d.done {
+		if !waits(d) {
 			continue
 		}
 		err := d.withoutManifest(ctx, lostManifest)
