@@ -2,8 +2,6 @@
 
 package inflate
 
-import "golang.org/x/sys/cpu"
-
 // Pieces of vectorAdler: what one instruction takes, and the most whose
 // weighted sum fits 32 bits.
 const (
@@ -20,7 +18,7 @@ func adlerSums(p *byte, n int) (sum, weighted uint32)
 
 // adler32sum is the checksum of RFC 1950.
 func adler32sum(p []byte) uint32 {
-	if cpu.X86.HasAVX2 {
+	if inUse().adler {
 		return vectorAdler(p)
 	}
 	return wordAdler(p)

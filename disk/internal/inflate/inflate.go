@@ -8,6 +8,9 @@
 // literals that fit the 11 bits are found with one look. The main loop runs while
 // enough input and output is left for its longest round, and checks nothing else;
 // the last symbols go through a careful one.
+//
+// On amd64 the main loop and Adler-32 are in assembly where the processor has the
+// instructions; [Switch] turns that off.
 package inflate
 
 import (

@@ -2,8 +2,6 @@
 
 package inflate
 
-import "golang.org/x/sys/cpu"
-
 // loop is the state of loopBMI2.
 type loop struct {
 	src     *byte
@@ -41,7 +39,7 @@ func loopBMI2(l *loop) int
 
 // fast decompresses most of a block by the tables; see [Decoder.loop].
 func (d *Decoder) fast(dst []byte, out int, t *tables) (_ int, ended bool, err error) {
-	if !cpu.X86.HasBMI2 {
+	if !inUse().loop {
 		return d.loop(dst, out, t)
 	}
 	if len(d.src) < roundIn || len(dst) < roundOut {
