@@ -83,7 +83,7 @@ func (c *flatCopy) copy(in io.Reader, pos int64) error {
 		}
 		if err := writeData(c.w, buf[:n], piece.Offset); err != nil {
 			c.broken = true
-			return spaceError(err)
+			return storageError(err)
 		}
 		pos += n
 		c.off = piece.Offset + n
@@ -131,7 +131,7 @@ func (c *flatCopy) checkpoint() error {
 	}
 	if err := c.w.Checkpoint(); err != nil {
 		c.broken = true
-		return spaceError(err)
+		return storageError(err)
 	}
 	hash := hashState{}
 	if c.tee != nil {

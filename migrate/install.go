@@ -176,7 +176,7 @@ func (w *workdir) move(m move, replace bool) error {
 		return appeared(to)
 	}
 	if err != nil {
-		return fmt.Errorf("give %s its final name: %w", m.To, spaceError(err))
+		return fmt.Errorf("give %s its final name: %w", m.To, storageError(err))
 	}
 	return nil
 }

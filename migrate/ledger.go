@@ -105,7 +105,7 @@ const (
 
 // writeFile replaces path by a file that holds data, whole and durable.
 func writeFile(path string, data []byte) error {
-	return spaceError(atomicfile.Write(path, data, fileMode))
+	return storageError(atomicfile.Write(path, data, fileMode))
 }
 
 // exists reports whether something has that name, as far as can be told.

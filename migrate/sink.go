@@ -51,17 +51,17 @@ type imageSink struct{ w disk.Writer }
 
 func newImageSink[W disk.Writer](w W, err error) (sink, error) {
 	if err != nil {
-		return nil, err
+		return nil, storageError(err)
 	}
 	return imageSink{w}, nil
 }
 
 func (s imageSink) decode(ctx context.Context, r io.Reader, o disk.Options) (disk.Summary, error) {
 	sum, err := disk.DecodeStream(ctx, r, s.w, o)
-	return sum, spaceError(err)
+	return sum, storageError(err)
 }
 func (s imageSink) checkpoint() error { return nil } // DecodeStream has done it
-func (s imageSink) commit() error     { return spaceError(s.w.Commit()) }
+func (s imageSink) commit() error     { return storageError(s.w.Commit()) }
 func (s imageSink) abandon() error    { return s.w.Close() }
 func (s imageSink) discard() error    { return s.w.Discard() }
 
@@ -80,7 +80,7 @@ func openStreamSink(path string, from *disk.Position) (sink, error) {
 		err = fmt.Errorf("%w: %w", disk.ErrNotResumable, err)
 	}
 	if err != nil {
-		return nil, err
+		return nil, storageError(err)
 	}
 	return streamSink{f}, nil
 }
@@ -94,18 +94,22 @@ func (s streamSink) decode(ctx context.Context, r io.Reader, o disk.Options) (di
 // not of the stream.
 func (s streamSink) Write(p []byte) (int, error) {
 	n, err := s.f.Write(p)
-	return n, spaceError(err)
+	return n, storageError(err)
 }
 
-func (s streamSink) checkpoint() error { return spaceError(s.f.Sync()) }
-func (s streamSink) commit() error     { return spaceError(errors.Join(s.f.Sync(), s.f.Close())) }
+func (s streamSink) checkpoint() error { return storageError(s.f.Sync()) }
+func (s streamSink) commit() error     { return storageError(errors.Join(s.f.Sync(), s.f.Close())) }
 func (s streamSink) abandon() error    { return s.f.Close() }
 func (s streamSink) discard() error {
 	return errors.Join(s.f.Close(), os.Remove(s.f.Name()))
 }
 
-// spaceError makes a full file system or quota permanent, with advice.
-func spaceError(err error) error {
+// storageError makes a full file system or quota permanent, with advice. It has
+// advice for storage that fails, too.
+func storageError(err error) error {
+	if errors.Is(err, syscall.EIO) {
+		return withHint(err, "look at the kernel's log: the storage of the output directory reports errors")
+	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return permanent{withHint(fmt.Errorf("%w: %w", ErrNoSpace, err), "free some space or choose another output directory; finished disks are kept")}
 	}

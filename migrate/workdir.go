@@ -46,7 +46,7 @@ func openWorkdir(output, base string) (*workdir, error) {
 	w.made = !exists(output)
 	for {
 		if err := makeDirs(w.dir); err != nil {
-			return nil, fmt.Errorf("output directory: %w", spaceError(err))
+			return nil, fmt.Errorf("output directory: %w", storageError(err))
 		}
 		w.lock = flock.New(filepath.Join(w.dir, lockName))
 		locked, err := w.lock.TryLock()

@@ -163,3 +163,13 @@ func TestNothingVouchesForADiskWhoseImageCouldNotBeWritten(t *testing.T) {
 		}
 	}
 }
+
+func TestFailuresOfTheStorageComeWithAdvice(t *testing.T) {
+	t.Parallel()
+	for cause, final := range map[error]bool{syscall.ENOSPC: true, syscall.EDQUOT: true, syscall.EIO: false} {
+		err := storageError(&os.PathError{Op: "write", Path: "disk.part", Err: cause.(syscall.Errno)})
+		if !errors.Is(err, cause) || Hint(err) == "" || Permanent(err) != final || errors.Is(err, ErrNoSpace) != final {
+			t.Errorf("%v became %v, permanent %t, with the hint %q", cause, err, Permanent(err), Hint(err))
+		}
+	}
+}
