@@ -61,6 +61,7 @@ type kind struct {
 	method string
 	limit  func(Timeouts) time.Duration
 	repeat repeat
+	fresh  bool // over a connection of its own, for there is no time to find out that one is dead
 }
 
 // changing is the kind of every method that is not in the table: nothing is
@@ -82,7 +83,7 @@ var kinds = func() map[string]kind {
 	return map[string]kind{
 		"RetrieveServiceContent": {limit: login, repeat: repeatAlways},
 		"Login":                  {limit: login, repeat: repeatAlways},
-		"Logout":                 {limit: bye, repeat: repeatElsewhere}, // the session ends by itself (F-INV-2)
+		"Logout":                 {limit: bye, repeat: repeatElsewhere, fresh: true}, // the session ends by itself (F-INV-2)
 
 		"CurrentTime":            {limit: read, repeat: repeatElsewhere}, // the keepalive's
 		"RetrievePropertiesEx":   {limit: read, repeat: repeatAlways},
@@ -98,7 +99,7 @@ var kinds = func() map[string]kind {
 
 		"RemoveSnapshot_Task": {limit: func(t Timeouts) time.Duration { return t.Change }, repeat: repeatAlways}, // what is gone stays gone
 
-		"HttpNfcLeaseProgress":                {limit: read, repeat: repeatElsewhere}, // the keeper's
+		"HttpNfcLeaseProgress":                {limit: read, repeat: repeatElsewhere, fresh: true}, // the keeper's
 		"HttpNfcLeaseGetManifest":             {limit: lease, repeat: repeatAlways},
 		"HttpNfcLeaseSetManifestChecksumType": {limit: lease, repeat: repeatAlways},
 		"HttpNfcLeaseComplete":                {limit: lease, repeat: repeatAlways}, // a second one is told that the lease has ended

@@ -83,13 +83,16 @@ func (s *session) attempt(ctx context.Context, k kind, once func(context.Context
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	call := limited
-	if k.repeat.once() {
+	if k.fresh || k.repeat.once() {
 		call = context.WithValue(limited, freshKey{}, true)
 	}
 	err := once(call)
 	s.mu.Lock()
 	s.used = time.Now()
 	s.mu.Unlock()
+	if outcomeOf(err, true) != answered {
+		s.soap.CloseIdleConnections() // they are as dead, and the next attempt should not have to find out
+	}
 	if err != nil && faultOf(err) == nil && limited.Err() != nil && ctx.Err() == nil {
 		var w *wireError
 		return &noAnswer{host: s.soap.URL().Host, method: k.method, after: limit, sent: !errors.As(err, &w) || w.sent}

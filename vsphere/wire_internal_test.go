@@ -41,12 +41,12 @@ func TestTheWireTellsWhatIsNoAnswer(t *testing.T) {
 	}{
 		"a page with 200":    {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, page) }, doubtful, "not SOAP"},
 		"a page with 500":    {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500); _, _ = io.WriteString(w, page) }, unknown, "not SOAP"},
-		"503":                {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no healthy upstream", 503) }, doubtful, "503"},
-		"502":                {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", 502) }, unknown, "502"},
-		"504":                {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", 504) }, unknown, "504"},
+		"503":                {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no healthy upstream", http.StatusServiceUnavailable) }, doubtful, "503"},
+		"502":                {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusBadGateway) }, unknown, "502"},
+		"504":                {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusGatewayTimeout) }, unknown, "504"},
 		"an empty body":      {func(http.ResponseWriter, *http.Request) {}, unknown, "EOF"},
-		"a redirect":         {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", 302) }, doubtful, "302"},
-		"forbidden":          {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", 403) }, answered, "403"},
+		"a redirect":         {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", http.StatusFound) }, doubtful, "302"},
+		"forbidden":          {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusForbidden) }, answered, "403"},
 		"a connection's end": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, unknown, "EOF"},
 		"a body's end": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "5000")
