@@ -39,9 +39,11 @@ func TestTheWireTellsWhatIsNoAnswer(t *testing.T) {
 		want outcome
 		says string
 	}{
-		"a page with 200":    {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, page) }, doubtful, "not SOAP"},
-		"a page with 500":    {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500); _, _ = io.WriteString(w, page) }, unknown, "not SOAP"},
-		"503":                {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no healthy upstream", http.StatusServiceUnavailable) }, doubtful, "503"},
+		"a page with 200": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, page) }, doubtful, "not SOAP"},
+		"a page with 500": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500); _, _ = io.WriteString(w, page) }, unknown, "not SOAP"},
+		"503": {func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "no healthy upstream", http.StatusServiceUnavailable)
+		}, doubtful, "503"},
 		"502":                {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusBadGateway) }, unknown, "502"},
 		"504":                {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusGatewayTimeout) }, unknown, "504"},
 		"an empty body":      {func(http.ResponseWriter, *http.Request) {}, unknown, "EOF"},
