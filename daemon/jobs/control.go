@@ -35,14 +35,31 @@ func (m *Manager) Get(ctx context.Context, id string) (models.Job, error) {
 	return page.Jobs[0], nil
 }
 
-// refresh replaces a running job's stored progress by the live one.
+// refresh puts what only memory knows into a job: a running one's live progress,
+// and what a job waits for.
 func (m *Manager) refresh(j *models.Job) {
+	j.WaitingFor = m.waitingFor(*j)
 	if j.Status != models.StatusRunning {
 		return
 	}
 	if p := m.hub.live(j.Definition.ID); p != nil {
 		j.Progress = p
 	}
+}
+
+// waitingFor says what a job waits for, or is empty.
+func (m *Manager) waitingFor(j models.Job) string {
+	if j.Status.Final() || j.Status == models.StatusRunning && !j.Cancelling {
+		return ""
+	}
+	text := m.breaker.waiting(j.Definition)
+	switch {
+	case !j.Cancelling:
+		return text
+	case text == "":
+		text = "waiting for vCenter " + vcenterName(j.Definition.VCenterKey())
+	}
+	return "cancelling: " + text
 }
 
 // Stats counts the jobs by status.
@@ -125,10 +142,84 @@ func (m *Manager) awaitCancelled(ctx context.Context, id string) error {
 // Retry makes a failed or cancelled job pending again, or returns
 // [ErrNotFound], [ErrNotFinished] or [ErrCompleted].
 func (m *Manager) Retry(ctx context.Context, id string) error {
-	if err := m.store.Retry(ctx, id); err != nil {
+	outcome, err := m.RetryAll(ctx, []string{id})
+	if err != nil {
 		return err
 	}
-	m.hub.changed(id)
+	return outcome[id]
+}
+
+// RetryAll makes failed and cancelled jobs pending again. It returns for each id
+// nil, [ErrNotFound], [ErrNotFinished] or [ErrCompleted]; or an error, when
+// nothing has changed. Logins that were refused are tried again for them: a
+// person asks for it.
+func (m *Manager) RetryAll(ctx context.Context, ids []string) (map[string]error, error) {
+	var free []string
+	m.mu.Lock()
+	for _, id := range ids {
+		if r := m.runs[id]; r == nil || !r.late.Load() {
+			free = append(free, id)
+		}
+	}
+	m.mu.Unlock()
+	if err := m.forgive(ctx, free); err != nil {
+		return nil, err
+	}
+	outcome, err := m.store.Retry(ctx, free)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		if _, asked := outcome[id]; !asked {
+			outcome[id] = ErrNotFinished // a cancelled run is still undoing
+		}
+		m.hub.changed(id)
+	}
+	m.nudge()
+	return outcome, nil
+}
+
+// forgive lets refused logins of jobs be tried again, once for each user.
+func (m *Manager) forgive(ctx context.Context, ids []string) error {
+	page, err := m.store.List(ctx, Query{IDs: ids})
+	if err != nil {
+		return err
+	}
+	seen := make(map[[2]string]bool)
+	for _, j := range page.Jobs {
+		key := [2]string{j.Definition.VCenterKey(), j.Definition.Username}
+		if seen[key] || !j.Status.Final() {
+			continue
+		}
+		seen[key] = true
+		m.o.VCenters.Forgive(j.Definition)
+		m.breaker.resume(key[0])
+	}
+	return nil
+}
+
+// VCenters returns the vCenters that cannot be used, by name, and how many jobs
+// wait for each.
+func (m *Manager) VCenters(ctx context.Context) ([]VCenter, error) {
+	all := m.breaker.list()
+	for i := range all {
+		var err error
+		if all[i].Waiting, err = m.store.Waiting(ctx, all[i].Name); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// Resume has a vCenter that cannot be used asked now, also with a login that was
+// refused. It returns [ErrUsable] when there is no such vCenter.
+func (m *Manager) Resume(key string) error {
+	c, ok := m.breaker.trouble(key)
+	if !ok {
+		return ErrUsable
+	}
+	m.o.VCenters.Forgive(c.Job.Definition)
+	m.breaker.resume(key)
 	m.nudge()
 	return nil
 }

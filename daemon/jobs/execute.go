@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -14,8 +15,8 @@ import (
 type execution struct {
 	m       *Manager
 	log     *slog.Logger
+	run     *run
 	claim   Claim
-	cancel  context.CancelCauseFunc // ends the run
 	tracker *progress.Tracker
 
 	meter    progress.Meter
@@ -23,6 +24,7 @@ type execution struct {
 	phase    progress.Phase  // last one written
 	seq      int64           // the tracker's last event written
 	until    time.Time       // end of the lease by this process's clock
+	written  models.Progress // with the last heartbeat
 }
 
 // ending is what a Runner returned.
@@ -33,17 +35,21 @@ type ending struct {
 
 // execute runs a claimed job and stores its outcome. base ends only when the
 // manager gives up on its runs; ctx is the run's.
-func (m *Manager) execute(base, ctx context.Context, c Claim, cancel context.CancelCauseFunc) {
+func (m *Manager) execute(base, ctx context.Context, r *run, c Claim) {
 	e := &execution{
 		m:       m,
 		log:     m.log.With("job", c.Lease.JobID, "epoch", c.Lease.Epoch),
+		run:     r,
 		claim:   c,
-		cancel:  cancel,
 		tracker: progress.New(),
 		phase:   progress.Pending,
 		until:   time.Now().Add(m.o.Lease),
 	}
-	e.log.Info("job claimed", "vm", c.Job.Definition.VMPath, "failures", c.Failures)
+	e.log.Info("job claimed", "vm", c.Job.Definition.VMPath, "failures", c.Failures, "deaths", c.Deaths)
+	if c.Deaths >= m.o.MaxDeaths {
+		e.finish(base, buried(c))
+		return
+	}
 	def, err := m.unseal(c)
 	if err != nil {
 		e.finish(base, e.outcome(ctx, ending{err: err}))
@@ -52,23 +58,53 @@ func (m *Manager) execute(base, ctx context.Context, c Claim, cancel context.Can
 	ended := make(chan ending, 1)
 	go func() {
 		res, err := safely(e.log, func() (models.Result, error) {
-			if c.Cancel != nil {
+			if r.cleanup {
 				return m.runner.CleanUp(ctx, def, c.Cancel.KeepParts, e.tracker)
 			}
 			return m.runner.Run(ctx, def, e.tracker)
 		})
 		ended <- ending{res, err}
 	}()
-	end := e.follow(base, ended)
+	end, late := e.follow(base, ctx, ended)
+	r.late.Store(late)
 	e.finish(base, e.outcome(ctx, end))
+	if !late {
+		return
+	}
+	r.cancel(end.err) // of a clean-up; a run knows already
+	m.hub.ended(c.Lease.JobID)
+	select {
+	case <-ended:
+	case <-base.Done():
+	}
 }
 
-// follow reports a run's progress until it ends.
-func (e *execution) follow(base context.Context, ended <-chan ending) ending {
+// buried is the outcome of a job that the daemon did not survive too often.
+func buried(c Claim) Outcome {
+	o := Outcome{Status: models.StatusFailed, Failed: true, Error: fmt.Sprintf(
+		"the daemon died %d times in a row while it ran this job, the last time in phase %s at %.0f%%; "+
+			"look for the reason in the system's log (out of memory?) before it is retried",
+		c.Deaths, c.Job.Progress.Phase, c.Job.Progress.PercentComplete)}
+	if c.Cancel != nil {
+		o.Status, o.Failed = models.StatusCancelled, false
+	}
+	return o
+}
+
+// follow reports a run's progress until it ends. late means that it was
+// cancelled and did not end in time: the ending says so.
+func (e *execution) follow(base, ctx context.Context, ended <-chan ending) (end ending, late bool) {
 	sample := time.NewTicker(e.m.o.Sample)
 	defer sample.Stop()
 	beat := time.NewTicker(e.m.o.Heartbeat)
 	defer beat.Stop()
+	bounds, free := context.WithCancel(base)
+	defer free()
+	var overdue <-chan error
+	stopped := ctx.Done()
+	if e.run.cleanup {
+		overdue = e.overdue(bounds)
+	}
 	for {
 		changed := e.tracker.Changed()
 		if e.tracker.Phase() != e.phase {
@@ -78,17 +114,35 @@ func (e *execution) follow(base context.Context, ended <-chan ending) ending {
 		}
 		select {
 		case end := <-ended:
-			return end
+			return end, false
+		case err := <-overdue:
+			return ending{err: err}, true
+		case <-stopped:
+			stopped = nil
+			if errors.As(context.Cause(ctx), new(models.Cancelled)) {
+				overdue = e.overdue(bounds)
+			}
 		case <-changed:
+			if e.claim.Deaths > 0 { // what finishes now may be all that this run gets done
+				e.sample(false)
+				if e.further() {
+					e.beat(base)
+				}
+			}
 		case <-sample.C:
 			e.sample(true)
-			if len(e.tracker.EventsAfter(e.seq)) > 0 {
+			if len(e.tracker.EventsAfter(e.seq)) > 0 || e.claim.Deaths > 0 && e.further() {
 				e.beat(base)
 			}
 		case <-beat.C:
 			e.beat(base)
 		}
 	}
+}
+
+// further reports whether the run has got further than the store knows.
+func (e *execution) further() bool {
+	return e.progress.PercentComplete >= e.written.PercentComplete+1
 }
 
 // sample reads the counters for queries and, with tick, for watchers.
@@ -114,22 +168,25 @@ func (e *execution) beat(base context.Context) {
 	switch {
 	case errors.Is(err, ErrFenced):
 		e.log.Warn("the lease on the job is lost; ending its run")
-		e.cancel(models.ErrLeaseLost)
+		e.run.cancel(models.ErrLeaseLost)
 		return
 	case err != nil:
 		e.log.Error("cannot write a heartbeat; trying again", "error", err)
 		if !time.Now().Before(e.until) {
-			e.cancel(models.ErrLeaseLost)
+			e.run.cancel(models.ErrLeaseLost)
 		}
 		return
 	}
 	e.until = now.Add(e.m.o.Lease)
-	e.phase, e.seq = phase, seq
+	e.phase, e.seq, e.written = phase, seq, e.progress
+	if signals.Deaths == 0 && !e.run.cleared.Swap(true) {
+		e.m.nudge()
+	}
 	if len(events) > 0 {
 		e.m.hub.changed(e.claim.Lease.JobID)
 	}
-	if signals.Cancel != nil && e.claim.Cancel == nil { // else it is being cleaned up
-		e.cancel(*signals.Cancel)
+	if signals.Cancel != nil && !e.run.cleanup { // else it is being cleaned up
+		e.run.cancel(*signals.Cancel)
 	}
 }
 
@@ -157,53 +214,6 @@ func (e *execution) news(phase progress.Phase) ([]models.Event, int64) {
 		})
 	}
 	return events, seq
-}
-
-// outcome decides what becomes of the job.
-func (e *execution) outcome(ctx context.Context, end ending) Outcome {
-	e.sample(false)
-	events, _ := e.news(e.tracker.Phase())
-	o := Outcome{Progress: &e.progress, Events: events}
-	cause := context.Cause(ctx)
-	var cancelled models.Cancelled
-	failures := e.claim.Failures + 1
-	cleanup := e.claim.Cancel != nil
-	switch {
-	case cleanup && cause != nil:
-		o.Status = models.StatusPending // to be claimed and cleaned up again
-	case cleanup && !end.result.Success:
-		o.Status = models.StatusCancelled
-		if end.err != nil {
-			o.Error = end.err.Error() // what could not be cleaned up
-		}
-	case end.err == nil:
-		o.Status = models.StatusCompleted
-		o.Result = &end.result
-		e.progress.Phase = string(progress.Done)
-		e.progress.PercentComplete = 100
-		e.progress.EstimatedRemaining = ""
-	case errors.As(cause, &cancelled):
-		o.Status = models.StatusCancelled
-		if !errors.Is(end.err, context.Canceled) && !errors.As(end.err, &cancelled) {
-			o.Error = end.err.Error() // what could not be cleaned up
-		}
-	case permanent(end.err):
-		o.Status = models.StatusFailed
-	case cause != nil:
-		o.Status = models.StatusPending
-	case failures > e.claim.Job.Definition.Options.Retries:
-		o.Status = models.StatusFailed
-	default:
-		o.Status = models.StatusPending
-		o.Failed = true
-		o.Delay = e.m.o.retryDelay(failures)
-		o.Error = end.err.Error()
-	}
-	if o.Status == models.StatusFailed {
-		o.Failed = true
-		o.Error = end.err.Error()
-	}
-	return o
 }
 
 // finish stores an outcome, and keeps trying until it is stored, the lease is

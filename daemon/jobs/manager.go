@@ -9,66 +9,86 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
 
 // ErrDrain is returned by [Manager.Run] when runs had not ended in time at a
-// shutdown. Their jobs are claimed again when their leases run out.
+// shutdown and could not be handed back either. Their jobs are claimed again when
+// their leases run out.
 var ErrDrain = errors.New("jobs were still running at the end of the shutdown")
+
+// handBackTimeout bounds how long a shutdown writes to the store what has not
+// ended.
+const handBackTimeout = 5 * time.Second
 
 // Manager runs the jobs of a [Store]. Its methods may be called from any
 // goroutine, before, during and after Run.
 type Manager struct {
-	store  Store
-	runner Runner
-	o      Options
-	log    *slog.Logger
-	hub    hub
-	wake   chan struct{} // holds one token when there may be something to claim
+	store   Store
+	runner  Runner
+	o       Options
+	log     *slog.Logger
+	hub     hub
+	breaker *breaker
+	wake    chan struct{} // holds one token when there may be something to claim
+	trial   trial
 
-	mu   sync.Mutex
-	runs map[string]*run // by job ID
+	mu      sync.Mutex
+	runs    map[string]*run // by job ID
+	excused map[string]int  // by job ID: runs in a row that failed with Unavailable.Back
 }
 
 // run is one claimed job that this manager is running.
 type run struct {
 	vcenter string
+	lease   Lease
 	cleanup bool // claimed only to clean up after a cancel
 	cancel  context.CancelCauseFunc
 	done    chan struct{} // closed when the outcome is in the store, or given up
+
+	late    atomic.Bool // the job has ended, and the run is still undoing
+	cleared atomic.Bool // it got further than any run before it
 }
 
 // New returns a Manager of the jobs in store. Call [Manager.Run] to have them
 // run.
 func New(store Store, runner Runner, o Options) *Manager {
 	o = o.withDefaults()
-	return &Manager{
-		store:  store,
-		runner: runner,
-		o:      o,
-		log:    o.Logger,
-		wake:   make(chan struct{}, 1),
-		runs:   make(map[string]*run),
-		hub:    hub{topics: make(map[string]*topic)},
+	m := &Manager{
+		store:   store,
+		runner:  runner,
+		o:       o,
+		log:     o.Logger,
+		wake:    make(chan struct{}, 1),
+		runs:    make(map[string]*run),
+		excused: make(map[string]int),
+		hub:     hub{topics: make(map[string]*topic)},
 	}
+	m.breaker = newBreaker(o, m.nudge)
+	return m
 }
 
 // Run claims and runs jobs until ctx ends. Then it claims no more, ends the
 // runs with [models.ErrShutdown] as cause, hands their jobs back so that they
-// can be claimed at once, and returns nil; or [ErrDrain] when runs had not
-// ended within Options.DrainTimeout. It must be called at most once.
+// can be claimed at once, and returns nil. What has not ended within
+// Options.DrainTimeout is handed back all the same and goes on undoing what it
+// did, for as long as the process lives; [ErrDrain] says that not even that was
+// possible. Run must be called at most once.
 func (m *Manager) Run(ctx context.Context) error {
 	base, abandon := context.WithCancel(context.WithoutCancel(ctx))
 	defer abandon()
 	poll := time.NewTicker(m.o.Poll)
 	defer poll.Stop()
+	defer m.breaker.probes.Wait()
 	for {
+		m.breaker.probe(ctx, m)
 		m.claimAll(ctx, base)
 		select {
 		case <-ctx.Done():
-			return m.drain()
+			return m.drain(base)
 		case <-m.wake:
 		case <-poll.C:
 		}
@@ -86,23 +106,37 @@ func (m *Manager) nudge() {
 // claimAll claims while there is room: first what only needs to be cleaned up
 // after a cancel, which has room of its own so that a full daemon cancels too.
 func (m *Manager) claimAll(ctx, base context.Context) {
-	for _, cleanup := range []bool{true, false} {
-		for ctx.Err() == nil && m.room(cleanup) {
-			c, err := m.store.Claim(base, ClaimRequest{
-				Owner:      m.o.Owner,
-				Lease:      m.o.Lease,
-				Cancelling: cleanup,
-				Full:       m.fullVCenters(cleanup),
-			})
-			if err != nil {
-				if !errors.Is(err, ErrNoJob) {
-					m.log.Error("cannot claim a job; trying again", "error", err)
-				}
-				break
-			}
-			m.start(base, c, cleanup)
+	for ctx.Err() == nil && m.room(true) {
+		c, ok := m.claim(base, ClaimRequest{Cancelling: true})
+		if !ok {
+			break
 		}
+		m.start(base, c)
 	}
+	if m.onTrial(ctx, base) {
+		return
+	}
+	for ctx.Err() == nil && m.room(false) {
+		c, ok := m.claim(base, ClaimRequest{})
+		if !ok {
+			break
+		}
+		m.start(base, c)
+	}
+}
+
+// claim claims a job of those that may run now.
+func (m *Manager) claim(base context.Context, r ClaimRequest) (Claim, bool) {
+	r.Owner, r.Lease = m.o.Owner, m.o.Lease
+	if !r.Cancelling {
+		unreachable, refused := m.breaker.blocked()
+		r.Full, r.Refused = append(unreachable, m.fullVCenters()...), refused
+	}
+	c, err := m.store.Claim(base, r)
+	if err != nil && !errors.Is(err, ErrNoJob) {
+		m.log.Error("cannot claim a job; trying again", "error", err)
+	}
+	return c, err == nil
 }
 
 // room reports whether one more run of a kind may start.
@@ -119,10 +153,7 @@ func (m *Manager) room(cleanup bool) bool {
 }
 
 // fullVCenters names the vCenters at their limit.
-func (m *Manager) fullVCenters(cleanup bool) []string {
-	if cleanup {
-		return nil
-	}
+func (m *Manager) fullVCenters() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := make(map[string]int)
@@ -142,11 +173,12 @@ func (m *Manager) fullVCenters(cleanup bool) []string {
 }
 
 // start runs a claimed job in a goroutine of its own.
-func (m *Manager) start(base context.Context, c Claim, cleanup bool) {
+func (m *Manager) start(base context.Context, c Claim) *run {
 	ctx, cancel := context.WithCancelCause(base)
 	r := &run{
 		vcenter: c.Job.Definition.VCenterKey(),
-		cleanup: cleanup,
+		lease:   c.Lease,
+		cleanup: c.Cancel != nil,
 		cancel:  cancel,
 		done:    make(chan struct{}),
 	}
@@ -157,7 +189,7 @@ func (m *Manager) start(base context.Context, c Claim, cleanup bool) {
 	m.hub.changed(id)
 	go func() {
 		defer cancel(nil)
-		m.execute(base, ctx, c, cancel)
+		m.execute(base, ctx, r, c)
 		m.mu.Lock()
 		if m.runs[id] == r { // else the job was tried again meanwhile
 			delete(m.runs, id)
@@ -167,10 +199,13 @@ func (m *Manager) start(base context.Context, c Claim, cleanup bool) {
 		m.hub.ended(id)
 		m.nudge()
 	}()
+	return r
 }
 
-// drain ends every run and waits until they are over, or for DrainTimeout.
-func (m *Manager) drain() error {
+// drain ends every run and waits until they are over, or for DrainTimeout. Then
+// the jobs of those that are not are handed back: what they still undo they may
+// undo while the process lives, and their ledgers know the rest.
+func (m *Manager) drain(base context.Context) error {
 	ctx, cancel := context.WithTimeout(context.Background(), m.o.DrainTimeout)
 	defer cancel()
 	m.mu.Lock()
@@ -179,16 +214,35 @@ func (m *Manager) drain() error {
 	for _, r := range runs {
 		r.cancel(models.ErrShutdown)
 	}
-	for _, r := range runs {
+	var left []string
+	for id, r := range runs {
+		if r.late.Load() {
+			continue
+		}
 		select {
 		case <-r.done:
 		case <-ctx.Done():
+			left = append(left, id)
 		}
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if left := slices.Sorted(maps.Keys(m.runs)); len(left) > 0 {
-		return fmt.Errorf("%w after %v: %s", ErrDrain, m.o.DrainTimeout, strings.Join(left, ", "))
+	if len(left) == 0 {
+		return nil
+	}
+	slices.Sort(left)
+	m.log.Warn("jobs had not ended and are handed back: what they hold at vSphere is in their ledgers, and settled at the next start",
+		"after", m.o.DrainTimeout, "jobs", strings.Join(left, ", "))
+	write, done := context.WithTimeout(base, handBackTimeout)
+	defer done()
+	var stuck []string
+	for _, id := range left {
+		err := m.store.Finish(write, runs[id].lease, Outcome{Status: models.StatusPending})
+		if err != nil && !errors.Is(err, ErrFenced) {
+			m.log.Error("cannot hand a job back", "job", id, "error", err)
+			stuck = append(stuck, id)
+		}
+	}
+	if len(stuck) > 0 {
+		return fmt.Errorf("%w after %v: %s", ErrDrain, m.o.DrainTimeout, strings.Join(stuck, ", "))
 	}
 	return nil
 }

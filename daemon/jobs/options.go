@@ -17,6 +17,10 @@ type Options struct {
 	Sealer Sealer       // encrypts passwords; nil refuses jobs that carry one
 	Logger *slog.Logger // nil discards
 
+	// VCenters is asked whether vCenters can be used again that could not be;
+	// with nil they are tried again after ProbeMin to ProbeMax.
+	VCenters VCenters
+
 	// Throttle changes the bandwidth of jobs that run. With nil a new limit
 	// takes effect at the job's next run.
 	Throttle Throttle
@@ -30,6 +34,19 @@ type Options struct {
 
 	RetryMin time.Duration // wait after a first failed attempt, 0 means 10 s; doubles with each
 	RetryMax time.Duration // longest wait, 0 means 10 min
+
+	ProbeMin time.Duration // before a vCenter that cannot be used is asked again, 0 means 5 s; doubles with each time
+	ProbeMax time.Duration // longest distance of two such questions, 0 means 1 min
+
+	// CancelTimeout is how long a cancelled run may take to undo what it did
+	// at vSphere, 0 means 2 min. Then the job is cancelled with an error.
+	CancelTimeout time.Duration
+	// MaxDeaths is after how many claims in a row that the daemon did not
+	// survive, and that brought the job no further, it fails; 0 means 10.
+	MaxDeaths int
+	// Trial is how long a job that may be what kills the daemon runs alone
+	// after a start, 0 means 2 min.
+	Trial time.Duration
 }
 
 // Throttle changes the bandwidth of the job with an ID to bytesPerSecond, where
@@ -48,6 +65,14 @@ func (o Options) withDefaults() Options {
 	o.DrainTimeout = cmp.Or(o.DrainTimeout, 30*time.Second)
 	o.RetryMin = cmp.Or(o.RetryMin, 10*time.Second)
 	o.RetryMax = cmp.Or(o.RetryMax, 10*time.Minute)
+	o.ProbeMin = cmp.Or(o.ProbeMin, 5*time.Second)
+	o.ProbeMax = cmp.Or(o.ProbeMax, time.Minute)
+	o.CancelTimeout = cmp.Or(o.CancelTimeout, 2*time.Minute)
+	o.MaxDeaths = cmp.Or(o.MaxDeaths, 10)
+	o.Trial = cmp.Or(o.Trial, 2*time.Minute)
+	if o.VCenters == nil {
+		o.VCenters = noVCenters{}
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

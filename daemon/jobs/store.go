@@ -27,6 +27,8 @@ var (
 	ErrNotFinished = errors.New("the job has not ended")
 	// ErrCompleted: the job was completed, so there is nothing to try again.
 	ErrCompleted = errors.New("the job is completed")
+	// ErrUsable: no job waits for the vCenter.
+	ErrUsable = errors.New("no job waits for this vCenter")
 	// ErrCursor: a cursor is not one that an earlier page gave.
 	ErrCursor = errors.New("invalid cursor")
 	// ErrExists is what an *[ExistsError] is.
@@ -50,7 +52,8 @@ func (e *ExistsError) Unwrap() error { return ErrExists }
 // Each method that writes is one transaction; all may be called from any goroutine. Every
 // change of a job's status appends an event of type [models.EventState] to its
 // log in the same transaction. Times come from the clock that all daemons on
-// the store share. Stores never see a password in the clear and return a
+// the store share; leases and delays are measured by one that does not jump
+// when that one is set. Stores never see a password in the clear and return a
 // sealed one from Claim only.
 //
 // Every implementation passes the suite of package storetest.
@@ -72,31 +75,38 @@ type Queue interface {
 	// owner holds that lease itself: it asks, so it is alive. Higher
 	// priorities go first; among equals the vCenter that was served longest
 	// ago; then the job that was created first.
+	//
+	// Claiming a job that is running counts a death of its owner: see
+	// [Claim.Deaths].
 	Claim(ctx context.Context, r ClaimRequest) (Claim, error)
 
 	// Heartbeat records what a running job has to tell and extends its lease,
-	// or returns [ErrFenced].
+	// or returns [ErrFenced]. Progress that goes further than the job ever
+	// was, by a per cent or more, forgets the deaths.
 	Heartbeat(ctx context.Context, l Lease, b Beat) (Signals, error)
 
 	// Finish ends a run, with a final status or back to pending, or returns
 	// [ErrFenced]. A job for which a cancel was asked does not go back to
 	// waiting: it is due at once, so that it can be claimed and cleaned up.
+	// An end in good order forgets the deaths.
 	Finish(ctx context.Context, l Lease, o Outcome) error
 }
 
-// Control is the part of a [Store] by which people steer jobs. Each method
-// returns [ErrNotFound] when there is no such job.
+// Control is the part of a [Store] by which people steer jobs. When there is no
+// such job, the answer is [ErrNotFound].
 type Control interface {
 	// Cancel asks for a job to be cancelled and returns its status after
-	// that: cancelled when it never ran, and otherwise pending or running,
-	// with the request kept until a run with that job's lease has cleaned up.
+	// that: cancelled when it never ran (see [Outcome.Untouched]), and
+	// otherwise pending or running, with the request kept until a run with
+	// that job's lease has cleaned up.
 	// It returns cancelled for a job that is, and [ErrFinished] for one that
 	// ended otherwise.
 	Cancel(ctx context.Context, id string, c models.Cancelled) (models.Status, error)
 
-	// Retry makes a failed or cancelled job pending again with all its
-	// attempts, or returns [ErrNotFinished] or [ErrCompleted].
-	Retry(ctx context.Context, id string) error
+	// Retry makes failed and cancelled jobs pending again with all their
+	// attempts. It returns for each id nil, [ErrNotFound], [ErrNotFinished]
+	// or [ErrCompleted]; or an error, when nothing has changed.
+	Retry(ctx context.Context, ids []string) (map[string]error, error)
 
 	// SetLimit changes Options.Limit of a job's definition, for its runs from
 	// now on, or returns [ErrFinished] for one that has ended.
@@ -110,6 +120,10 @@ type Control interface {
 type Reader interface {
 	// List returns jobs as q asks. An unknown cursor is [ErrCursor].
 	List(ctx context.Context, q Query) (Page, error)
+
+	// Waiting returns how many jobs of a vCenter (see
+	// [models.JobDefinition.VCenterKey]) are pending and not to be cancelled.
+	Waiting(ctx context.Context, vcenter string) (int, error)
 
 	// Counts returns how many jobs there are, at a cost that does not depend
 	// on it.
@@ -145,6 +159,12 @@ type ClaimRequest struct {
 	// Full names the vCenters (see [models.JobDefinition.VCenterKey]) of
 	// which no job is to be claimed.
 	Full []string
+	// Refused names those of which only jobs that bring a user of their own
+	// are to be claimed.
+	Refused []string
+
+	// Deaths asks for a job whose [Claim.Deaths] will be at least as many.
+	Deaths int
 }
 
 // Lease identifies one claim of one job. Epoch grows with every claim of the
@@ -163,6 +183,11 @@ type Claim struct {
 	Secret   []byte            // as given to Create
 	Cancel   *models.Cancelled // set when asked for
 	Failures int               // failed attempts so far
+
+	// Deaths counts the claims of the job whose owner neither ended them nor
+	// got further than the job had been before. It is 0 again after each end
+	// in good order.
+	Deaths int
 }
 
 // Beat is what a heartbeat reports.
@@ -175,6 +200,7 @@ type Beat struct {
 // Signals is what a heartbeat brings back.
 type Signals struct {
 	Cancel *models.Cancelled // set when a cancel was asked for
+	Deaths int               // as in [Claim]; 0 once the job has got further
 }
 
 // Outcome is how a run ended.
@@ -186,6 +212,9 @@ type Outcome struct {
 	Progress *models.Progress
 	Events   []models.Event // appended before the change of status
 
+	// Untouched says that the run did nothing that would have to be cleaned
+	// up: if no other did, the job counts as one that never ran.
+	Untouched bool
 	// Failed counts the run as a failed attempt of the job.
 	Failed bool
 	// Delay is how long a job handed back waits for its next attempt.

@@ -136,6 +136,10 @@ type Job struct {
 	Attempts    int        `json:"attempts,omitempty"`        // failed attempts so far
 	NextAttempt *time.Time `json:"next_attempt_at,omitempty"` // pending after a failure: when it is tried again
 	Cancelling  bool       `json:"cancelling,omitempty"`      // a cancel was asked for and is not done yet
+
+	// WaitingFor says what a job waits for that is pending or being cancelled,
+	// as "waiting for vCenter prod since 2026-01-02T03:04:05Z: …".
+	WaitingFor string `json:"waiting_for,omitempty"`
 }
 
 // MarshalJSON writes an empty Error as null.

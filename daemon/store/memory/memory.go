@@ -3,7 +3,8 @@
 //
 // It is also the plainest statement of what a store does. A job has one time
 // from which it may be claimed: its next attempt while it is pending, the end
-// of its lease while it is running, none once it has ended.
+// of its lease while it is running, none once it has ended. That time is by the
+// steady clock, everything that people see by the wall clock.
 package memory
 
 import (
@@ -16,10 +17,12 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/daemon/store/clock"
 )
 
 // Store keeps jobs in memory. See [New].
 type Store struct {
+	clock clock.Clock
 	mu    sync.Mutex
 	byID  map[string]*record
 	all   []*record // in order of creation
@@ -37,15 +40,22 @@ type record struct {
 	secret    []byte
 	owner     string
 	epoch     int64
-	claimable time.Time
+	ran       int       // claims that may have left something
+	deaths    int       // see jobs.Claim
+	reached   float64   // per cent, in any run
+	claimable time.Time // by the steady clock
 	cancel    *models.Cancelled
 	events    []models.Event
 	lastEvent int64
 }
 
 // New returns an empty Store.
-func New() *Store {
+func New() *Store { return NewAt(nil) }
+
+// NewAt is New with another wall clock than time.Now.
+func NewAt(wall func() time.Time) *Store {
 	return &Store{
+		clock: clock.New(wall),
 		byID:  make(map[string]*record),
 		turns: make(map[string]int64),
 		count: make(map[models.Status]int),
@@ -71,7 +81,7 @@ func (s *Store) Create(ctx context.Context, batch []jobs.NewJob) error {
 	if len(taken) > 0 {
 		return &jobs.ExistsError{IDs: taken}
 	}
-	now := clock()
+	now := s.clock.Now()
 	for _, n := range batch {
 		s.seq++
 		r := &record{
@@ -79,7 +89,7 @@ func (s *Store) Create(ctx context.Context, batch []jobs.NewJob) error {
 			job:       models.Job{Definition: n.Definition},
 			progress:  models.Progress{Phase: string(models.StatusPending)},
 			secret:    slices.Clone(n.Secret),
-			claimable: now,
+			claimable: s.clock.Steady(),
 		}
 		s.byID[n.Definition.ID] = r
 		s.all = append(s.all, r)
@@ -95,10 +105,10 @@ func (s *Store) Claim(ctx context.Context, req jobs.ClaimRequest) (jobs.Claim, e
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := clock()
+	now, steady := s.clock.Now(), s.clock.Steady()
 	var best *record
 	for _, r := range s.all {
-		if s.claimable(r, req, now) && (best == nil || s.before(r, best)) {
+		if s.claimable(r, req, steady) && (best == nil || s.before(r, best)) {
 			best = r
 		}
 	}
@@ -107,28 +117,42 @@ func (s *Store) Claim(ctx context.Context, req jobs.ClaimRequest) (jobs.Claim, e
 	}
 	s.turn++
 	s.turns[best.job.Definition.VCenterKey()] = s.turn
+	best.deaths = best.willHaveDied()
 	best.owner = req.Owner
 	best.epoch++
-	best.claimable = now.Add(req.Lease)
+	best.ran++
+	best.claimable = steady.Add(req.Lease)
 	if best.job.StartedAt == nil {
 		best.job.StartedAt = &now
 	}
 	s.move(best, models.StatusRunning, "", now)
 	return jobs.Claim{
 		Lease:    jobs.Lease{JobID: best.job.Definition.ID, Owner: best.owner, Epoch: best.epoch},
-		Job:      best.view(now),
+		Job:      s.view(best),
 		Secret:   slices.Clone(best.secret),
 		Cancel:   best.cancel,
 		Failures: best.job.Attempts,
+		Deaths:   best.deaths,
 	}, nil
 }
 
-func (s *Store) claimable(r *record, req jobs.ClaimRequest, now time.Time) bool {
+// willHaveDied counts the deaths if the job is claimed now.
+func (r *record) willHaveDied() int {
+	if r.job.Status == models.StatusRunning {
+		return r.deaths + 1
+	}
+	return r.deaths
+}
+
+func (s *Store) claimable(r *record, req jobs.ClaimRequest, steady time.Time) bool {
+	vcenter := r.job.Definition.VCenterKey()
 	return !r.job.Status.Final() &&
-		!r.claimable.After(now) &&
+		!r.claimable.After(steady) &&
 		(r.job.Status != models.StatusRunning || r.owner != req.Owner) &&
 		(r.cancel != nil) == req.Cancelling &&
-		!slices.Contains(req.Full, r.job.Definition.VCenterKey())
+		r.willHaveDied() >= req.Deaths &&
+		!slices.Contains(req.Full, vcenter) &&
+		(r.job.Definition.Username != "" || !slices.Contains(req.Refused, vcenter))
 }
 
 // before reports whether a goes before b.
@@ -152,14 +176,16 @@ func (s *Store) Heartbeat(ctx context.Context, l jobs.Lease, b jobs.Beat) (jobs.
 	if err != nil {
 		return jobs.Signals{}, err
 	}
-	now := clock()
-	r.claimable = now.Add(b.Lease)
-	r.job.UpdatedAt = now
+	r.claimable = s.clock.Steady().Add(b.Lease)
+	r.job.UpdatedAt = s.clock.Now()
 	if b.Progress != nil {
 		r.progress = *b.Progress
 	}
+	if percent := r.progress.PercentComplete; percent >= r.reached+1 {
+		r.reached, r.deaths = percent, 0
+	}
 	r.log(b.Events...)
-	return jobs.Signals{Cancel: r.cancel}, nil
+	return jobs.Signals{Cancel: r.cancel, Deaths: r.deaths}, nil
 }
 
 // held returns the record of a lease that holds.
@@ -182,8 +208,8 @@ func (s *Store) Finish(ctx context.Context, l jobs.Lease, o jobs.Outcome) error 
 	if err != nil {
 		return err
 	}
-	now := clock()
-	r.owner = ""
+	now := s.clock.Now()
+	r.owner, r.deaths = "", 0
 	r.job.Result = o.Result
 	if o.Progress != nil {
 		r.progress = *o.Progress
@@ -191,10 +217,16 @@ func (s *Store) Finish(ctx context.Context, l jobs.Lease, o jobs.Outcome) error 
 	if o.Failed {
 		r.job.Attempts++
 	}
+	if o.Untouched {
+		r.ran--
+	}
+	if r.ran == 0 {
+		r.job.StartedAt = nil
+	}
 	r.log(o.Events...)
-	r.claimable = now
+	r.claimable = s.clock.Steady()
 	if r.cancel == nil {
-		r.claimable = now.Add(o.Delay)
+		r.claimable = r.claimable.Add(o.Delay)
 	}
 	s.move(r, o.Status, o.Error, now)
 	return nil
@@ -218,26 +250,36 @@ func (s *Store) Cancel(ctx context.Context, id string, c models.Cancelled) (mode
 	case r.cancel != nil:
 		return r.job.Status, nil
 	}
-	now := clock()
-	if r.epoch == 0 {
+	now := s.clock.Now()
+	if r.ran == 0 {
 		s.move(r, models.StatusCancelled, "", now)
 		return r.job.Status, nil
 	}
 	r.cancel = &c
 	r.job.UpdatedAt = now
 	if r.job.Status == models.StatusPending {
-		r.claimable = now
+		r.claimable = s.clock.Steady()
 	}
 	return r.job.Status, nil
 }
 
 // Retry implements [jobs.Control].
-func (s *Store) Retry(ctx context.Context, id string) error {
+func (s *Store) Retry(ctx context.Context, ids []string) (map[string]error, error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	outcome := make(map[string]error, len(ids))
+	for _, id := range ids {
+		if _, seen := outcome[id]; !seen {
+			outcome[id] = s.retry(id)
+		}
+	}
+	return outcome, nil
+}
+
+func (s *Store) retry(id string) error {
 	r := s.byID[id]
 	switch {
 	case r == nil:
@@ -247,12 +289,11 @@ func (s *Store) Retry(ctx context.Context, id string) error {
 	case !r.job.Status.Final():
 		return jobs.ErrNotFinished
 	}
-	now := clock()
-	r.job.Attempts = 0
+	r.job.Attempts, r.deaths, r.reached = 0, 0, 0
 	r.job.StartedAt, r.job.CompletedAt, r.job.Result = nil, nil, nil
 	r.progress = models.Progress{Phase: string(models.StatusPending)}
-	r.claimable = now
-	s.move(r, models.StatusPending, "", now)
+	r.claimable = s.clock.Steady()
+	s.move(r, models.StatusPending, "", s.clock.Now())
 	return nil
 }
 
@@ -271,7 +312,7 @@ func (s *Store) SetLimit(ctx context.Context, id, limit string) error {
 		return jobs.ErrFinished
 	}
 	r.job.Definition.Options.Limit = limit
-	r.job.UpdatedAt = clock()
+	r.job.UpdatedAt = s.clock.Now()
 	return nil
 }
 
@@ -302,9 +343,8 @@ func (s *Store) List(ctx context.Context, q jobs.Query) (jobs.Page, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := clock()
 	if q.IDs != nil {
-		return s.byIDs(q.IDs, now), nil
+		return s.byIDs(q.IDs), nil
 	}
 	below := s.seq + 1
 	if q.Cursor != "" {
@@ -324,23 +364,39 @@ func (s *Store) List(ctx context.Context, q jobs.Query) (jobs.Page, error) {
 		case q.Limit > 0 && len(page.Jobs) == q.Limit:
 			page.Next = strconv.FormatInt(r.seq+1, 10)
 		default:
-			page.Jobs = append(page.Jobs, r.view(now))
+			page.Jobs = append(page.Jobs, s.view(r))
 		}
 	}
 	return page, nil
 }
 
-func (s *Store) byIDs(ids []string, now time.Time) jobs.Page {
+func (s *Store) byIDs(ids []string) jobs.Page {
 	page := jobs.Page{Jobs: []models.Job{}}
 	seen := make(map[string]bool)
 	for _, id := range ids {
 		if r := s.byID[id]; r != nil && !seen[id] {
 			seen[id] = true
-			page.Jobs = append(page.Jobs, r.view(now))
+			page.Jobs = append(page.Jobs, s.view(r))
 		}
 	}
 	page.Total = len(page.Jobs)
 	return page
+}
+
+// Waiting implements [jobs.Reader].
+func (s *Store) Waiting(ctx context.Context, vcenter string) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, r := range s.all {
+		if r.job.Status == models.StatusPending && r.cancel == nil && r.job.Definition.VCenterKey() == vcenter {
+			n++
+		}
+	}
+	return n, nil
 }
 
 // Counts implements [jobs.Reader].
@@ -412,18 +468,14 @@ func (r *record) log(events ...models.Event) {
 }
 
 // view returns the job as others see it.
-func (r *record) view(now time.Time) models.Job {
+func (s *Store) view(r *record) models.Job {
 	j := r.job
 	progress := r.progress
 	j.Progress = &progress
 	j.Cancelling = r.cancel != nil
-	if j.Status == models.StatusPending && r.claimable.After(now) {
-		at := r.claimable
+	if j.Status == models.StatusPending && r.claimable.After(s.clock.Steady()) {
+		at := s.clock.Shown(r.claimable)
 		j.NextAttempt = &at
 	}
 	return j
 }
-
-// clock is the time that all managers on the store share, in the resolution
-// that every store keeps.
-func clock() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }

@@ -2,6 +2,7 @@ package memory_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/memory"
@@ -10,5 +11,5 @@ import (
 
 func TestStoreConforms(t *testing.T) {
 	t.Parallel()
-	storetest.Suite{Open: func(*testing.T) jobs.Store { return memory.New() }}.Run(t)
+	storetest.Suite{Open: func(_ *testing.T, wall func() time.Time) jobs.Store { return memory.NewAt(wall) }}.Run(t)
 }

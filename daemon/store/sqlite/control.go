@@ -19,7 +19,7 @@ const (
 
 // Cancel implements [jobs.Control].
 func (s *Store) Cancel(ctx context.Context, id string, c models.Cancelled) (models.Status, error) {
-	now := clock()
+	now := s.clock.Now()
 	parts := cancelRemove
 	if c.KeepParts {
 		parts = cancelKeep
@@ -34,7 +34,7 @@ func (s *Store) Cancel(ctx context.Context, id string, c models.Cancelled) (mode
 		case r.status == models.StatusCancelled || r.cancel != "":
 		case r.status.Final():
 			return jobs.ErrFinished
-		case r.epoch == 0:
+		case r.ran == 0:
 			r.status = models.StatusCancelled
 			_, err = tx.ExecContext(ctx, `
 				UPDATE jobs SET status = ?, claimable_at = NULL, completed_at = ?, updated_at = ? WHERE seq = ?`,
@@ -46,7 +46,7 @@ func (s *Store) Cancel(ctx context.Context, id string, c models.Cancelled) (mode
 			_, err = tx.ExecContext(ctx, `
 				UPDATE jobs SET cancel = ?, updated_at = ?,
 					claimable_at = CASE WHEN status = 'pending' THEN ? ELSE claimable_at END
-				WHERE seq = ?`, parts, millis(now), millis(now), r.seq)
+				WHERE seq = ?`, parts, millis(now), millis(s.clock.Steady()), r.seq)
 		}
 		return err
 	})
@@ -57,32 +57,48 @@ func (s *Store) Cancel(ctx context.Context, id string, c models.Cancelled) (mode
 }
 
 // Retry implements [jobs.Control].
-func (s *Store) Retry(ctx context.Context, id string) error {
-	now := clock()
+func (s *Store) Retry(ctx context.Context, ids []string) (map[string]error, error) {
 	progress, err := json.Marshal(models.Progress{Phase: string(models.StatusPending)})
+	if err != nil {
+		return nil, err
+	}
+	outcome := make(map[string]error, len(ids))
+	err = s.tx(ctx, func(tx *sql.Tx) error {
+		for _, id := range ids {
+			if _, seen := outcome[id]; seen {
+				continue
+			}
+			var r row
+			err := r.find(ctx, tx, id)
+			switch {
+			case err == nil && r.status == models.StatusCompleted:
+				err = jobs.ErrCompleted
+			case err == nil && !r.status.Final():
+				err = jobs.ErrNotFinished
+			case err == nil:
+				if err := s.retry(ctx, tx, r.seq, string(progress)); err != nil {
+					return err
+				}
+			case !errors.Is(err, jobs.ErrNotFound):
+				return err
+			}
+			outcome[id] = err
+		}
+		return nil
+	})
+	return outcome, err
+}
+
+func (s *Store) retry(ctx context.Context, tx *sql.Tx, seq int64, progress string) error {
+	now := s.clock.Now()
+	_, err := tx.ExecContext(ctx, `
+		UPDATE jobs SET status = 'pending', claimable_at = ?, delay = 0, updated_at = ?, failures = 0, deaths = 0, reached = 0,
+			error = '', progress = ?, result = NULL, started_at = NULL, completed_at = NULL
+		WHERE seq = ?`, millis(s.clock.Steady()), millis(now), progress, seq)
 	if err != nil {
 		return err
 	}
-	return s.tx(ctx, func(tx *sql.Tx) error {
-		var r row
-		if err := r.find(ctx, tx, id); err != nil {
-			return err
-		}
-		switch {
-		case r.status == models.StatusCompleted:
-			return jobs.ErrCompleted
-		case !r.status.Final():
-			return jobs.ErrNotFinished
-		}
-		_, err := tx.ExecContext(ctx, `
-			UPDATE jobs SET status = 'pending', claimable_at = ?, updated_at = ?, failures = 0, error = '',
-				progress = ?, result = NULL, started_at = NULL, completed_at = NULL
-			WHERE seq = ?`, millis(now), millis(now), string(progress), r.seq)
-		if err != nil {
-			return err
-		}
-		return appendEvents(ctx, tx, r.seq, state(now, models.StatusPending, ""))
-	})
+	return appendEvents(ctx, tx, seq, state(now, models.StatusPending, ""))
 }
 
 // SetLimit implements [jobs.Control].
@@ -108,7 +124,7 @@ func (s *Store) SetLimit(ctx context.Context, id, limit string) error {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, `UPDATE jobs SET definition = ?, updated_at = ? WHERE seq = ?`,
-			string(changed), millis(clock()), r.seq)
+			string(changed), millis(s.clock.Now()), r.seq)
 		return err
 	})
 }
@@ -130,8 +146,8 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 
 // find reads what steering a job needs to know.
 func (r *row) find(ctx context.Context, tx *sql.Tx, id string) error {
-	err := tx.QueryRowContext(ctx, `SELECT seq, status, epoch, cancel FROM jobs WHERE id = ?`, id).
-		Scan(&r.seq, &r.status, &r.epoch, &r.cancel)
+	err := tx.QueryRowContext(ctx, `SELECT seq, status, ran, cancel FROM jobs WHERE id = ?`, id).
+		Scan(&r.seq, &r.status, &r.ran, &r.cancel)
 	if errors.Is(err, sql.ErrNoRows) {
 		return jobs.ErrNotFound
 	}

@@ -13,7 +13,7 @@ import (
 
 // Create implements [jobs.Queue].
 func (s *Store) Create(ctx context.Context, batch []jobs.NewJob) error {
-	now := clock()
+	now, steady := s.clock.Now(), s.clock.Steady()
 	progress, err := json.Marshal(models.Progress{Phase: string(models.StatusPending)})
 	if err != nil {
 		return err
@@ -26,8 +26,8 @@ func (s *Store) Create(ctx context.Context, batch []jobs.NewJob) error {
 	}
 	return s.tx(ctx, func(tx *sql.Tx) error {
 		insert, err := tx.PrepareContext(ctx, `
-			INSERT INTO jobs (id, definition, secret, vcenter, priority, status, claimable_at, progress, updated_at, last_event)
-			VALUES (?, ?, ?, ?, ?, 'pending', ?, ?, ?, 1)
+			INSERT INTO jobs (id, definition, secret, vcenter, own_user, priority, status, claimable_at, progress, updated_at, last_event)
+			VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, 1)
 			ON CONFLICT (id) DO NOTHING RETURNING seq`)
 		if err != nil {
 			return err
@@ -46,7 +46,7 @@ func (s *Store) Create(ctx context.Context, batch []jobs.NewJob) error {
 			}
 			var seq int64
 			err = insert.QueryRowContext(ctx, n.Definition.ID, string(def), n.Secret, n.Definition.VCenterKey(),
-				n.Definition.Priority, millis(now), string(progress), millis(now)).Scan(&seq)
+				n.Definition.Username != "", n.Definition.Priority, millis(steady), string(progress), millis(now)).Scan(&seq)
 			if errors.Is(err, sql.ErrNoRows) {
 				taken = append(taken, n.Definition.ID)
 				continue
@@ -65,9 +65,20 @@ func (s *Store) Create(ctx context.Context, batch []jobs.NewJob) error {
 	})
 }
 
-// claimNext finds the job to claim: of each vCenter the first that is due in
-// the order of the queue's index, and of these the best.
-const claimNext = `
+// claimNext returns the query for the job to claim: of each vCenter the first
+// that is due in the order of the queue's index, and of these the best.
+func claimNext(r jobs.ClaimRequest, steady time.Time) (query string, args []any) {
+	args = []any{millis(steady), r.Owner}
+	var more string
+	if len(r.Refused) > 0 {
+		more += ` AND (h.own_user OR h.vcenter NOT IN (` + marks(len(r.Refused)) + `))`
+		args = appendAll(args, r.Refused)
+	}
+	if r.Deaths > 0 {
+		more += ` AND h.deaths + (h.status = 'running') >= ?`
+		args = append(args, r.Deaths)
+	}
+	return `
 WITH RECURSIVE v (vcenter) AS (
 	SELECT min(vcenter) FROM jobs WHERE claimable_at IS NOT NULL AND cancel = ''
 	UNION ALL
@@ -79,30 +90,36 @@ SELECT j.seq FROM v
 JOIN jobs j ON j.seq = (
 	SELECT h.seq FROM jobs h
 	WHERE h.vcenter = v.vcenter AND h.claimable_at IS NOT NULL AND h.cancel = ''
-		AND h.claimable_at <= ? AND NOT (h.status = 'running' AND h.owner = ?)
+		AND h.claimable_at <= ? AND NOT (h.status = 'running' AND h.owner = ?)` + more + `
 	ORDER BY h.priority DESC, h.seq LIMIT 1)
 LEFT JOIN turns t ON t.vcenter = v.vcenter
-WHERE v.vcenter NOT IN (`
+WHERE v.vcenter NOT IN (` + marks(len(r.Full)) + `)
+ORDER BY j.priority DESC, coalesce(t.turn, 0), j.seq LIMIT 1`, appendAll(args, r.Full)
+}
 
-const claimNextOrder = `)
-ORDER BY j.priority DESC, coalesce(t.turn, 0), j.seq LIMIT 1`
-
-// claimCancelling finds a job to clean up.
-const claimCancelling = `
+// claimCancelling returns the query for a job to clean up.
+func claimCancelling(r jobs.ClaimRequest, steady time.Time) (query string, args []any) {
+	return `
 SELECT seq FROM jobs
 WHERE cancel <> '' AND claimable_at <= ? AND NOT (status = 'running' AND owner = ?)
-ORDER BY seq LIMIT 1`
+ORDER BY seq LIMIT 1`, []any{millis(steady), r.Owner}
+}
+
+func appendAll(args []any, more []string) []any {
+	for _, m := range more {
+		args = append(args, m)
+	}
+	return args
+}
 
 // Claim implements [jobs.Queue].
 func (s *Store) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claim, error) {
-	now := clock()
-	query, args := claimCancelling, []any{millis(now), r.Owner}
-	if !r.Cancelling {
-		query = claimNext + marks(len(r.Full)) + claimNextOrder
-		for _, vcenter := range r.Full {
-			args = append(args, vcenter)
-		}
+	now, steady := s.clock.Now(), s.clock.Steady()
+	next := claimNext
+	if r.Cancelling {
+		next = claimCancelling
 	}
+	query, args := next(r, steady)
 	// Most looks find nothing: they need no write transaction.
 	var seq int64
 	err := s.read.QueryRowContext(ctx, query, args...).Scan(&seq)
@@ -122,10 +139,11 @@ func (s *Store) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claim, err
 			return err
 		}
 		err = row.scan(tx.QueryRowContext(ctx, `
-			UPDATE jobs SET status = 'running', owner = ?, epoch = epoch + 1, claimable_at = ?,
+			UPDATE jobs SET status = 'running', owner = ?, epoch = epoch + 1, ran = ran + 1,
+				deaths = deaths + (status = 'running'), claimable_at = ?,
 				started_at = coalesce(started_at, ?), updated_at = ?, error = ''
 			WHERE seq = ? RETURNING `+columns,
-			r.Owner, millis(now.Add(r.Lease)), millis(now), millis(now), seq))
+			r.Owner, millis(steady.Add(r.Lease)), millis(now), millis(now), seq))
 		if err != nil {
 			return err
 		}
@@ -140,7 +158,7 @@ func (s *Store) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claim, err
 	if err != nil {
 		return jobs.Claim{}, err
 	}
-	job, err := row.job(now)
+	job, err := row.job(s.clock)
 	if err != nil {
 		return jobs.Claim{}, err
 	}
@@ -150,6 +168,7 @@ func (s *Store) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claim, err
 		Secret:   row.secret,
 		Cancel:   row.cancelled(),
 		Failures: row.failures,
+		Deaths:   row.deaths,
 	}, nil
 }
 
@@ -161,7 +180,11 @@ func leaseArgs(l jobs.Lease) []any { return []any{l.JobID, l.Owner, l.Epoch} }
 
 // Heartbeat implements [jobs.Queue].
 func (s *Store) Heartbeat(ctx context.Context, l jobs.Lease, b jobs.Beat) (jobs.Signals, error) {
-	now := clock()
+	now, until := s.clock.Now(), s.clock.Steady().Add(b.Lease)
+	percent := 0.0
+	if b.Progress != nil {
+		percent = b.Progress.PercentComplete
+	}
 	var r row
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		progress, err := optional(b.Progress)
@@ -169,10 +192,12 @@ func (s *Store) Heartbeat(ctx context.Context, l jobs.Lease, b jobs.Beat) (jobs.
 			return err
 		}
 		err = tx.QueryRowContext(ctx, `
-			UPDATE jobs SET claimable_at = ?, updated_at = ?, progress = coalesce(?, progress)`+held+`
-			RETURNING seq, cancel`,
-			append([]any{millis(now.Add(b.Lease)), millis(now), progress}, leaseArgs(l)...)...).
-			Scan(&r.seq, &r.cancel)
+			UPDATE jobs SET claimable_at = ?, updated_at = ?, progress = coalesce(?, progress),
+				deaths = CASE WHEN ? >= reached + 1 THEN 0 ELSE deaths END,
+				reached = CASE WHEN ? >= reached + 1 THEN ? ELSE reached END`+held+`
+			RETURNING seq, cancel, deaths`,
+			append([]any{millis(until), millis(now), progress, percent, percent, percent}, leaseArgs(l)...)...).
+			Scan(&r.seq, &r.cancel, &r.deaths)
 		if errors.Is(err, sql.ErrNoRows) {
 			return jobs.ErrFenced
 		}
@@ -181,12 +206,12 @@ func (s *Store) Heartbeat(ctx context.Context, l jobs.Lease, b jobs.Beat) (jobs.
 		}
 		return appendEvents(ctx, tx, r.seq, b.Events...)
 	})
-	return jobs.Signals{Cancel: r.cancelled()}, err
+	return jobs.Signals{Cancel: r.cancelled(), Deaths: r.deaths}, err
 }
 
 // Finish implements [jobs.Queue].
 func (s *Store) Finish(ctx context.Context, l jobs.Lease, o jobs.Outcome) error {
-	now := clock()
+	now, steady := s.clock.Now(), s.clock.Steady()
 	return s.tx(ctx, func(tx *sql.Tx) error {
 		progress, err := optional(o.Progress)
 		if err != nil {
@@ -200,16 +225,19 @@ func (s *Store) Finish(ctx context.Context, l jobs.Lease, o jobs.Outcome) error 
 		args := append([]any{
 			o.Status, o.Error, result, progress, o.Failed, millis(now),
 			o.Status.Final(), millis(now), // completed_at
-			o.Status.Final(), millis(now), millis(now.Add(o.Delay)), // claimable_at
+			o.Status.Final(), millis(steady), millis(steady.Add(o.Delay)), // claimable_at
+			o.Delay.Milliseconds(),
 			o.Status.Final(), o.Status, // cancel, secret
+			o.Untouched, o.Untouched, // ran, started_at
 		}, leaseArgs(l)...)
 		err = tx.QueryRowContext(ctx, `
 			UPDATE jobs SET status = ?, error = ?, result = ?, progress = coalesce(?, progress),
 				failures = failures + ?, updated_at = ?, owner = '',
 				completed_at = CASE WHEN ? THEN ? END,
-				claimable_at = CASE WHEN ? THEN NULL WHEN cancel <> '' THEN ? ELSE ? END,
+				claimable_at = CASE WHEN ? THEN NULL WHEN cancel <> '' THEN ? ELSE ? END, delay = ?,
 				cancel = CASE WHEN ? THEN '' ELSE cancel END,
-				secret = CASE WHEN ? = 'completed' THEN NULL ELSE secret END`+held+`
+				secret = CASE WHEN ? = 'completed' THEN NULL ELSE secret END,
+				ran = ran - ?, started_at = CASE WHEN ran > ? THEN started_at END, deaths = 0`+held+`
 			RETURNING seq`, args...).Scan(&seq)
 		if errors.Is(err, sql.ErrNoRows) {
 			return jobs.ErrFenced

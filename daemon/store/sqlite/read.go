@@ -52,7 +52,7 @@ func (s *Store) byIDs(ctx context.Context, ids []string) (jobs.Page, error) {
 			return jobs.Page{}, err
 		}
 		for _, r := range rows {
-			if found[r.id], err = r.job(clock()); err != nil {
+			if found[r.id], err = r.job(s.clock); err != nil {
 				return jobs.Page{}, err
 			}
 		}
@@ -112,9 +112,8 @@ func (s *Store) byStatus(ctx context.Context, q jobs.Query) (jobs.Page, error) {
 		rows = rows[:q.Limit]
 		page.Next = strconv.FormatInt(rows[q.Limit-1].seq, 10)
 	}
-	now := clock()
 	for _, r := range rows {
-		job, err := r.job(now)
+		job, err := r.job(s.clock)
 		if err != nil {
 			return jobs.Page{}, err
 		}
@@ -139,6 +138,15 @@ func (s *Store) query(ctx context.Context, text string, args ...any) ([]row, err
 		all = append(all, r)
 	}
 	return all, rows.Err()
+}
+
+// Waiting implements [jobs.Reader].
+func (s *Store) Waiting(ctx context.Context, vcenter string) (int, error) {
+	var n int
+	err := s.read.QueryRowContext(ctx, `
+		SELECT count(*) FROM jobs
+		WHERE vcenter = ? AND claimable_at IS NOT NULL AND cancel = '' AND status = 'pending'`, vcenter).Scan(&n)
+	return n, s.explain(err)
 }
 
 // Counts implements [jobs.Reader].

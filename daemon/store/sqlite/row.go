@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/daemon/store/clock"
 )
 
 // columns are what [row.scan] reads.
 const columns = `seq, id, definition, secret, vcenter, status, claimable_at, epoch, failures, cancel,
-	progress, result, error, started_at, completed_at, updated_at`
+	progress, result, error, started_at, completed_at, updated_at, deaths`
 
 // row is a row of table jobs.
 type row struct {
@@ -32,15 +33,17 @@ type row struct {
 	startedAt   sql.NullInt64
 	completedAt sql.NullInt64
 	updatedAt   int64
+	deaths      int
+	ran         int // only for find
 }
 
 func (r *row) scan(from interface{ Scan(...any) error }) error {
 	return from.Scan(&r.seq, &r.id, &r.definition, &r.secret, &r.vcenter, &r.status, &r.claimableAt, &r.epoch,
-		&r.failures, &r.cancel, &r.progress, &r.result, &r.failure, &r.startedAt, &r.completedAt, &r.updatedAt)
+		&r.failures, &r.cancel, &r.progress, &r.result, &r.failure, &r.startedAt, &r.completedAt, &r.updatedAt, &r.deaths)
 }
 
 // job returns the row as others see it.
-func (r *row) job(now time.Time) (models.Job, error) {
+func (r *row) job(c clock.Clock) (models.Job, error) {
 	j := models.Job{
 		Status:      r.status,
 		Progress:    new(models.Progress),
@@ -63,8 +66,9 @@ func (r *row) job(now time.Time) (models.Job, error) {
 			return models.Job{}, fmt.Errorf("job %s: stored result: %w", r.id, err)
 		}
 	}
-	if r.status == models.StatusPending && r.claimableAt.Int64 > millis(now) {
-		j.NextAttempt = when(r.claimableAt)
+	if r.status == models.StatusPending && r.claimableAt.Int64 > millis(c.Steady()) {
+		at := c.Shown(time.UnixMilli(r.claimableAt.Int64))
+		j.NextAttempt = &at
 	}
 	return j, nil
 }
@@ -100,7 +104,3 @@ func when(ms sql.NullInt64) *time.Time {
 	t := time.UnixMilli(ms.Int64).UTC()
 	return &t
 }
-
-// clock is the database's clock, which is the process's: see the package
-// comment.
-func clock() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }

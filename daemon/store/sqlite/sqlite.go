@@ -9,6 +9,11 @@
 // several daemons may do neither: it must take the time from its server and
 // let leases run out. The statements themselves are plain SQL.
 //
+// Leases and delays are measured by a clock that does not jump while the process
+// lives (package clock). Whoever opens the file cannot know how its clock stands
+// to that of the process before, so no job waits longer from then on than the
+// delay it was given.
+//
 // Writes go through one connection, one transaction at a time, so none finds
 // the database busy; reads use others and see the last commit (WAL). A write
 // that returned is on disk (synchronous=FULL).
@@ -31,6 +36,8 @@ import (
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/store/clock"
 )
 
 // Errors of [Open]; the last two also of the store's methods, should the file
@@ -51,6 +58,7 @@ var migrations embed.FS
 
 // Store keeps jobs in a SQLite file. See [Open].
 type Store struct {
+	clock clock.Clock
 	path  string
 	lock  *flock.Flock
 	write *sql.DB // one connection
@@ -61,11 +69,16 @@ type Store struct {
 // directory must be), and brings its schema up to date. Jobs that were running
 // can be claimed at once.
 func Open(ctx context.Context, path string) (*Store, error) {
+	return OpenAt(ctx, path, nil)
+}
+
+// OpenAt is Open with another wall clock than time.Now.
+func OpenAt(ctx context.Context, path string, wall func() time.Time) (*Store, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("open state file: %w", err)
 	}
-	s := &Store{path: path, lock: flock.New(path + ".lock")}
+	s := &Store{clock: clock.New(wall), path: path, lock: flock.New(path + ".lock")}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open state file %s: %w", path, err), s.Close())
 	}
@@ -96,8 +109,10 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.migrate(ctx); err != nil {
 		return s.explain(err)
 	}
-	_, err = s.write.ExecContext(ctx,
-		`UPDATE jobs SET claimable_at = ? WHERE status = 'running'`, time.Now().UnixMilli())
+	now := millis(s.clock.Steady())
+	_, err = s.write.ExecContext(ctx, `
+		UPDATE jobs SET claimable_at = CASE status WHEN 'running' THEN ? ELSE min(claimable_at, ? + delay) END
+		WHERE claimable_at IS NOT NULL AND status IN ('running', 'pending')`, now, now)
 	return s.explain(err)
 }
 

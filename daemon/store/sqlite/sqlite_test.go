@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pressly/goose/v3"
 	"go.uber.org/goleak"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
@@ -28,7 +29,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // open opens a store and closes it when the test ends.
 func open(t testing.TB, path string) *sqlite.Store {
 	t.Helper()
-	s, err := sqlite.Open(t.Context(), path)
+	return openAt(t, path, nil)
+}
+
+// openAt is open with another wall clock.
+func openAt(t testing.TB, path string, wall func() time.Time) *sqlite.Store {
+	t.Helper()
+	s, err := sqlite.OpenAt(t.Context(), path, wall)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,8 +49,8 @@ func open(t testing.TB, path string) *sqlite.Store {
 
 func TestStoreConforms(t *testing.T) {
 	t.Parallel()
-	storetest.Suite{Open: func(t *testing.T) jobs.Store {
-		return open(t, filepath.Join(t.TempDir(), "state.db"))
+	storetest.Suite{Open: func(t *testing.T, wall func() time.Time) jobs.Store {
+		return openAt(t, filepath.Join(t.TempDir(), "state.db"), wall)
 	}}.Run(t)
 }
 
@@ -279,5 +286,88 @@ func TestAManagerGoesOnWhereADeadOneLeftOff(t *testing.T) {
 	}
 	if n := runs.Load(); n != 3 {
 		t.Errorf("%d runs, want 3", n)
+	}
+}
+
+func TestAClockThatJumpedBetweenTwoDaemonsStrandsNoJob(t *testing.T) {
+	t.Parallel()
+	for name, jump := range map[string]time.Duration{"back": -8 * time.Hour, "ahead": 8 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "state.db")
+			first, err := sqlite.Open(t.Context(), path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			create(t, first, "delayed", "interrupted", "fresh")
+			c := claim(t, first, "first")
+			if err := first.Finish(t.Context(), c.Lease, jobs.Outcome{Status: models.StatusPending, Delay: time.Minute}); err != nil {
+				t.Fatal(err)
+			}
+			claim(t, first, "first")
+			if err := first.Close(); err != nil {
+				t.Fatal(err)
+			}
+			next := openAt(t, path, func() time.Time { return time.Now().Add(jump) })
+			got := map[string]bool{}
+			for range 2 {
+				got[claim(t, next, "next").Lease.JobID] = true
+			}
+			if jump < 0 && (!got["interrupted"] || !got["fresh"]) {
+				t.Errorf("claimed %v, want what was interrupted and what was never tried", got)
+			}
+			page, err := next.List(t.Context(), jobs.Query{IDs: []string{"delayed"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if at := page.Jobs[0].NextAttempt; at != nil && at.Sub(time.Now().Add(jump)) > time.Minute {
+				t.Errorf("the job waits until %v, longer than its delay", at)
+			}
+		})
+	}
+}
+
+func TestAStateFileOfTheFirstVersionIsBroughtUpToDate(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state.db")
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("migrations"),
+		goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.UpTo(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, j := range []struct {
+		id, definition string
+		epoch          int
+	}{
+		{"never ran", `{"id":"never ran","vm_path":"/a","output_path":"/o"}`, 0},
+		{"ran", `{"id":"ran","vm_path":"/a","output_path":"/o"}`, 3},
+		{"own", `{"id":"own","vm_path":"/a","output_path":"/o","username":"alice"}`, 0},
+	} {
+		_, err := db.ExecContext(t.Context(), `
+			INSERT INTO jobs (id, definition, vcenter, priority, status, claimable_at, epoch, progress, updated_at)
+			VALUES (?, ?, '', 0, 'pending', 1, ?, '{}', 1)`, j.id, j.definition, j.epoch)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, path)
+	c, err := s.Claim(t.Context(), jobs.ClaimRequest{Owner: "o", Lease: time.Hour, Refused: []string{""}})
+	if err != nil || c.Lease.JobID != "own" {
+		t.Errorf("where the daemon's login is refused %q is claimed, %v; want the job with a user of its own", c.Lease.JobID, err)
+	}
+	for id, want := range map[string]models.Status{"never ran": models.StatusCancelled, "ran": models.StatusPending} {
+		if got, err := s.Cancel(t.Context(), id, models.Cancelled{}); err != nil || got != want {
+			t.Errorf("a job that %s is %s after a cancel, %v; want %s", id, got, err, want)
+		}
 	}
 }

@@ -101,7 +101,7 @@ func retryFailed(f *fixture) {
 	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{
 		Status: models.StatusFailed, Failed: true, Error: "broken", Progress: &models.Progress{PercentComplete: 40},
 	}))
-	f.must(f.Retry(f.Context(), "a"))
+	f.retry("a")
 	job := f.get("a")
 	f.equal("status", job.Status, models.StatusPending)
 	f.equal("error", job.Error, "")
@@ -116,6 +116,33 @@ func retryFailed(f *fixture) {
 	f.equal("log", f.history("a"), []string{"pending", "running", "failed", "pending", "running"})
 }
 
+// tryAgain is Retry of one job.
+func (f *fixture) tryAgain(id string) error {
+	f.Helper()
+	outcome, err := f.Retry(f.Context(), []string{id})
+	f.must(err)
+	return outcome[id]
+}
+
+func (f *fixture) retry(id string) { f.Helper(); f.must(f.tryAgain(id)) }
+
+func retryMany(f *fixture) {
+	f.ended("failed", models.StatusFailed)
+	f.ended("cancelled", models.StatusCancelled)
+	f.ended("completed", models.StatusCompleted)
+	outcome, err := f.Retry(f.Context(), []string{"failed", "unknown", "completed", "cancelled", "failed"})
+	f.must(err)
+	f.equal("outcomes", len(outcome), 4)
+	for id, want := range map[string]error{"failed": nil, "cancelled": nil, "completed": jobs.ErrCompleted, "unknown": jobs.ErrNotFound} {
+		if err, ok := outcome[id]; !ok || !errors.Is(err, want) {
+			f.Errorf("Retry of %s = %v, want %v", id, err, want)
+		}
+	}
+	counts, err := f.Counts(f.Context())
+	f.must(err)
+	f.equal("counts", counts, jobs.Counts{Pending: 2, Completed: 1})
+}
+
 func retryRefused(f *fixture) {
 	f.ended("completed", models.StatusCompleted)
 	f.create(definition("running"))
@@ -126,7 +153,7 @@ func retryRefused(f *fixture) {
 		"running":   jobs.ErrNotFinished,
 		"pending":   jobs.ErrNotFinished,
 	} {
-		if err := f.Retry(f.Context(), id); !errors.Is(err, want) {
+		if err := f.tryAgain(id); !errors.Is(err, want) {
 			f.Errorf("Retry of a %s job = %v, want %v", id, err, want)
 		}
 	}
@@ -163,7 +190,7 @@ func countsFollow(f *fixture) {
 	f.claim("owner")
 	check(jobs.Counts{Pending: 2, Running: 1, Completed: 1, Failed: 1, Cancelled: 1})
 	f.must(f.Delete(f.Context(), "0"))
-	f.must(f.Retry(f.Context(), "1"))
+	f.retry("1")
 	f.cancel("5", models.Cancelled{})
 	check(jobs.Counts{Pending: 2, Running: 1, Cancelled: 2})
 }
@@ -275,7 +302,7 @@ func unknownJobs(f *fixture) {
 	for name, err := range map[string]error{
 		"Cancel": cancelErr,
 		"Events": eventsErr,
-		"Retry":  f.Retry(f.Context(), "unknown"),
+		"Retry":  f.tryAgain("unknown"),
 		"Delete": f.Delete(f.Context(), "unknown"),
 	} {
 		if !errors.Is(err, jobs.ErrNotFound) {

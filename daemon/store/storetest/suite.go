@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,8 +18,9 @@ import (
 
 // Suite says how to test an implementation.
 type Suite struct {
-	// Open returns an empty store, which it closes when the test ends.
-	Open func(t *testing.T) jobs.Store
+	// Open returns an empty store with that wall clock, which it closes when
+	// the test ends. The clock may jump; leases and delays must not.
+	Open func(t *testing.T, wall func() time.Time) jobs.Store
 
 	// Advance makes the store's clock go on by d. When it is nil, the store's
 	// clock is the process's, and each test runs in virtual time.
@@ -51,6 +53,14 @@ func (s Suite) Run(t *testing.T) {
 		{"a job that has ended cannot be cancelled", cancelFinished},
 		{"a failed job is tried again with all its attempts", retryFailed},
 		{"only jobs that have ended and are not completed are tried again", retryRefused},
+		{"many jobs are tried again in one call, each with an answer of its own", retryMany},
+		{"deaths of owners are counted until the job gets further or ends in good order", deathsAreCounted},
+		{"a job can be asked for by its deaths", claimByDeaths},
+		{"a job whose run touched nothing counts as one that never ran", untouchedJob},
+		{"where logins are refused only jobs with a user of their own are claimed", refusedVCentersArePassedOver},
+		{"jobs that wait for a vCenter are counted", waitingAreCounted},
+		{"a wall clock that jumps back makes no job wait and no lease last longer", clockJumpsBack},
+		{"a wall clock that jumps ahead ends no lease and no delay", clockJumpsAhead},
 		{"the limit of a job that has not ended can be changed", setLimit},
 		{"only jobs that have ended are deleted, with their events", deleteFinished},
 		{"counts follow every change of status", countsFollow},
@@ -80,11 +90,18 @@ type fixture struct {
 	*testing.T
 	jobs.Store
 	advance func(d time.Duration)
+	// off is how far the wall clock is from where it started to be.
+	off atomic.Int64
 }
 
+// jump sets the wall clock.
+func (f *fixture) jump(d time.Duration) { f.off.Add(int64(d)) }
+
 func (s Suite) fixture(t *testing.T, advance func(*testing.T, jobs.Store, time.Duration)) *fixture {
-	store := s.Open(t)
-	return &fixture{T: t, Store: store, advance: func(d time.Duration) { advance(t, store, d) }}
+	f := &fixture{T: t}
+	f.Store = s.Open(t, func() time.Time { return time.Now().Add(time.Duration(f.off.Load())) })
+	f.advance = func(d time.Duration) { advance(t, f.Store, d) }
+	return f
 }
 
 // lease is how long claims hold.
