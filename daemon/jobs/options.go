@@ -42,10 +42,11 @@ type Options struct {
 	// at vSphere, 0 means 2 min. Then the job is cancelled with an error.
 	CancelTimeout time.Duration
 	// MaxDeaths is after how many claims in a row that the daemon did not
-	// survive, and that brought the job no further, it fails; 0 means 10.
+	// survive, and that brought the job no further, it fails; 0 means 12.
 	MaxDeaths int
 	// Trial is how long a job that may be what kills the daemon runs alone
-	// after a start, 0 means 2 min.
+	// after a start, 0 means 6 min: by then the lease of the run before is over
+	// (F-NFC-4), and a job that waits for that gets on.
 	Trial time.Duration
 }
 
@@ -68,8 +69,8 @@ func (o Options) withDefaults() Options {
 	o.ProbeMin = cmp.Or(o.ProbeMin, 5*time.Second)
 	o.ProbeMax = cmp.Or(o.ProbeMax, time.Minute)
 	o.CancelTimeout = cmp.Or(o.CancelTimeout, 2*time.Minute)
-	o.MaxDeaths = cmp.Or(o.MaxDeaths, 10)
-	o.Trial = cmp.Or(o.Trial, 2*time.Minute)
+	o.MaxDeaths = cmp.Or(o.MaxDeaths, 12)
+	o.Trial = cmp.Or(o.Trial, 6*time.Minute)
 	if o.VCenters == nil {
 		o.VCenters = noVCenters{}
 	}

@@ -7,7 +7,7 @@ import (
 
 // trial finds out which job kills the daemon. When a daemon dies, every job it
 // ran is a suspect, and after a few deaths most of them innocent ones. So those
-// that have half of Options.MaxDeaths run one after another at the next start,
+// that have a quarter of Options.MaxDeaths run one after another at the next start,
 // each alone until it got further than ever before, has ended, or Options.Trial
 // is over. From then on only the culprit's deaths rise. It is used by the
 // manager's loop alone.
@@ -25,7 +25,7 @@ func (m *Manager) onTrial(ctx, base context.Context) bool {
 		if t.run != nil && !t.run.free() && time.Since(t.began) < m.o.Trial {
 			return true
 		}
-		c, ok := m.claim(base, ClaimRequest{Deaths: max(1, m.o.MaxDeaths/2)})
+		c, ok := m.claim(base, ClaimRequest{Deaths: max(2, m.o.MaxDeaths/4)})
 		if !ok {
 			t.over, t.run = true, nil
 			return false
