@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -93,11 +94,49 @@ func (s *site) Forgive(models.JobDefinition) {
 	s.forgiven++
 }
 
+// asked is how often a vCenter was probed.
+func (s *site) asked(vcenter string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.probes[vcenter]
+}
+
+// ran is how often a job was run.
+func (s *site) ran(id string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.runs[id]
+}
+
+func (s *site) forgivenTimes() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.forgiven
+}
+
 // open starts a daemon at the site.
 func (s *site) open(t *testing.T, store jobs.Store, o jobs.Options) *daemon {
 	t.Helper()
 	o.VCenters = s
 	return startRunner(t, store, s, o)
+}
+
+// lockedBuffer is a log that can be read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func many(n int, vcenter string) []models.JobDefinition {
@@ -122,7 +161,7 @@ func counts(t *testing.T, m *jobs.Manager) jobs.Counts {
 
 func TestAnOutageOfAVCenterCostsNoJobAnAttempt(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
-		var log bytes.Buffer
+		var log lockedBuffer
 		s := newSite()
 		s.set("lab", jobs.Unreachable)
 		d := s.open(t, store, jobs.Options{MaxJobs: 3, Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -136,8 +175,8 @@ func TestAnOutageOfAVCenterCostsNoJobAnAttempt(t *testing.T) {
 		if want := "waiting for vCenter lab since "; !strings.HasPrefix(j.WaitingFor, want) || !strings.HasSuffix(j.WaitingFor, ": connect: connection refused") && !strings.HasSuffix(j.WaitingFor, ": connection refused") {
 			t.Errorf("it waits for %q, want %q…", j.WaitingFor, want)
 		}
-		if s.probes["lab"] < 400 || s.probes["lab"] > 700 {
-			t.Errorf("%d questions in 8 h, want about one a minute", s.probes["lab"])
+		if s.asked("lab") < 400 || s.asked("lab") > 700 {
+			t.Errorf("%d questions in 8 h, want about one a minute", s.asked("lab"))
 		}
 		all, err := d.VCenters(t.Context())
 		if err != nil || len(all) != 1 || all[0].Name != "lab" || all[0].State != jobs.Unreachable || all[0].Waiting != 44 ||
@@ -150,8 +189,8 @@ func TestAnOutageOfAVCenterCostsNoJobAnAttempt(t *testing.T) {
 			t.Errorf("after the outage: %+v", c)
 		}
 		for _, def := range many(44, "lab") {
-			if j := wantStatus(t, d.Manager, def.ID, models.StatusCompleted); j.Attempts != 0 || s.runs[def.ID] > 2 {
-				t.Errorf("job %s: %d attempts, %d runs", def.ID, j.Attempts, s.runs[def.ID])
+			if j := wantStatus(t, d.Manager, def.ID, models.StatusCompleted); j.Attempts != 0 || s.ran(def.ID) > 2 {
+				t.Errorf("job %s: %d attempts, %d runs", def.ID, j.Attempts, s.ran(def.ID))
 			}
 		}
 		if all, err := d.VCenters(t.Context()); err != nil || len(all) > 0 {
@@ -167,15 +206,15 @@ func TestAnOutageOfAVCenterCostsNoJobAnAttempt(t *testing.T) {
 
 func TestAVCenterThatComesAndGoesIsNotAskedMoreOften(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
-		n := 0
+		var n atomic.Int64
 		d := start(t, store, func(context.Context, models.JobDefinition, *progress.Tracker) (models.Result, error) {
-			n++
+			n.Add(1)
 			return models.Result{}, &jobs.Unavailable{State: jobs.Unreachable, Err: errors.New("gone")}
 		}, jobs.Options{MaxJobs: 3}) // whoever is asked says that it answers
 		submit(t, d.Manager, many(20, "lab")...)
 		time.Sleep(time.Hour)
-		if n > 300 {
-			t.Errorf("%d runs in an hour", n)
+		if n.Load() > 300 {
+			t.Errorf("%d runs in an hour", n.Load())
 		}
 		if c := counts(t, d.Manager); c.Pending != 20 {
 			t.Errorf("%+v, want all to wait", c)
@@ -199,12 +238,12 @@ func TestARefusedLoginHoldsTheJobsThatUseIt(t *testing.T) {
 		if err := d.Resume("other"); !errors.Is(err, jobs.ErrUsable) {
 			t.Errorf("Resume of a vCenter that can be used = %v, want ErrUsable", err)
 		}
-		before := s.probes[""]
-		if err := d.Resume(""); err != nil || s.forgiven != 1 {
-			t.Errorf("Resume = %v, and the login was forgiven %d times", err, s.forgiven)
+		before := s.asked("")
+		if err := d.Resume(""); err != nil || s.forgivenTimes() != 1 {
+			t.Errorf("Resume = %v, and the login was forgiven %d times", err, s.forgivenTimes())
 		}
 		synctest.Wait()
-		if s.probes[""] != before+1 {
+		if s.asked("") != before+1 {
 			t.Error("a vCenter that is resumed is not asked at once")
 		}
 		s.set("", "")
@@ -234,8 +273,8 @@ func TestARetryForgivesARefusedLoginOnce(t *testing.T) {
 		if err != nil || len(outcome) != 21 || !errors.Is(outcome["unknown"], jobs.ErrNotFound) || outcome[ids[3]] != nil {
 			t.Errorf("RetryAll = %v, %v", outcome, err)
 		}
-		if s.forgiven != 1 {
-			t.Errorf("one user's login was forgiven %d times", s.forgiven)
+		if s.forgivenTimes() != 1 {
+			t.Errorf("one user's login was forgiven %d times", s.forgivenTimes())
 		}
 	})
 }
@@ -252,8 +291,8 @@ func TestAJobThatFailsAtAVCenterThatAnswersFailsInTheEnd(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		wantStatus(t, d.Manager, "a", models.StatusFailed)
-		if s.runs["a"] != 3 {
-			t.Errorf("%d runs, want 3: two that are excused, and one that counts", s.runs["a"])
+		if s.ran("a") != 3 {
+			t.Errorf("%d runs, want 3: two that are excused, and one that counts", s.ran("a"))
 		}
 	})
 }
