@@ -2,7 +2,6 @@ package migrate
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,9 +27,9 @@ func (r *run) sameJob(receipt Receipt) bool { return r.def.ID != "" && receipt.J
 // earlier looks at what an earlier run left in the output directory. done
 // means that there is nothing to do: that run finished the same job, or
 // verified everything and died while it gave the files their names.
-func (r *run) earlier(ctx context.Context) (receipt Receipt, done bool, err error) {
+func (r *run) earlier() (receipt Receipt, done bool, err error) {
 	if r.work.ledger.Install != nil {
-		if receipt, done, err = r.nameEarlier(ctx); done || err != nil {
+		if receipt, done, err = r.nameEarlier(); done || err != nil {
 			return receipt, done, err
 		}
 	}
@@ -40,7 +39,7 @@ func (r *run) earlier(ctx context.Context) (receipt Receipt, done bool, err erro
 // nameEarlier gives the files of an earlier run their names, which it had
 // verified. done means that they are what this job asks for: of the same VM in
 // the same state, or of the same job, and of the same options.
-func (r *run) nameEarlier(ctx context.Context) (receipt Receipt, done bool, err error) {
+func (r *run) nameEarlier() (receipt Receipt, done bool, err error) {
 	in := *r.work.ledger.Install
 	receipt = in.Receipt
 	mine := r.answers(receipt)
@@ -52,10 +51,6 @@ func (r *run) nameEarlier(ctx context.Context) (receipt Receipt, done bool, err 
 		return Receipt{}, false, err
 	}
 	r.notes = append(slices.Clone(receipt.Result.Notes), r.notes...)
-	r.abortStale(ctx)
-	if err := detached(ctx, r.dropSnapshot); err != nil {
-		r.note("after the export: %v", err)
-	}
 	receipt.Result.Notes = slices.Clone(r.notes)
 	if mine {
 		return receipt, true, nil

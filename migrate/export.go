@@ -29,17 +29,6 @@ const (
 // than the lease tells: once is a certificate that was renewed meanwhile.
 const maxStrangers = 2
 
-// staleLease is how long a run waits for a VM that is busy because the lease
-// of an earlier run, which died, has not timed out yet: the 300 s of F-NFC-4
-// and a little more.
-const staleLease = 330 * time.Second
-
-// How often such a run looks whether the VM is free.
-const (
-	minStalePause = 500 * time.Millisecond
-	maxStalePause = 5 * time.Second
-)
-
 // errLater marks an error that a new lease may mend.
 var errLater = errors.New("a new lease may help")
 
@@ -130,16 +119,8 @@ func (r *run) lease(ctx context.Context, separate bool) (err error) {
 	if err != nil {
 		return err
 	}
-	completed := false
-	defer func() {
-		if !completed {
-			r.abort(ctx, lease)
-		}
-		err = errors.Join(err, r.work.noteLease(""))
-	}()
-	if err := r.work.noteLease(lease.Ref()); err != nil {
-		return err
-	}
+	complete := false
+	defer func() { err = errors.Join(err, r.closeLease(ctx, lease, complete)) }()
 	work, cancel := context.WithCancelCause(ctx)
 	keep, stopKeeper := context.WithCancel(work)
 	kept := make(chan error, 1)
@@ -166,88 +147,8 @@ func (r *run) lease(ctx context.Context, separate bool) (err error) {
 	if err != nil {
 		return err
 	}
-	completed = true
-	if err := detached(ctx, lease.Complete); err != nil {
-		// Every byte is here and verified; the lease only keeps the VM locked.
-		r.abort(ctx, lease)
-		r.note("completing the lease: %v", err)
-	}
+	complete = true
 	return nil
-}
-
-// abort gives the lease up. When even that fails, the VM stays locked until the
-// lease times out.
-func (r *run) abort(ctx context.Context, lease *vsphere.Lease) {
-	if err := lease.Abort(ctx, "the export did not complete"); err != nil {
-		r.note("%v; the VM stays locked until the lease times out, within %s", err, lease.Timeout())
-	}
-}
-
-// openLease opens a lease. That it does so is written down first: a run that
-// dies before the lease's id is there leaves one that nobody can abort, and the
-// next run must know that the VM is busy only until it times out.
-func (r *run) openLease(ctx context.Context) (lease *vsphere.Lease, err error) {
-	stale := r.work.ledger.Lease != "" || r.work.ledger.Opening
-	if err := r.work.update(func(l *ledger) { l.Opening = true }); err != nil {
-		return nil, err
-	}
-	defer func() {
-		// A connection that was lost may have left a lease: only a refusal is
-		// certain.
-		if err != nil && !stale && (ctx.Err() != nil || refused(err)) {
-			err = errors.Join(err, r.work.noteLease(""))
-		}
-	}()
-	deadline, told := time.Now().Add(staleLease), false
-	for pause := minStalePause; ; pause = min(2*pause, maxStalePause) {
-		lease, err = r.client.OpenLease(ctx, r.target)
-		switch {
-		case err == nil:
-			return lease, nil
-		case !errors.Is(err, vsphere.ErrBusy):
-			if transfer.Temporary(err) && !refused(err) {
-				err = fmt.Errorf("%w: %w", errLater, err)
-			}
-			return nil, err
-		case !stale:
-			return nil, fmt.Errorf("%w: %w", errLater, err)
-		case time.Now().After(deadline):
-			return nil, err
-		}
-		if !told {
-			r.info("", "the VM is busy, probably with the lease of an earlier run: waiting for it to time out")
-			told = true
-		}
-		if err := wait(ctx, pause); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// refused says whether vSphere itself has said no, and will again.
-func refused(err error) bool {
-	for _, no := range []error{
-		vsphere.ErrBusy, vsphere.ErrPoweredOn, vsphere.ErrNotExportable, vsphere.ErrNoPermission, vsphere.ErrNotFound, vsphere.ErrLogin,
-	} {
-		if errors.Is(err, no) {
-			return true
-		}
-	}
-	return false
-}
-
-// abortStale aborts the lease of an earlier run that died, if there is one. Its
-// id stays in the ledger: whether another session's abort takes effect is not
-// known.
-func (r *run) abortStale(ctx context.Context) {
-	ref := r.work.ledger.Lease
-	if ref == "" {
-		return
-	}
-	r.info("", "aborting the lease of an earlier run that died")
-	if err := r.client.AbortLease(ctx, ref); err != nil {
-		r.log.Info("the lease of an earlier run", "error", err)
-	}
 }
 
 // fetchGroup moves the group's disks side by side. An empty stream leaves the

@@ -29,19 +29,13 @@ type identity struct {
 // ledger is what a run writes down so that the next one can go on. It lives in
 // the work directory, beside the part files it speaks of.
 type ledger struct {
-	Version  int                   `json:"version"`
-	JobID    string                `json:"job_id,omitempty"`
-	VM       identity              `json:"vm"`
-	Snapshot string                `json:"snapshot,omitempty"` // name of the temporary snapshot that the disks come from
-	Lease    string                `json:"lease,omitempty"`    // managed object id of the lease that is open
-	Opening  bool                  `json:"opening,omitempty"`  // a lease was asked for, and its id may not have arrived
-	CDROM    json.RawMessage       `json:"cdrom,omitempty"`    // CD/DVD drives that were taken out, or are about to be
-	Disks    map[string]*diskEntry `json:"disks"`              // by device key
-	Install  *install              `json:"install,omitempty"`  // set once everything is verified
+	Version int      `json:"version"`
+	JobID   string   `json:"job_id,omitempty"`
+	VM      identity `json:"vm"`
+	owed
+	Disks   map[string]*diskEntry `json:"disks"`             // by device key
+	Install *install              `json:"install,omitempty"` // set once everything is verified
 }
-
-// owes reports whether something at vSphere is to be put back as it was.
-func (l *ledger) owes() bool { return l.Snapshot != "" || l.CDROM != nil }
 
 // diskEntry tells how far one disk is.
 type diskEntry struct {

@@ -38,12 +38,6 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
-// undoTimeout bounds what a run does at vSphere after it has ended: abort the
-// lease, remove the snapshot, put drives back, log out. It has a context of
-// its own, for the run's may be cancelled (F-NFC-17). Removing a snapshot that
-// has grown is what takes long.
-const undoTimeout = 5 * time.Minute
-
 // Migrator runs exports. One Migrator serves any number of runs at a time.
 type Migrator struct {
 	// Endpoint says which vCenter a job is for, and with which credentials.
@@ -93,17 +87,6 @@ func (m *Migrator) Run(ctx context.Context, def models.JobDefinition, t *progres
 	return result, nil
 }
 
-// CleanUp removes what an earlier run of def left: its lease, its temporary
-// snapshot and, unless keepParts, its part files; and it puts CD/DVD drives
-// back. The result says Success when all files of the VM had been verified by
-// then: they get their final names, and the job is completed instead. The error
-// says what could not be put back.
-func (m *Migrator) CleanUp(ctx context.Context, def models.JobDefinition, keepParts bool, t *progress.Tracker) (models.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
-	defer cancel()
-	return m.newRun(def, t).cleanUp(ctx, keepParts)
-}
-
 // newRun returns a run with every default in place.
 func (m *Migrator) newRun(def models.JobDefinition, t *progress.Tracker) *run {
 	r := &run{m: m, def: def.WithDefaults(), t: t, log: m.Log, limits: m.Limits, started: time.Now()}
@@ -142,7 +125,9 @@ type run struct {
 	notes  []string
 	again  bool             // the job was finished earlier, and its files are gone
 	doubt  vsphere.Obstacle // about the host, worth telling if the transfer fails
-	undone error            // what could not be put back after a failure
+
+	prepared bool  // the VM may have been changed
+	undone   error // what could not be put back after a failure
 }
 
 // extra is a file of the VM that is no disk: its NVRAM (F-NFC-14).
@@ -181,49 +166,22 @@ func (r *run) do(ctx context.Context) (result models.Result, err error) {
 	}
 	release := func() {}
 	defer func() { release() }() // after the part files have gone, if they go
-	installed := false
-	defer func() {
-		if lost(ctx) {
-			_ = r.work.lock.Close()
-			return
-		}
-		if installed {
-			if err := r.work.remove(); err != nil {
-				r.note("after the export: %v", err)
-				result.Notes = r.notes
-			}
-			return
-		}
-		r.undone = errors.Join(r.undone, r.work.close(keepParts(ctx)))
-		if done, partial := r.work.kept(); exists(r.work.dir) && done+partial > 0 {
-			r.info("", "kept for the next run: %d disk(s) complete, %d in part, in %s", done, partial, r.work.dir)
-		}
-	}()
-	if receipt, done, err := r.earlier(ctx); err != nil || done {
-		installed = done
+	done := false                // every file has its name
+	defer func() { r.leave(ctx, done, &result) }()
+	receipt, done, err := r.earlier()
+	if done || err != nil {
 		return receipt.Result, err
 	}
-	r.abortStale(ctx)
+	if err := r.putBackEarlier(ctx); err != nil {
+		return result, err
+	}
 	if err := r.check(ctx); err != nil {
 		return result, err
 	}
 	if release, err = r.reserve(ctx); err != nil {
 		return result, err
 	}
-	undo, err := r.prepare(ctx)
-	defer func() {
-		if lost(ctx) {
-			return
-		}
-		uerr := detached(ctx, func(ctx context.Context) error { return undo(ctx, err == nil) })
-		if uerr != nil && err == nil {
-			r.note("after the export: %v", uerr)
-			result.Notes = r.notes
-		} else {
-			r.undone = errors.Join(r.undone, uerr)
-		}
-	}()
-	if err != nil {
+	if err := r.prepare(ctx); err != nil {
 		return result, err
 	}
 	if err := r.export(ctx); err != nil {
@@ -233,11 +191,10 @@ func (r *run) do(ctx context.Context) (result models.Result, err error) {
 		return result, err
 	}
 	release() // what is still to come is small, and the disks leave the work directory
-	receipt, err := r.describe(ctx)
-	if err != nil {
+	if receipt, err = r.describe(ctx); err != nil {
 		return result, err
 	}
-	installed = true
+	done = true
 	return receipt.Result, nil
 }
 
@@ -263,73 +220,17 @@ func (r *run) hangUp(ctx context.Context) {
 	}
 }
 
-// cleanUp is [Migrator.CleanUp]. Files that have begun to get their final names
-// get them all: the result is that run's then.
-func (r *run) cleanUp(ctx context.Context, keep bool) (result models.Result, err error) {
-	if err := r.connect(ctx); err != nil {
-		return result, err
-	}
-	defer r.hangUp(ctx)
-	if !exists(planWorkdir(r.def.OutputPath, FileBase(r.vm.Name)).dir) {
-		return result, nil
-	}
-	if err := r.openWork(); err != nil {
-		return result, err
-	}
-	if in := r.work.ledger.Install; in != nil {
-		if !r.answers(in.Receipt) {
-			return result, r.work.lock.Close() // another job's, which will finish it
-		}
-		receipt, done, err := r.nameEarlier(ctx)
-		if done {
-			return receipt.Result, r.work.remove()
-		}
-		if err != nil && (keep || !errors.Is(err, ErrExists)) {
-			return result, errors.Join(err, r.work.close(true))
-		}
-		if err != nil { // the names are taken, and the files not wanted any more
-			if err := r.work.dropInstall(); err != nil {
-				return result, errors.Join(err, r.work.close(true))
-			}
-		}
-	}
-	if id := r.work.ledger.JobID; id != "" && id != r.def.ID {
-		keep = true // they are another job's
-	}
-	r.abortStale(ctx)
-	err = errors.Join(r.dropSnapshot(ctx), r.returnCDROM(ctx))
-	return result, errors.Join(err, r.work.close(keep))
-}
-
-// dropSnapshot removes the temporary snapshot that the ledger names, if any.
-func (r *run) dropSnapshot(ctx context.Context) error {
-	name := r.work.ledger.Snapshot
-	if name == "" {
-		return nil
-	}
-	ref, err := r.findSnapshot(ctx, name)
-	if err != nil {
-		return err
-	}
-	return r.removeSnapshot(ctx, ref)
-}
-
 // connect opens the session and finds the VM.
 func (r *run) connect(ctx context.Context) error {
-	if r.def.OutputPath != "" {
-		abs, err := filepath.Abs(r.def.OutputPath)
-		if err != nil {
-			return err
-		}
-		r.def.OutputPath = abs
+	if err := r.absolute(); err != nil {
+		return err
 	}
 	r.t.SetPhase(progress.Connecting)
 	cfg, err := r.m.Endpoint(r.def)
 	if err != nil {
 		return permanent{err}
 	}
-	cfg.OnOutage = (&outage{r: r, also: cfg.OnOutage}).tell
-	if r.client, err = vsphere.Dial(ctx, cfg); err != nil {
+	if r.client, err = r.dial(ctx, cfg); err != nil {
 		return err
 	}
 	r.t.SetPhase(progress.Discovering)
@@ -337,6 +238,23 @@ func (r *run) connect(ctx context.Context) error {
 		return errors.Join(err, detached(ctx, r.client.Close))
 	}
 	return nil
+}
+
+// absolute makes the output path, if there is one, an absolute one.
+func (r *run) absolute() (err error) {
+	if r.def.OutputPath != "" {
+		r.def.OutputPath, err = filepath.Abs(r.def.OutputPath)
+	}
+	return err
+}
+
+// dial opens the session. What vSphere is waited for is shown, and the tasks that
+// it makes are written down.
+func (r *run) dial(ctx context.Context, cfg vsphere.Config) (*vsphere.Client, error) {
+	cfg.OnOutage = (&outage{r: r, also: cfg.OnOutage}).tell
+	cfg.OnTask = r.named
+	cfg.OnWait = func(w vsphere.Wait) (over func()) { return r.slow("", "%s", w).end }
+	return vsphere.Dial(ctx, cfg)
 }
 
 // detached calls f with a context that outlives ctx, for a bounded time.

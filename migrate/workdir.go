@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/gofrs/flock"
 
@@ -36,7 +37,7 @@ const (
 
 // planWorkdir says where the work directory would be.
 func planWorkdir(output, base string) *workdir {
-	return &workdir{output: output, base: base, dir: filepath.Join(output, ".hyper2kvm-"+base)}
+	return &workdir{output: output, base: base, dir: filepath.Join(output, workPrefix+base)}
 }
 
 // openWorkdir creates and locks the work directory of the VM whose file stem
@@ -67,6 +68,7 @@ func openWorkdir(output, base string) (*workdir, error) {
 	if err := readJSON(w.path(ledgerName), &w.ledger); err != nil || w.ledger.Version != ledgerVersion {
 		w.ledger = ledger{}
 	}
+	w.ledger.abandoned(time.Now())
 	return w, nil
 }
 
@@ -97,24 +99,23 @@ func (w *workdir) begin(id identity, jobID string) (resumed bool, err error) {
 		w.ledger.JobID = jobID
 		return len(w.ledger.Disks) > 0, w.save()
 	}
-	if err := w.empty(); err != nil {
+	// What is owed at vSphere stays known at every moment: the new ledger is
+	// there before anything of the old work goes.
+	w.ledger = ledger{Version: ledgerVersion, JobID: jobID, VM: id, Disks: map[string]*diskEntry{}, owed: w.ledger.owed}
+	if err := w.save(); err != nil {
 		return false, err
 	}
-	w.ledger = ledger{
-		Version: ledgerVersion, JobID: jobID, VM: id, Disks: map[string]*diskEntry{},
-		Lease: w.ledger.Lease, Opening: w.ledger.Opening, CDROM: w.ledger.CDROM, // the VM is the same, and as busy as before
-	}
-	return false, w.save()
+	return false, w.empty()
 }
 
-// empty removes everything but the lock.
+// empty removes everything but the lock and the ledger.
 func (w *workdir) empty() error {
 	entries, err := os.ReadDir(w.dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if e.Name() != lockName {
+		if e.Name() != lockName && e.Name() != ledgerName {
 			err = errors.Join(err, os.RemoveAll(w.path(e.Name())))
 		}
 	}
@@ -159,27 +160,13 @@ func (w *workdir) setEntry(key string, e *diskEntry) error {
 	})
 }
 
-// noteLease records which lease is open, "" for none.
-func (w *workdir) noteLease(ref string) error {
-	return w.update(func(l *ledger) { l.Lease, l.Opening = ref, false })
-}
-
-// temporary names the snapshots that the ledger looks after.
-func (w *workdir) temporary() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.ledger.Snapshot == "" {
-		return nil
-	}
-	return []string{w.ledger.Snapshot}
-}
-
 // interrupted reports whether something is unfinished beside the disks: at
 // vSphere, or in giving files their names.
 func (w *workdir) interrupted() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.ledger.Lease != "" || w.ledger.Opening || w.ledger.Install != nil || w.ledger.owes()
+	now := time.Now()
+	return w.ledger.Install != nil || now.Before(w.ledger.BusyUntil) || len(w.ledger.debts(now)) > 0
 }
 
 // kept counts the disks that a later run need not fetch, or not from the
@@ -216,7 +203,7 @@ func (w *workdir) close(keep bool) error {
 		done, partial := w.kept()
 		keep = done+partial > 0 || w.interrupted()
 	}
-	if !keep && w.ledger.owes() {
+	if !keep && w.owes() {
 		// What could not be put back must stay known.
 		keep = true
 		if err := w.update(func(l *ledger) { l.Disks = map[string]*diskEntry{} }); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/vmware/govmomi/vim25/methods"
@@ -19,8 +18,6 @@ const (
 	// patience bounds how long a VM that is busy with something else, such as
 	// a backup or the end of an aborted export, is waited for.
 	patience = 20 * time.Second
-	// shown is how long something is waited for before that is told.
-	shown = time.Second
 )
 
 // Task is something that vSphere does on its own once it was asked for it: it
@@ -31,7 +28,7 @@ type Task struct {
 	On   string // inventory path of the VM; may be empty
 }
 
-// Wait is something that takes vSphere more than a moment.
+// Wait is something that may take vSphere more than a moment.
 type Wait struct {
 	Task            // Ref is "" when it is no task, or one whose id is not known
 	Since time.Time // when it was asked for
@@ -70,32 +67,12 @@ func (e *PendingError) Error() string {
 // Unwrap gives [ErrPending] and the reason.
 func (e *PendingError) Unwrap() []error { return []error{ErrPending, e.Err} }
 
-// waiting has w told when it takes long. over ends that.
+// waiting tells who listens that w is waited for; over, that it is over.
 func (c *Client) waiting(w Wait) (over func()) {
 	if c.cfg.OnWait == nil {
 		return func() {}
 	}
-	var (
-		mu    sync.Mutex
-		ended bool
-		told  func()
-	)
-	timer := time.AfterFunc(shown, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if !ended {
-			told = c.cfg.OnWait(w)
-		}
-	})
-	return func() {
-		timer.Stop()
-		mu.Lock()
-		defer mu.Unlock()
-		if ended = true; told != nil {
-			told()
-			told = nil
-		}
-	}
+	return c.cfg.OnWait(w)
 }
 
 // taskError is a task that failed.

@@ -58,9 +58,9 @@ type Config struct {
 	// named it, so that it can be written down: it goes on when this process
 	// dies. Nil is nobody.
 	OnTask func(Task)
-	// OnWait is called when vSphere takes longer than a second to do something
-	// that is waited for; what it returns is called when that is over. Nil is
-	// nobody. Both may be called from any goroutine.
+	// OnWait is called when something is waited for that may take vSphere long;
+	// what it returns is called when that is over. Nil is nobody. Both may be
+	// called from any goroutine.
 	OnWait func(Wait) (over func())
 	// Logger gets what a person may want to look up later. Nil discards.
 	Logger *slog.Logger

@@ -183,6 +183,7 @@ type Result struct {
 	Duration  time.Duration `json:"duration"`              // nanoseconds
 	Success   bool          `json:"success"`
 	Disks     []DiskResult  `json:"disks,omitempty"`
+	Owed      []string      `json:"owed,omitempty"`  // what is left at vSphere, and is put back later
 	Notes     []string      `json:"notes,omitempty"` // what a person should know: fallbacks, what could not be verified
 }
 

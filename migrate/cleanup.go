@@ -1,0 +1,161 @@
+package migrate
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/progress"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
+)
+
+// CleanUp removes what an earlier run of def left: its lease, its temporary
+// snapshot and, unless keepParts, its part files; and it puts CD/DVD drives
+// back. vSphere is asked only when something there is owed. The result says
+// Success when all files of the VM had been verified by then: they get their
+// final names, and the job is completed instead. The error says what could not be
+// put back, and is an *[OwedError].
+func (m *Migrator) CleanUp(ctx context.Context, def models.JobDefinition, keepParts bool, t *progress.Tracker) (models.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
+	defer cancel()
+	r := m.newRun(def, t)
+	if err := r.absolute(); err != nil {
+		return models.Result{}, err
+	}
+	base, unnamed, err := r.findWork()
+	switch {
+	case err != nil:
+		return models.Result{}, err
+	case base != "":
+		return r.cleanNamed(ctx, base, keepParts)
+	case unnamed:
+		return r.cleanUnnamed(ctx, keepParts)
+	}
+	return models.Result{}, nil
+}
+
+// workPrefix begins the names of work directories.
+const workPrefix = ".hyper2kvm-"
+
+// findWork looks for the work directory of the job. base is the rest of its name;
+// unnamed says that there are some whose ledgers do not tell whose they are.
+func (r *run) findWork() (base string, unnamed bool, err error) {
+	entries, err := os.ReadDir(r.def.OutputPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, err
+	}
+	for _, e := range entries {
+		name, is := strings.CutPrefix(e.Name(), workPrefix)
+		if !is || !e.IsDir() {
+			continue
+		}
+		var l ledger
+		_ = readJSON(filepath.Join(r.def.OutputPath, e.Name(), ledgerName), &l)
+		switch {
+		case r.def.ID != "" && l.JobID == r.def.ID, r.def.ID == "" && l.JobID == "" && l.JobVM == r.def.VMPath:
+			return name, false, nil
+		case l.JobID == "" && l.JobVM == "":
+			unnamed = true
+		}
+	}
+	return "", unnamed, nil
+}
+
+// cleanNamed cleans up a work directory that is known to be the job's.
+func (r *run) cleanNamed(ctx context.Context, base string, keep bool) (result models.Result, err error) {
+	if r.work, err = openWorkdir(r.def.OutputPath, base); err != nil {
+		return result, err
+	}
+	if r.work.ledger.Install == nil && !r.work.owes() {
+		return result, r.work.close(keep)
+	}
+	if err := r.connectWork(ctx); err != nil {
+		return result, errors.Join(err, r.stillOwed(nil), r.work.close(keep))
+	}
+	defer r.hangUp(ctx)
+	return r.cleanWork(ctx, keep)
+}
+
+// cleanUnnamed cleans up the work directory that bears the VM's name.
+func (r *run) cleanUnnamed(ctx context.Context, keep bool) (result models.Result, err error) {
+	if err := r.connect(ctx); err != nil {
+		return result, err
+	}
+	defer r.hangUp(ctx)
+	if !exists(planWorkdir(r.def.OutputPath, FileBase(r.vm.Name)).dir) {
+		return result, nil
+	}
+	if err := r.openWork(); err != nil {
+		return result, err
+	}
+	return r.cleanWork(ctx, keep)
+}
+
+// connectWork opens the session and finds the VM that the ledger speaks of, also
+// when it was renamed or moved since. One that is gone is found to be so when
+// something of it is to be put back.
+func (r *run) connectWork(ctx context.Context) error {
+	r.t.SetPhase(progress.Connecting)
+	cfg, err := r.m.Endpoint(r.def)
+	if err != nil {
+		return permanent{err}
+	}
+	if r.client, err = r.dial(ctx, cfg); err != nil {
+		return err
+	}
+	r.t.SetPhase(progress.Discovering)
+	if err := r.findOwed(ctx); err != nil {
+		return errors.Join(err, detached(ctx, r.client.Close))
+	}
+	return nil
+}
+
+// findOwed finds the VM that the ledger speaks of.
+func (r *run) findOwed(ctx context.Context) error {
+	known := r.work.ledger.VM
+	o := r.work.owed()
+	ref := cmp.Or(known.InstanceUUID, o.VMRef, r.def.VMPath)
+	vm, err := r.client.Find(ctx, ref)
+	if errors.Is(err, vsphere.ErrNotFound) && o.VMRef != "" && known.VCenter == r.client.About().Host {
+		vm, err = vsphere.VM{Ref: o.VMRef, Path: o.VMPath, InstanceUUID: known.InstanceUUID}, nil
+	}
+	r.vm = vm
+	return err
+}
+
+// cleanWork cleans up an open work directory. Files that have begun to get their
+// final names get them all: the result is that run's then.
+func (r *run) cleanWork(ctx context.Context, keep bool) (result models.Result, err error) {
+	if in := r.work.ledger.Install; in != nil {
+		if !r.answers(in.Receipt) {
+			return result, r.work.lock.Close() // another job's, which will finish it
+		}
+		receipt, done, err := r.nameEarlier()
+		if done {
+			result = receipt.Result
+			r.leave(ctx, true, &result)
+			return result, nil
+		}
+		if err != nil && (keep || !errors.Is(err, ErrExists)) {
+			return result, errors.Join(err, r.stillOwed(nil), r.work.close(true))
+		}
+		if err != nil { // the names are taken, and the files not wanted any more
+			if err := r.work.dropInstall(); err != nil {
+				return result, errors.Join(err, r.work.close(true))
+			}
+		}
+	}
+	if id := r.work.ledger.JobID; id != "" && id != r.def.ID {
+		keep = true // they are another job's
+	}
+	owed := r.putBack(ctx, cancelTimeout)
+	return result, errors.Join(owed, r.work.close(keep))
+}

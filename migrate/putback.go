@@ -1,0 +1,219 @@
+package migrate
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
+)
+
+// Putting back what was changed at vSphere.
+//
+// There is one list of what is to be put back: the ledger. A run does it when
+// it ends, the next run of the export when it begins, and [Migrator.CleanUp] and
+// [Migrator.Clean] when they are asked to. Whatever cannot be put back in time
+// stays in the ledger, and is an *[OwedError].
+
+const (
+	// undoTimeout bounds what is put back after a run that nobody waits to end.
+	// Removing a snapshot that has grown is what takes long.
+	undoTimeout = 5 * time.Minute
+	// cancelTimeout is the same for a run that a person has cancelled, and
+	// shutdownTimeout for one that a shutdown ends: the ledger remembers the rest.
+	cancelTimeout   = 30 * time.Second
+	shutdownTimeout = 8 * time.Second
+
+	// arrival is how long a call that was not answered may still take effect.
+	arrival = time.Minute
+)
+
+// undo puts back what this run has changed. After a success, drives that were
+// taken out on request stay out.
+func (r *run) undo(ctx context.Context, success bool) error {
+	if success {
+		if err := r.work.strike(func(l *ledger) { l.CDROM = nil }); err != nil {
+			return err
+		}
+	}
+	limit := undoTimeout
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, models.ErrShutdown):
+		limit = shutdownTimeout
+	case cause != nil:
+		limit = cancelTimeout
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	return r.putBack(ctx, 0)
+}
+
+// putBack puts back everything that the ledger says is owed. patience is how
+// long a change that vSphere is still at is waited for.
+func (r *run) putBack(ctx context.Context, patience time.Duration) error {
+	err := r.endLease(ctx)
+	why := map[DebtKind]error{DebtLease: err}
+	if !errors.Is(err, vsphere.ErrUnreachable) {
+		err = r.awaitPending(ctx, patience)
+	}
+	steps := []struct {
+		kind DebtKind
+		do   func(context.Context) error
+	}{{DebtSnapshot, r.dropSnapshot}, {DebtDrives, r.returnCDROM}}
+	for _, s := range steps {
+		switch {
+		case errors.Is(err, vsphere.ErrUnreachable), errors.Is(err, vsphere.ErrPending): // nor can this be done now
+		case ctx.Err() != nil:
+			err = ctx.Err()
+		default:
+			err = s.do(ctx)
+		}
+		if errors.Is(err, vsphere.ErrNotFound) {
+			err = r.vmGone(ctx, err)
+		}
+		why[s.kind] = err
+	}
+	return r.stillOwed(why)
+}
+
+// vmGone strikes out all that is owed of a VM that is gone. It returns err when
+// something else is.
+func (r *run) vmGone(ctx context.Context, err error) error {
+	if _, gone := r.client.Refresh(ctx, r.vm); !errors.Is(gone, vsphere.ErrNotFound) {
+		return err
+	}
+	r.info("", "%s is gone: nothing of it is to be put back", r.vm.Path)
+	return r.work.strike(func(l *ledger) { l.owed = owed{} })
+}
+
+// stillOwed is an *[OwedError] when something is owed, with the reasons why, and
+// nil otherwise.
+func (r *run) stillOwed(why map[DebtKind]error) error {
+	debts := r.work.debts()
+	if len(debts) == 0 {
+		return nil
+	}
+	for i := range debts {
+		d := &debts[i]
+		if err := why[d.Kind]; err != nil && d.Why == "" {
+			d.Why = err.Error()
+		}
+	}
+	return &OwedError{VM: cmp.Or(r.vm.Path, r.work.owed().VMPath, r.def.VMPath), Dir: r.work.dir, Debts: debts}
+}
+
+// awaitPending waits until a change that vSphere was asked for by this run or an
+// earlier one has ended, for as long as patience allows: before that, nobody
+// knows what there is to be put back.
+func (r *run) awaitPending(ctx context.Context, patience time.Duration) error {
+	o := r.work.owed()
+	if o.Pending == nil {
+		return nil
+	}
+	limited, cancel := context.WithTimeout(ctx, max(patience, time.Second))
+	defer cancel()
+	if err := r.client.Settled(limited, r.vm, *o.Pending); err != nil {
+		return err
+	}
+	if err := r.arrived(limited, o); err != nil {
+		return err
+	}
+	return r.work.strike(func(l *ledger) { l.Pending = nil })
+}
+
+// arrived waits until a call that was not answered can no longer take effect.
+// What only puts something back needs no such wait: it is asked for again as
+// long as it is not done.
+func (r *run) arrived(ctx context.Context, o owed) error {
+	left := time.Until(o.Pending.Since.Add(arrival))
+	if o.Pending.Ref != "" || o.Undoing || left <= 0 {
+		return nil
+	}
+	if o.Snapshot != "" {
+		if found, err := r.findSnapshot(ctx, o.Snapshot); err != nil || found.Ref != "" {
+			return err
+		}
+	}
+	defer r.slow("", "vSphere has not answered when it was asked to %s: waiting whether it does", o.Pending.What).end()
+	if err := wait(ctx, left); err != nil {
+		return &vsphere.PendingError{Wait: *o.Pending, Err: err}
+	}
+	return nil
+}
+
+// putBackEarlier puts back what an earlier run left, before anything else is
+// done. What the disks that are kept depend on stays: the snapshot that they came
+// from, and drives that are to be out.
+func (r *run) putBackEarlier(ctx context.Context) error {
+	if !r.work.owes() {
+		return nil
+	}
+	r.info("", "of an earlier run: %v", r.stillOwed(nil))
+	if done, partial := r.work.kept(); done+partial > 0 {
+		why := map[DebtKind]error{DebtLease: r.endLease(ctx)}
+		if err := r.awaitPending(ctx, staleLease); err != nil {
+			why[DebtSnapshot], why[DebtDrives] = err, err
+			return r.stillOwed(why)
+		}
+		return nil
+	}
+	var e *OwedError
+	if err := r.putBack(ctx, staleLease); !errors.As(err, &e) || !e.only(DebtLease) {
+		return err
+	}
+	return nil // the lease is waited for when the next one is opened
+}
+
+// only reports whether all that is owed is of one kind.
+func (e *OwedError) only(kind DebtKind) bool {
+	for _, d := range e.Debts {
+		if d.Kind != kind {
+			return false
+		}
+	}
+	return true
+}
+
+// debts lists what the ledger says is owed now.
+func (w *workdir) debts() []Debt {
+	o := w.owed()
+	return o.debts(time.Now())
+}
+
+// leave ends the run's work at vSphere and in the work directory. done says that
+// every file has its name. What could not be put back goes into result then,
+// and into r.undone otherwise.
+func (r *run) leave(ctx context.Context, done bool, result *models.Result) {
+	if lost(ctx) { // it is another daemon's
+		_ = r.work.lock.Close()
+		return
+	}
+	var owed error
+	if done || r.prepared || errors.As(context.Cause(ctx), new(models.Cancelled)) {
+		owed = r.undo(ctx, done)
+	} else {
+		owed = r.stillOwed(nil)
+	}
+	if done {
+		if err := errors.Join(owed, r.work.retire()); err != nil {
+			r.note("after the export: %v", err)
+			result.Notes, result.Owed = r.notes, owedOf(err)
+		}
+		return
+	}
+	r.undone = errors.Join(owed, r.work.close(keepParts(ctx)))
+	if done, partial := r.work.kept(); exists(r.work.dir) && done+partial > 0 {
+		r.info("", "kept for the next run: %d disk(s) complete, %d in part, in %s", done, partial, r.work.dir)
+	}
+}
+
+// owedOf lists what is owed at vSphere, as far as err says so.
+func owedOf(err error) []string {
+	var e interface{ Owed() []string }
+	if errors.As(err, &e) {
+		return e.Owed()
+	}
+	return nil
+}
