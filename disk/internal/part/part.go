@@ -104,9 +104,12 @@ func closeOnce(f io.Closer) error {
 	return err
 }
 
-// Error adds to an error of an operation on a file what to do about it. A nil
-// err stays nil.
+// Error adds to an error of an operation on a file its place and what to do about
+// it. A nil err stays nil.
 func Error(op, path string, err error) error {
+	if known := (*os.PathError)(nil); errors.As(err, &known) && known.Path == path && known.Error() == err.Error() {
+		err = known.Err // it would name the file a second time
+	}
 	switch {
 	case err == nil:
 		return nil
