@@ -309,15 +309,19 @@ func (f *flatRead) reader(ctx context.Context, off int64) (io.ReadCloser, error)
 // reread reads everything once more and compares it with the digest of the
 // first reading.
 func (f *flatRead) reread(ctx context.Context, first string) error {
-	f.file.Event(progress.Info, "reading the disk a second time to compare")
+	reading := f.r.slow(f.name, "reading the disk a second time to compare")
+	defer reading.end()
 	r, err := f.reader(ctx, 0)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, r); err != nil {
-		return err
+	for done, n := int64(0), int64(1); n > 0; done += n {
+		if n, err = io.CopyN(h, r, flatBlock); err != nil && err != io.EOF {
+			return err
+		}
+		reading.at(done, f.areas.total)
 	}
 	second := algSHA256 + ":" + hex.EncodeToString(h.Sum(nil))
 	if second == first {

@@ -232,7 +232,9 @@ func (r *run) describeOVF(ctx context.Context) ([]move, error) {
 		add(e.key, e.name, e.sum, e.size, 0)
 		moves = append(moves, move{From: e.name, To: e.name})
 	}
+	waiting := r.slow("", "waiting for vCenter's OVF descriptor")
 	descriptor, err := r.client.Descriptor(ctx, r.target, files)
+	waiting.end()
 	if err != nil {
 		return nil, fmt.Errorf("OVF descriptor: %w", err)
 	}

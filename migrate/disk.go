@@ -94,6 +94,10 @@ func (d *diskRun) fetch(ctx context.Context, lease *vsphere.Lease, item vsphere.
 			return err
 		case !errors.Is(err, errRefetch):
 			d.file.SetState(progress.Failed)
+			if item.Assumed && errors.Is(err, disk.ErrCapacity) {
+				err = withHint(fmt.Errorf("the lease does not tell which stream is of which disk, and the order of the disks is not it: %w", err),
+					"read the disks from the datastore (transport datastore)")
+			}
 			return fmt.Errorf("%s (%s): %w", d.disk.Label, d.name, err)
 		}
 		if err := d.beginAgain(err); err != nil {

@@ -211,6 +211,8 @@ func (r *run) wantsManifest(ctx context.Context, lease *vsphere.Lease) error {
 	if r.def.Options.Verify != models.VerifyManifest {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
 	if _, err := lease.Manifest(ctx); errors.Is(err, vsphere.ErrUnsupported) {
 		return withoutManifestError(err)
 	}

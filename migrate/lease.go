@@ -61,7 +61,9 @@ func (r *run) askLease(ctx context.Context, stale bool) (*vsphere.Lease, error) 
 		if err := r.work.update(func(l *ledger) { l.Opening, l.BusyUntil = true, time.Now().Add(staleLease) }); err != nil {
 			return nil, err
 		}
+		opening := r.slow("", "waiting for the export lease")
 		lease, err := r.client.OpenLease(ctx, r.target)
+		opening.end()
 		switch {
 		case err == nil:
 			return lease, nil
@@ -101,7 +103,9 @@ func refused(err error) bool {
 // the VM. The ledger forgets it only when it has ended.
 func (r *run) closeLease(ctx context.Context, lease *vsphere.Lease, complete bool) error {
 	if complete {
+		ending := r.slow("", "waiting for the end of the export lease")
 		err := lease.Complete(ctx)
+		ending.end()
 		if err == nil {
 			return r.work.noteLease("")
 		}

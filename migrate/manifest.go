@@ -25,8 +25,11 @@ const (
 	maxManifestPause = 2 * time.Second
 )
 
+// lookTimeout bounds a look at the manifest that may as well be taken later.
+const lookTimeout = 10 * time.Second
+
 // extraPatience is the share of the patience that a file has which is no disk,
-// in a manifest that lists others (F-NFC-21).
+// in a manifest that lists others (F-NFC-22).
 const extraPatience = 6
 
 // unvouched says why no manifest vouches for a file that has arrived.
@@ -52,17 +55,23 @@ func (r *run) awaitManifest(ctx context.Context, lease *vsphere.Lease, patience 
 	began := time.Now() // of the time in which it could be read
 	var away time.Time  // since when it cannot be read
 	for pause := manifestPause; ; pause = min(2*pause, maxManifestPause) {
+		asked := time.Now()
 		entries, err := lease.Manifest(ctx)
 		switch {
 		case errors.Is(err, vsphere.ErrUnsupported):
 			return &unvouched{why: "the host offers no manifest", verified: byEndOfStream, final: true}
 		case err != nil && !passing(ctx, err):
 			return fmt.Errorf("read the lease's manifest: %w", leaseError(ctx, err))
-		case err != nil && away.IsZero():
-			away = time.Now()
-		case err != nil && time.Since(away) > lease.Timeout():
-			return &unvouched{why: fmt.Sprintf("its manifest could not be read: %v", err), verified: byGrains}
-		case err == nil:
+		case err != nil:
+			if away.IsZero() {
+				away = asked
+			}
+			// Who has answered another call on the lease meanwhile will not answer this one.
+			answers := time.Since(lease.Renewed()) < time.Since(asked)/2
+			if answers || time.Since(away) > lease.Timeout() {
+				return &unvouched{why: fmt.Sprintf("its manifest could not be read: %v", err), verified: byGrains}
+			}
+		default:
 			if !away.IsZero() {
 				began, away = time.Now(), time.Time{}
 			}

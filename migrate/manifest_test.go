@@ -13,6 +13,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
@@ -301,4 +302,21 @@ func TestAnOutageWhileDescribingCostsNoDisk(t *testing.T) {
 	if _, err := os.Stat(result.OVFPath); err != nil {
 		t.Error(err)
 	}
+}
+
+// vCenter answers everything but the one call. The lease would be renewed for
+// ever meanwhile.
+func TestAManifestThatIsNeverAnsweredIsNotWaitedForWithoutEnd(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, vspheretest.Config{LeaseTimeout: time.Second, Faults: []string{"hang:call=HttpNfcLeaseGetManifest,times=always"}},
+		rawDisk(t, 8*mib, extent{0, 4 * mib, false}))
+	b.m.Endpoint = func(models.JobDefinition) (vsphere.Config, error) {
+		cfg := b.config()
+		cfg.Timeouts.Lease, cfg.Outage = 500*time.Millisecond, time.Second
+		return cfg, nil
+	}
+	result := b.export(b.job(models.FormatOVF))
+	verified(t, result, "grain-checksums")
+	b.identical(result)
+	b.clean()
 }

@@ -14,7 +14,7 @@ import (
 // others afterwards. So a run reads the VM again after each lease that it opens,
 // and before it keeps a disk whose lease was lost. What is left of another state
 // is fetched again. A temporary snapshot stays what it is, whatever becomes of
-// its VM. That leases themselves change nothing of the VM is F-NFC-20.
+// its VM. That leases themselves change nothing of the VM is F-NFC-21.
 
 // maxStates is how often a run begins again because the VM has changed.
 const maxStates = 3

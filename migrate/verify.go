@@ -48,7 +48,9 @@ func (d *diskRun) arrive() error {
 // disk that it does not list yet, or that cannot be read just now, is left for
 // [run.verify], when every disk of the lease is here.
 func (d *diskRun) look(ctx context.Context, lease *vsphere.Lease) error {
-	entries, err := lease.Manifest(ctx)
+	soon, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	entries, err := lease.Manifest(soon)
 	if err != nil && !passing(ctx, err) && !errors.Is(err, vsphere.ErrUnsupported) {
 		return fmt.Errorf("read the lease's manifest: %w", leaseError(ctx, err))
 	}

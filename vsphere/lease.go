@@ -37,9 +37,10 @@ type Lease struct {
 	items   []Item
 	files   map[string]file // by Item.Key
 
-	mu    sync.Mutex
-	hosts map[string]*http.Transport // by host:port
-	over  bool                       // completed or aborted
+	mu      sync.Mutex
+	hosts   map[string]*http.Transport // by host:port
+	over    bool                       // completed or aborted
+	renewed time.Time                  // by Keep
 }
 
 // file is how an item is fetched.

@@ -25,6 +25,11 @@ func (l *Lease) Keep(ctx context.Context, percent func() int) error {
 			p = min(max(percent(), 0), 100)
 		}
 		_, err := methods.HttpNfcLeaseProgress(ctx, l.client.vim(), &types.HttpNfcLeaseProgress{This: l.ref, Percent: int32(p)})
+		if err == nil {
+			l.mu.Lock()
+			l.renewed = time.Now()
+			l.mu.Unlock()
+		}
 		return err
 	}}
 	if err := k.run(ctx); err != nil {
@@ -34,6 +39,14 @@ func (l *Lease) Keep(ctx context.Context, percent func() int) error {
 		}
 	}
 	return nil
+}
+
+// Renewed is when [Lease.Keep] last had a renewal answered, the zero time before
+// the first: proof that the service answers calls on this lease.
+func (l *Lease) Renewed() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.renewed
 }
 
 // keeper is the policy of [Lease.Keep], apart from the calls.
