@@ -169,7 +169,11 @@ func (d *delivery) send(status int, from, to int64) {
 	ctx, cancel := d.watch()
 	defer cancel()
 	x := &transfer{delivery: d, src: f, faults: faults, from: from, pos: from, end: to, pacer: pacerOf(d.r.Context())}
-	if err := x.run(ctx); err != nil && !errors.Is(err, errCleanEnd) {
+	err = x.run(ctx)
+	if err != nil && x.pos > x.from && x.sent != nil {
+		x.sent(x.from, x.pos) // a client that has it goes on from there
+	}
+	if err != nil && !errors.Is(err, errCleanEnd) {
 		panic(http.ErrAbortHandler) // resets the connection: no clean end
 	}
 }

@@ -121,7 +121,7 @@
 // fileSize (F-NFC-11) and only disks have a targetId.
 //
 // GetManifest lists what was sent in full on this lease, in one request or in
-// several ranges, with SHA-1 and, if SetManifestChecksumType asked for it before
+// several ranges, the parts of those that were cut among them, with SHA-1 and, if SetManifestChecksumType asked for it before
 // the transfer began, SHA-256 (F-NFC-12).
 //
 // # What tests can see

@@ -69,6 +69,23 @@ func TestTheManifestHasWhatWasSentInFull(t *testing.T) {
 	}
 }
 
+func TestTheManifestHasADiskWhoseRangesWereCut(t *testing.T) {
+	t.Parallel()
+	srv := oneVM(t, func(c *vspheretest.Config) { c.Profile, c.Faults = vspheretest.Ranged, []string{"cut:at=1MiB"} })
+	lease, info := connect(t, srv).export("guest1")
+	url := diskURLs(info)[0]
+	if a := get(t, url); a.err == nil {
+		t.Fatal("it was not cut")
+	}
+	if m, err := lease.GetManifest(t.Context()); err != nil || len(m) != 0 {
+		t.Errorf("after the cut: %+v, %v", m, err)
+	}
+	get(t, url, "Range", "bytes=1048576-")
+	if m, err := lease.GetManifest(t.Context()); err != nil || len(m) != 1 {
+		t.Errorf("after the rest: %+v, %v", m, err)
+	}
+}
+
 func TestTheDescriptorHasTheVMsHardwareAndTheFilesThatWereWritten(t *testing.T) {
 	t.Parallel()
 	path := rawDisk(t, 3*mib, mib, 0)
