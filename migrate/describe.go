@@ -80,6 +80,9 @@ func (r *run) fetchExtra(ctx context.Context, lease *vsphere.Lease, item vsphere
 		if err == nil {
 			err = r.checkExtra(ctx, lease, item, data)
 		}
+		if errors.Is(err, errLater) {
+			return extra{}, err
+		}
 		if err != nil {
 			if err := budget.Retry(ctx, err); err != nil {
 				return extra{}, err

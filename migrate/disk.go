@@ -36,6 +36,7 @@ type diskRun struct {
 	done      bool   // verified, and in the ledger
 	plain     bool   // ranges failed to give the same bytes: one stream only
 	refetched bool   // because the manifest disagreed
+	unlisted  bool   // a manifest that could be read did not list it
 	viaLease  string // why it is not read from its datastore, where that was asked for
 	algorithm string // the manifest's, where it is not the one that was asked for
 	sha256    string // "sha256:<hex>" of the stream as it came; "" when it was not hashed that way
@@ -50,18 +51,28 @@ func (r *run) planDisks() {
 	for i, d := range r.vm.Disks {
 		dr := &diskRun{r: r, disk: d, index: i, name: r.diskName(i), file: r.t.AddFile(r.diskName(i), d.Capacity)}
 		r.disks = append(r.disks, dr)
-		e, ok := r.work.entry(dr.key())
-		if ok && e.whole() && e.Capacity == d.Capacity && e.Part == dr.part() && exists(r.work.path(e.Part)) {
-			dr.arrived, dr.done, dr.inflated, dr.sha256, dr.result = true, e.Done, e.Inflated, e.SHA256, e.Result
-			if dr.sha256 == "" && strings.HasPrefix(e.Result.Digest, algSHA256+":") { // from an earlier version
-				dr.sha256 = e.Result.Digest
-			}
-			dr.result.Resumed, dr.result.Transferred = true, 0
-			dr.file.SetPosition(d.Capacity)
-			if e.Done {
-				dr.file.SetState(progress.Complete)
-			}
+		if e, ok := r.work.entry(dr.key()); ok && e.whole() {
+			dr.takeUp(e)
 		}
+	}
+}
+
+// takeUp makes d the disk that an earlier run fetched as a whole, if it is that
+// disk and was verified in a way that this job accepts.
+func (d *diskRun) takeUp(e diskEntry) {
+	verify, by := d.r.def.Options.Verify, e.Result.Verified
+	tooWeak := e.Done && (verify == models.VerifyManifest && by != byManifest || verify == models.VerifyFull && by == bySize)
+	if tooWeak || e.Capacity != d.disk.Capacity || e.Part != d.part() || !exists(d.r.work.path(e.Part)) {
+		return
+	}
+	d.arrived, d.done, d.inflated, d.sha256, d.result = true, e.Done, e.Inflated, e.SHA256, e.Result
+	if d.sha256 == "" && strings.HasPrefix(e.Result.Digest, algSHA256+":") { // from an earlier version
+		d.sha256 = e.Result.Digest
+	}
+	d.result.Resumed, d.result.Transferred = true, 0
+	d.file.SetPosition(d.disk.Capacity)
+	if d.done {
+		d.file.SetState(progress.Complete)
 	}
 }
 

@@ -2,6 +2,7 @@ package migrate_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -319,4 +320,39 @@ func TestAManifestThatIsNeverAnsweredIsNotWaitedForWithoutEnd(t *testing.T) {
 	verified(t, result, "grain-checksums")
 	b.identical(result)
 	b.clean()
+}
+
+func TestWithVerifyManifestADiskThatIsNeverListedFailsAfterASecondTry(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, vspheretest.Config{NoManifest: true}, rawDisk(t, mib, extent{0, mib, false}))
+	b.m.LeasePause, b.m.ManifestPatience = time.Millisecond, 10*time.Millisecond
+	def := b.job(models.FormatQcow2)
+	def.Options.Verify = models.VerifyManifest
+	_, _, err := b.run(t.Context(), def)
+	if !errors.Is(err, migrate.ErrVerify) || !strings.Contains(migrate.Hint(err), "-verify manifest") {
+		t.Errorf("error %v, hint %q", err, migrate.Hint(err))
+	}
+	if served, size := b.BytesServed("guest1", 0), b.Stream("guest1", 0).Size; served != 2*size {
+		t.Errorf("%d bytes were served of a stream of %d", served, size)
+	}
+	b.clean()
+	def.Options.Verify = "" // a person follows the hint: the disk is here
+	verified(t, b.export(def), "grain-checksums")
+	if served, size := b.BytesServed("guest1", 0), b.Stream("guest1", 0).Size; served != 2*size {
+		t.Errorf("%d bytes were served of a stream of %d, after a run that needed none", served, size)
+	}
+}
+
+// What an earlier run took for verified may not be enough for this one.
+func TestADiskThatAnEarlierRunVerifiedByItsGrainsIsFetchedAgainWhereAManifestIsWanted(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, vspheretest.Config{Faults: []string{"fault:call=HttpNfcLeaseGetManifest,fault=NotSupported,times=always"}}, twoDisks(t)...)
+	def := b.job(models.FormatRaw)
+	def.Options.ParallelDownloads = 1
+	b.cancelAt(def, 1, 2*mib, models.Cancelled{KeepParts: true})
+	b.ClearFaults()
+	def.Options.Verify = models.VerifyManifest
+	result := b.export(def)
+	verified(t, result, "manifest")
+	b.identical(result)
 }

@@ -160,10 +160,11 @@ func entryOf(entries []vsphere.ManifestEntry, key string) (vsphere.ManifestEntry
 // wants nothing but a manifest.
 func (d *diskRun) withoutManifest(ctx context.Context, why *unvouched) error {
 	if d.r.def.Options.Verify == models.VerifyManifest {
-		if !why.final {
-			return fmt.Errorf("%w, because the job asks for -verify manifest: %w", errRefetch, why)
+		if why.final || d.unlisted {
+			return withoutManifestError(why)
 		}
-		return withoutManifestError(why)
+		d.unlisted = why.verified == byEndOfStream
+		return fmt.Errorf("%w, because the job asks for -verify manifest: %w", errRefetch, why)
 	}
 	if err := d.checkGrains(ctx); err != nil {
 		return err
