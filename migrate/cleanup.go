@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/progress"
@@ -46,7 +47,7 @@ const workPrefix = ".hyper2kvm-"
 // unnamed says that there are some whose ledgers do not tell whose they are.
 func (r *run) findWork() (base string, unnamed bool, err error) {
 	entries, err := os.ReadDir(r.def.OutputPath)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // no run has ever begun there
 		return "", false, nil
 	}
 	if err != nil {
