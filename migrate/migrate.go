@@ -252,7 +252,9 @@ func (r *run) absolute() (err error) {
 // it makes are written down.
 func (r *run) dial(ctx context.Context, cfg vsphere.Config) (*vsphere.Client, error) {
 	cfg.OnOutage = (&outage{r: r, also: cfg.OnOutage}).tell
-	cfg.OnTask = r.named
+	if cfg.OnTask == nil {
+		cfg.OnTask = r.named
+	}
 	cfg.OnWait = func(w vsphere.Wait) (over func()) { return r.slow("", "%s", w).end }
 	return vsphere.Dial(ctx, cfg)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -182,4 +183,51 @@ func temporary(m *mo.VirtualMachine, prefix string) []SnapshotRef {
 	}
 	walk(m.Snapshot.RootSnapshotList)
 	return out
+}
+
+// perPage is of how many VMs the snapshots are read in one call.
+const perPage = 200
+
+// TemporarySnapshots returns the snapshots of VMs whose names begin with
+// [SnapshotPrefix], by the VM's Ref. A VM that is gone has none.
+func (c *Client) TemporarySnapshots(ctx context.Context, vms []VM) (map[string][]SnapshotRef, error) {
+	found := map[string][]SnapshotRef{}
+	for page := range slices.Chunk(vms, perPage) {
+		spec := types.PropertyFilterSpec{PropSet: []types.PropertySpec{{Type: "VirtualMachine", PathSet: []string{"snapshot"}}}}
+		for _, vm := range page {
+			spec.ObjectSet = append(spec.ObjectSet, types.ObjectSpec{Obj: vmRef(vm.Ref)})
+		}
+		res, err := methods.RetrievePropertiesEx(ctx, c.vim(), &types.RetrievePropertiesEx{
+			This: c.session.vim.ServiceContent.PropertyCollector, SpecSet: []types.PropertyFilterSpec{spec},
+			Options: types.RetrieveOptions{MaxObjects: perPage},
+		})
+		switch {
+		case isFault(err, "ManagedObjectNotFound") && len(page) == 1:
+			continue
+		case isFault(err, "ManagedObjectNotFound"): // one of them is gone meanwhile
+			for i := range page {
+				one, err := c.TemporarySnapshots(ctx, page[i:i+1])
+				if err != nil {
+					return nil, err
+				}
+				maps.Copy(found, one)
+			}
+			continue
+		case err != nil:
+			return nil, translate("read the snapshots", "", err)
+		case res.Returnval == nil:
+			continue
+		}
+		for _, o := range res.Returnval.Objects {
+			var m mo.VirtualMachine
+			o.MissingSet = nil
+			if err := mo.LoadObjectContent([]types.ObjectContent{o}, &m); err != nil {
+				return nil, translate("read the snapshots", "", err)
+			}
+			if s := temporary(&m, SnapshotPrefix); len(s) > 0 {
+				found[o.Obj.Value] = s
+			}
+		}
+	}
+	return found, nil
 }
