@@ -50,6 +50,10 @@ func (r *run) nameEarlier() (receipt Receipt, done bool, err error) {
 	} else if err != nil {
 		return Receipt{}, false, err
 	}
+	if why := r.work.broken(receipt); mine && why != "" {
+		r.exportAgain(why)
+		return Receipt{}, false, r.work.dropInstall()
+	}
 	r.notes = append(slices.Clone(receipt.Result.Notes), r.notes...)
 	receipt.Result.Notes = slices.Clone(r.notes)
 	if mine {
@@ -92,13 +96,19 @@ func (r *run) finishedEarlier() (receipt Receipt, done bool, err error) {
 		return Receipt{}, false, nil
 	}
 	if why := r.work.broken(receipt); why != "" {
-		r.note("this job was finished earlier, but %s: exporting it again", why)
-		r.again = true
+		r.exportAgain(why)
 		return Receipt{}, false, nil
 	}
 	r.info("", "this job was finished earlier")
 	r.notes = slices.Clone(receipt.Result.Notes)
 	return receipt, true, nil
+}
+
+// exportAgain says why the job's earlier success does not count, and makes its
+// receipt one that may be replaced.
+func (r *run) exportAgain(why string) {
+	r.note("this job was finished earlier, but %s: exporting it again", why)
+	r.again = true
 }
 
 // taken names the first final file name that others have, or "". The receipt of

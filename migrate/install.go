@@ -187,8 +187,12 @@ func appeared(path string) error {
 		"move it away, or ask to overwrite, and run the same again: every file is here and verified, and nothing is fetched again")}
 }
 
-// unmoved lists the moves that are still to be done.
+// unmoved lists the moves that are still to be done: none once the receipt, the
+// last, has its name, whatever has become of the others since.
 func (w *workdir) unmoved(moves []move) ([]move, error) {
+	if receipt := moves[len(moves)-1]; !exists(w.path(receipt.From)) && w.moved(receipt) {
+		return nil, nil
+	}
 	var todo []move
 	for _, m := range moves {
 		st, err := os.Lstat(w.path(m.From))

@@ -115,6 +115,19 @@ func TestAFileOfOthersIsNotTakenForOneThatWasRenamed(t *testing.T) {
 	}
 }
 
+func TestAnExportThatHadAllItsNamesIsNotTakenApartForWhatBecameOfOneFile(t *testing.T) {
+	t.Parallel()
+	w := newInstall(t)
+	if err := w.finishInstall(false); err != nil {
+		t.Fatal(err)
+	}
+	put(t, w.final("a.raw"), "and the guest has written to it since")
+	if err := w.finishInstall(false); err != nil {
+		t.Errorf("error %v", err)
+	}
+	holds(t, w.output, map[string]string{"a.raw": "", "b.raw": "b.raw", "vm.export.json": ""})
+}
+
 func TestFilesThatHaveTheirNamesGoBackWhenAnotherCannotGetIts(t *testing.T) {
 	t.Parallel()
 	for _, obstacle := range []string{"b.raw", "vm.export.json"} {

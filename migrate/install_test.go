@@ -2,6 +2,7 @@ package migrate_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -242,6 +243,37 @@ func TestAFinishedJobWhoseFilesAreNotThereIsDoneAgain(t *testing.T) {
 	served = b.BytesServed("guest1", 0)
 	if b.export(def); b.BytesServed("guest1", 0) != served {
 		t.Error("the third run fetched it, though all is there")
+	}
+}
+
+func TestAnExportThatHadAllItsNamesIsDoneAgainWhenItsFilesAreGone(t *testing.T) {
+	t.Parallel()
+	b, def := stopped(t, nil)
+	work := filepath.Join(b.out, ".hyper2kvm-guest1")
+	text, err := os.ReadFile(filepath.Join(work, "ledger.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ledger struct {
+		Install struct{ Moves []struct{ From, To string } }
+	}
+	if err := json.Unmarshal(text, &ledger); err != nil || len(ledger.Install.Moves) != 3 {
+		t.Fatalf("%v in %s", err, text)
+	}
+	for i, m := range ledger.Install.Moves { // and then the process died
+		if err := os.Rename(filepath.Join(work, m.From), filepath.Join(b.out, m.To)); err != nil {
+			t.Fatal(err)
+		}
+		if i < 2 {
+			if err := os.Remove(filepath.Join(b.out, m.To)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	served := b.BytesServed("guest1", 0)
+	b.identical(b.export(def))
+	if b.BytesServed("guest1", 0) == served || b.hidden() != nil {
+		t.Errorf("it was not fetched again, or left %v", b.hidden())
 	}
 }
 
