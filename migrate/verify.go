@@ -163,7 +163,9 @@ func (d *diskRun) withoutManifest(ctx context.Context, why *unvouched) error {
 		if why.final || d.unlisted {
 			return withoutManifestError(why)
 		}
-		d.unlisted = why.verified == byEndOfStream
+		if why.verified == byEndOfStream { // what ranges put together may be what the host has no entry for
+			d.unlisted, d.plain = true, true
+		}
 		return fmt.Errorf("%w, because the job asks for -verify manifest: %w", errRefetch, why)
 	}
 	if err := d.checkGrains(ctx); err != nil {
