@@ -40,6 +40,35 @@ func (m *Migrator) CleanUp(ctx context.Context, def models.JobDefinition, keepPa
 	return models.Result{}, nil
 }
 
+// Settle puts back what an earlier run of def has left at vSphere, and leaves its
+// part files as they are. Nothing is asked of vSphere when nothing is owed. The
+// error says what is still owed, and is an *[OwedError].
+func (m *Migrator) Settle(ctx context.Context, def models.JobDefinition, t *progress.Tracker) error {
+	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
+	defer cancel()
+	r := m.newRun(def, t)
+	if err := r.absolute(); err != nil {
+		return err
+	}
+	base, _, err := r.findWork()
+	if base == "" || err != nil {
+		return err
+	}
+	if r.work, err = openWorkdir(r.def.OutputPath, base); err != nil {
+		return err
+	}
+	if r.work.ledger.Install != nil || !r.work.owes() {
+		return r.work.lock.Close()
+	}
+	if err := r.connectWork(ctx); err != nil {
+		return errors.Join(err, r.stillOwed(nil), r.work.lock.Close())
+	}
+	defer r.hangUp(ctx)
+	owed := r.putBack(ctx, cancelTimeout)
+	r.info("", "put back what an earlier run of the job had left at vSphere: %t", owed == nil)
+	return errors.Join(owed, r.work.close(true))
+}
+
 // workPrefix begins the names of work directories.
 const workPrefix = ".hyper2kvm-"
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
+	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
@@ -389,4 +390,25 @@ func TestDrivesThatCannotBePutBackStayOwed(t *testing.T) {
 		t.Error("the drive is not back")
 	}
 	b.gone()
+}
+
+func TestAJobThatHasEndedIsSettledWithoutTouchingItsParts(t *testing.T) {
+	t.Parallel()
+	b, def := driveGuest(t)
+	def.ID = "job-1"
+	b.cancelAt(def, 0, mib, models.ErrLeaseLost) // leaves as a crash does
+	if b.CDROM("guest1").Present {
+		t.Fatal("the drive is there")
+	}
+	other := def
+	other.ID = "job-2"
+	for _, d := range []models.JobDefinition{other, def} {
+		if err := b.m.Settle(t.Context(), d, progress.New()); err != nil {
+			t.Errorf("%s: %v", d.ID, err)
+		}
+		if back := b.CDROM("guest1").Present; back != (d.ID == def.ID) {
+			t.Errorf("after %s the drive is there: %t", d.ID, back)
+		}
+	}
+	b.clean()
 }

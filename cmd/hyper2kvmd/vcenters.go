@@ -147,6 +147,11 @@ func (r *runner) CleanUp(ctx context.Context, def models.JobDefinition, keepPart
 	return r.migrator.CleanUp(ctx, def, keepParts, t)
 }
 
+// Settle implements jobs.Settler.
+func (r *runner) Settle(ctx context.Context, def models.JobDefinition, t *progress.Tracker) error {
+	return r.migrator.Settle(ctx, def, t)
+}
+
 // inventory answers the API's questions to a vCenter.
 type inventory struct {
 	vcenters vcenters

@@ -22,6 +22,10 @@
 // while nobody ran it, but that did run before, is claimed once more for
 // [Runner.CleanUp], which removes what is left.
 //
+// What jobs that have ended still owe at vSphere, of this daemon or an earlier
+// one, is put back beside that, one job at a time, when the Runner is a
+// [Settler].
+//
 // Not promised: that a Runner is called only once at a time across daemons
 // whose clocks or store connections fail for longer than a lease. It is told
 // through its context, and its late writes to the store are refused, but what

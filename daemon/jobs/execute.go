@@ -55,6 +55,7 @@ func (m *Manager) execute(base, ctx context.Context, r *run, c Claim) {
 		e.finish(base, e.outcome(ctx, ending{err: err}))
 		return
 	}
+	m.settling.yield(c.Lease.JobID)
 	ended := make(chan ending, 1)
 	go func() {
 		res, err := safely(e.log, func() (models.Result, error) {
@@ -225,6 +226,9 @@ func (e *execution) finish(base context.Context, o Outcome) {
 		cancel()
 		switch {
 		case err == nil:
+			if o.Status.Final() && (o.Error != "" || o.Result != nil && len(o.Result.Owed) > 0) {
+				e.m.settling.add(e.claim.Lease.JobID)
+			}
 			e.log.Info("job released", "status", o.Status, "failed", o.Failed, "error", o.Error)
 			return
 		case errors.Is(err, ErrFenced):

@@ -36,6 +36,8 @@ type Manager struct {
 	wake    chan struct{} // holds one token when there may be something to claim
 	trial   trial
 
+	settling settling
+
 	mu      sync.Mutex
 	runs    map[string]*run // by job ID
 	excused map[string]int  // by job ID: runs in a row that failed with Unavailable.Back
@@ -83,6 +85,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	poll := time.NewTicker(m.o.Poll)
 	defer poll.Stop()
 	defer m.breaker.probes.Wait()
+	var settling sync.WaitGroup
+	settling.Go(func() { m.settleAll(ctx) })
+	defer settling.Wait()
 	for {
 		m.breaker.probe(ctx, m)
 		m.claimAll(ctx, base)

@@ -41,6 +41,9 @@ type Options struct {
 	// CancelTimeout is how long a cancelled run may take to undo what it did
 	// at vSphere, 0 means 2 min. Then the job is cancelled with an error.
 	CancelTimeout time.Duration
+	// SettleEvery is between two looks after jobs that have ended and owe
+	// something at vSphere, 0 means 10 min.
+	SettleEvery time.Duration
 	// MaxDeaths is after how many claims in a row that the daemon did not
 	// survive, and that brought the job no further, it fails; 0 means 12.
 	MaxDeaths int
@@ -69,6 +72,7 @@ func (o Options) withDefaults() Options {
 	o.ProbeMin = cmp.Or(o.ProbeMin, 5*time.Second)
 	o.ProbeMax = cmp.Or(o.ProbeMax, time.Minute)
 	o.CancelTimeout = cmp.Or(o.CancelTimeout, 2*time.Minute)
+	o.SettleEvery = cmp.Or(o.SettleEvery, 10*time.Minute)
 	o.MaxDeaths = cmp.Or(o.MaxDeaths, 12)
 	o.Trial = cmp.Or(o.Trial, 6*time.Minute)
 	if o.VCenters == nil {
