@@ -17,10 +17,13 @@
 //	ovf, err := c.Descriptor(ctx, target, files)
 //	err = lease.Complete(ctx)               // or lease.Abort(ctx, reason)
 //
-// All SOAP calls pass through one round tripper, which logs in again once when
-// the session has ended and repeats the call (F-INV-2), and repeats reading
-// calls whose connection broke. Nothing else is retried here: whoever called
-// knows whether a second attempt makes sense.
+// All SOAP calls pass through one round tripper. It bounds each attempt at a
+// call, logs in again when the session has ended (F-INV-2), and repeats what got
+// no answer for as long as [Config.Outage] allows (F-NET-1): always where twice
+// is the same as once, and otherwise only while it is certain that nothing has
+// arrived. Without that certainty the error is an [ErrUncertain]. calls.go has
+// the table. Answers, refusals among them, are not asked for again here: whoever
+// called knows whether a second attempt makes sense.
 //
 // Calls that change something are not abandoned half-way when their context
 // ends. They are given a moment to answer, and what they made is taken back:
