@@ -142,6 +142,7 @@ func (r *run) lease(ctx context.Context, separate bool) (err error) {
 	lost := <-kept
 	cancel(nil)
 	if lost != nil {
+		r.unlocked = true
 		return fmt.Errorf("%w: %w", errLater, lost)
 	}
 	if err != nil {

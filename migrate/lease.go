@@ -109,6 +109,7 @@ func (r *run) closeLease(ctx context.Context, lease *vsphere.Lease, complete boo
 		if err == nil {
 			return r.work.noteLease("")
 		}
+		r.unlocked = errors.Is(err, vsphere.ErrLeaseLost)
 		r.note("completing the lease: %v", err)
 	}
 	if err := lease.Abort(ctx, "the export did not complete"); err != nil {

@@ -122,9 +122,11 @@ type run struct {
 	disks  []*diskRun
 	extras []extra
 	states int // how often the VM was another one than before
-	notes  []string
-	again  bool             // the job was finished earlier, and its files are gone
-	doubt  vsphere.Obstacle // about the host, worth telling if the transfer fails
+
+	unlocked bool // a lease ended before it was completed or aborted: see settle
+	notes    []string
+	again    bool             // the job was finished earlier, and its files are gone
+	doubt    vsphere.Obstacle // about the host, worth telling if the transfer fails
 
 	prepared bool  // the VM may have been changed
 	undone   error // what could not be put back after a failure

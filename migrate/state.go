@@ -12,7 +12,7 @@ import (
 // The disks of an export are of one state of the VM. While a lease is open the VM
 // cannot be powered on (F-NFC-1); between two leases it can, and its disks may be
 // others afterwards. So a run reads the VM again after each lease that it opens,
-// and before it keeps a disk whose lease was lost. What is left of another state
+// and before it keeps anything of a lease that was lost. What is left of another state
 // is fetched again. A temporary snapshot stays what it is, whatever becomes of
 // its VM. That leases themselves change nothing of the VM is F-NFC-21.
 

@@ -21,7 +21,7 @@ func (b *bench) anotherState(disks ...string) {
 		case vspheretest.LeaseCompleted, vspheretest.LeaseAborted, vspheretest.LeaseExpired, vspheretest.LeaseDropped:
 			once.Do(func() {
 				for i, d := range disks {
-					if err := b.SetDisk("guest1", i, stream(b.t, d)); err != nil {
+					if err := b.SetDisk("guest1", i, d); err != nil {
 						b.t.Error(err)
 					}
 				}
@@ -157,4 +157,28 @@ func TestTakingTheDrivesOutIsNotTakenForAChangeBySomebodyElse(t *testing.T) {
 	}
 	b.identical(result)
 	b.clean()
+}
+
+// The lease ends when everything was read, and nobody has noticed yet.
+func TestALeaseThatHadEndedBeforeItWasCompletedVouchesForNoState(t *testing.T) {
+	t.Parallel()
+	for _, way := range []models.Transport{models.TransportNFC, models.TransportDatastore} {
+		t.Run(string(way), func(t *testing.T) {
+			t.Parallel()
+			b := newFlatBench(t, vspheretest.Config{Faults: []string{"touch:"}}, twoDisks(t)...)
+			b.m.LeasePause = time.Millisecond
+			b.anotherState(
+				rawDisk(t, 8*mib, extent{2 * mib, 5 * mib, false}),
+				rawDisk(t, 6*mib+512, extent{0, 5 * mib, false}),
+			)
+			var once sync.Once
+			b.OnCall("HttpNfcLeaseComplete", func() { once.Do(b.ExpireLeases) })
+			result := b.export(b.by(way, models.FormatRaw))
+			if !changed(result) {
+				t.Errorf("the result does not say that the VM was changed:\n%s", strings.Join(result.Notes, "\n"))
+			}
+			b.identical(result)
+			b.clean()
+		})
+	}
 }

@@ -108,15 +108,17 @@ func (r *run) verify(ctx context.Context, lease *vsphere.Lease, group []*diskRun
 }
 
 // settle decides about the disks that have arrived under a lease that is gone,
-// also in an earlier run.
+// also in an earlier run. Nothing that is known of the VM is kept when it has
+// changed since.
 func (r *run) settle(ctx context.Context) error {
 	waits := func(d *diskRun) bool { return d.arrived && !d.done }
-	if !slices.ContainsFunc(r.disks, waits) {
+	if !r.unlocked && !slices.ContainsFunc(r.disks, waits) {
 		return nil
 	}
 	if err := r.sameState(ctx); err != nil {
 		return err
 	}
+	r.unlocked = false
 	for _, d := range r.disks {
 		if !waits(d) {
 			continue
