@@ -7,12 +7,13 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS     := -s -w -X github.com/hyper2kvm/hyper2kvm/internal/version.version=$(VERSION)
 FUZZTIME    ?= 60s
+SOAK        ?= 30m
 CASE        ?= qcow2
 BENCH       ?=
 
 export CGO_ENABLED ?= 0
 
-.PHONY: all build demo test unit lint tidy-check fuzz bench profile clean fresh setup-test setup-demo setup-bench
+.PHONY: all build demo test unit lint tidy-check fuzz soak bench profile clean fresh setup-test setup-demo setup-bench
 
 all: build
 
@@ -44,6 +45,9 @@ fresh: ## `make test` on a bare Debian that this makes for itself, as CI runs it
 
 fuzz: ## every fuzz target for FUZZTIME each
 	scripts/fuzz.sh $(FUZZTIME)
+
+soak: setup-test build ## 200 VMs through the daemon in bad weather for SOAK; H2KVM_SOAK_SEED=1 for other weather
+	H2KVM_SOAK=$(SOAK) $(GO) test ./daemon/e2e -run TestASoakInBadWeather -count 1 -timeout 0 -v
 
 bench: setup-bench build ## ours beside govc, qemu-img, and curl, in one run; BENCH="-rows 1,4 -sweeps"
 	scripts/bench.sh $(BENCH)

@@ -37,14 +37,23 @@ type home struct {
 // newHome makes a home for daemons that know lab as their vCenter "lab".
 func newHome(t testing.TB, lab *vspheretest.Server, flags ...string) *home {
 	t.Helper()
+	return newHomeOf(t, map[string]*vspheretest.Server{"lab": lab}, flags...)
+}
+
+// newHomeOf makes a home for daemons that know several vCenters, by name.
+func newHomeOf(t testing.TB, labs map[string]*vspheretest.Server, flags ...string) *home {
+	t.Helper()
 	h := &home{t: t, dir: t.TempDir(), flags: flags, env: os.Environ()}
-	u := lab.URL()
-	user, secret := u.User.Username(), ""
-	secret, _ = u.User.Password()
-	u.User = nil
-	h.config = h.write("config.yaml", fmt.Sprintf(
-		"vcenters:\n  lab:\n    url: %s\n    username: %s\n    password_file: %s\n    insecure: true\n    limits: {jobs: 64}\n",
-		u, user, h.write("password", secret+"\n")))
+	config := "vcenters:\n"
+	for name, lab := range labs {
+		u := lab.URL()
+		user := u.User.Username()
+		secret, _ := u.User.Password()
+		u.User = nil
+		config += fmt.Sprintf("  %s:\n    url: %s\n    username: %s\n    password_file: %s\n    insecure: true\n    limits: {jobs: 64}\n",
+			name, u, user, h.write("password-"+name, secret+"\n"))
+	}
+	h.config = h.write("config.yaml", config)
 	t.Cleanup(func() {
 		log := h.said()
 		if strings.Contains(log, password) {
@@ -90,8 +99,9 @@ type process struct {
 
 // line is what a line of the daemon's log says.
 type line struct {
-	Msg, Addr, Job, Status string
-	at                     time.Time // when it was read
+	Msg, Addr, Job, Status, Error string
+	Failed                        bool
+	at                            time.Time // when it was read
 }
 
 // launch starts a daemon and does not wait for anything.

@@ -18,6 +18,14 @@
 // it. A disk that was whole when the daemon died, but not yet in the ledger, is
 // fetched again.
 //
+// The soak does not kill the daemon. It exports many small VMs of three vCenters
+// through it, while everything goes wrong that the lab knows, and guests run
+// between two leases. Each image must be a state that its VM had, whole, and in
+// the end nothing may be left at the vCenters or in the output directories, but
+// for what `hyper2kvm clean` then settles. A short one belongs to the tests;
+// `make soak SOAK=30m` runs 200 VMs for that long, with outages of a minute and
+// calls that are never answered. It prints its numbers and its seed.
+//
 // Not covered: the loss of the machine's power. The programs die, but what they
 // have written stays with the kernel.
 package e2e

@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -52,28 +53,36 @@ func startLab(t testing.TB, cfg vspheretest.Config) *vspheretest.Server {
 // in its output directory against what the job says it made.
 func identical(t testing.TB, j models.Job, sources ...string) {
 	t.Helper()
+	for _, d := range differences(t, j, sources...) {
+		t.Errorf("job %s: %s", j.Definition.ID, d)
+	}
+}
+
+// differences says what identical would complain of.
+func differences(t testing.TB, j models.Job, sources ...string) (all []string) {
+	t.Helper()
 	if j.Status != models.StatusCompleted || j.Result == nil {
-		t.Errorf("job %s is %s: %s", j.Definition.ID, j.Status, j.Error)
-		return
+		return []string{fmt.Sprintf("it is %s: %s", j.Status, j.Error)}
 	}
 	if len(j.Result.Disks) != len(sources) {
-		t.Errorf("job %s: %d disks landed, want %d", j.Definition.ID, len(j.Result.Disks), len(sources))
-		return
+		return []string{fmt.Sprintf("%d disks landed, want %d", len(j.Result.Disks), len(sources))}
 	}
 	for i, d := range j.Result.Disks {
 		format := strings.TrimPrefix(filepath.Ext(d.File), ".")
 		out, err := exec.Command("qemu-img", "compare", "-f", "raw", "-F", format, sources[i], d.File).CombinedOutput()
 		if err != nil {
-			t.Errorf("job %s, disk %d: %v: %s", j.Definition.ID, i, err, out)
+			all = append(all, fmt.Sprintf("disk %d: %v: %s", i, err, out))
 		}
 	}
 	want := slices.Sorted(slices.Values(j.Result.Files))
+	owes := len(j.Result.Owed) > 0 // then the work directory stays, with the ledger in it
 	got := slices.DeleteFunc(left(t, j.Definition.OutputPath), func(path string) bool {
-		return strings.HasSuffix(path, ".export.json")
+		return strings.HasSuffix(path, ".export.json") || owes && strings.Contains(path, "/.hyper2kvm-")
 	})
 	if !slices.Equal(got, want) {
-		t.Errorf("job %s: in the output directory there is %v, want %v", j.Definition.ID, got, want)
+		all = append(all, fmt.Sprintf("in the output directory there is %v, want %v", got, want))
 	}
+	return all
 }
 
 // left lists everything in and below dir, in order; nothing when it is not
@@ -132,11 +141,14 @@ func finished(t testing.TB, def models.JobDefinition, total int) []int {
 	return done
 }
 
-// nothingIsLeft checks that no lease and no snapshot is left at the lab.
+// nothingIsLeft checks that no lease, no task and no snapshot is left at the lab.
 func nothingIsLeft(t testing.TB, lab *vspheretest.Server, vms ...string) {
 	t.Helper()
 	if l := lab.Leases(); len(l) > 0 {
 		t.Errorf("leases are left: %+v", l)
+	}
+	if tasks := lab.RunningTasks(); len(tasks) > 0 {
+		t.Errorf("tasks go on: %+v", tasks)
 	}
 	for _, vm := range vms {
 		if s := lab.Snapshots(vm); len(s) > 0 {
