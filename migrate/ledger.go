@@ -59,6 +59,11 @@ func (e *diskEntry) useful() bool { return e.whole() || e.Checkpoint != nil }
 // checkpoint is a place in a stream at which another process can go on. It is
 // of use only while the server honours ranges and its entity tag and size are
 // the same.
+//
+// It is written down after a sync that succeeded, and never after one that
+// failed. So it can be gone on from after an error of the file system too: what
+// was written since, and may be lost, is fetched and written again (a raw image),
+// or cut away first (a stream as it comes, the clusters of a qcow2).
 type checkpoint struct {
 	ETag     string         `json:"etag"`
 	Size     int64          `json:"size"` // of the stream, in bytes
