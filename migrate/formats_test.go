@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
@@ -176,6 +177,7 @@ func TestAnOVFDirectoryIsCompleteAndTellsRealSizes(t *testing.T) {
 func TestADiskThatNoManifestListsIsSaidToBeVerifiedByItsMarker(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{NoManifest: true}, twoDisks(t)...)
+	b.m.ManifestPatience = 10 * time.Millisecond
 	result, tracker, err := b.run(t.Context(), b.job(models.FormatQcow2))
 	if err != nil {
 		t.Fatal(err)
