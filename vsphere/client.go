@@ -69,7 +69,7 @@ func (c *Client) newSession(ctx context.Context) (*session, error) {
 	sc.Namespace, sc.Version = "urn:"+vim25.Namespace, vim25.Version
 
 	s := &session{
-		soap: sc, user: c.cfg.Username, password: c.cfg.Password, turn: make(chan struct{}, 1),
+		soap: sc, user: c.cfg.Username, password: c.cfg.Password, gate: c.cfg.Gate, turn: make(chan struct{}, 1),
 		timeouts: c.cfg.Timeouts, outage: c.cfg.Outage,
 		outages: &outages{host: c.cfg.URL.Host, tell: c.cfg.OnOutage, log: c.log},
 	}

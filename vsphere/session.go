@@ -29,6 +29,7 @@ type session struct {
 	vim      *vim25.Client // its RoundTripper is this session
 	user     string
 	password string
+	gate     func(ctx context.Context, login func(context.Context) error) error // may be nil
 	timeouts Timeouts
 	outage   time.Duration
 	outages  *outages
@@ -198,17 +199,16 @@ func (s *session) login(ctx context.Context) error {
 	if errors.Is(failed, ErrLogin) {
 		return failed
 	}
-	req := methods.LoginBody{Req: &types.Login{
-		This:     *s.vim.ServiceContent.SessionManager,
-		UserName: s.user,
-		Password: s.password,
-		Locale:   "en_US",
-	}}
-	var res methods.LoginBody
-	err := s.attempt(ctx, kindOf(&req), func(ctx context.Context) error { return s.exchange(ctx, &req, &res) })
-	if err != nil {
-		err = loginError(s.user, s.soap.URL().Host, err)
+	key := ""
+	try := func(ctx context.Context) (err error) {
+		key, err = s.tryLogin(ctx)
+		return err
 	}
+	gate := s.gate
+	if gate == nil {
+		gate = func(ctx context.Context, login func(context.Context) error) error { return login(ctx) }
+	}
+	err := gate(ctx, try)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.logins++
@@ -216,8 +216,24 @@ func (s *session) login(ctx context.Context) error {
 		return err
 	}
 	s.gen++
-	s.key = res.Res.Returnval.Key
+	s.key = key
 	return nil
+}
+
+// tryLogin sends the credentials and returns the key of the session.
+func (s *session) tryLogin(ctx context.Context) (key string, err error) {
+	req := methods.LoginBody{Req: &types.Login{
+		This:     *s.vim.ServiceContent.SessionManager,
+		UserName: s.user,
+		Password: s.password,
+		Locale:   "en_US",
+	}}
+	var res methods.LoginBody
+	err = s.attempt(ctx, kindOf(&req), func(ctx context.Context) error { return s.exchange(ctx, &req, &res) })
+	if err != nil {
+		return "", loginError(s.user, s.soap.URL().Host, err)
+	}
+	return res.Res.Returnval.Key, nil
 }
 
 // loginError is translate with the meaning that faults have at a login: a

@@ -310,3 +310,32 @@ func selfSigned(t *testing.T) tls.Certificate {
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
+
+func TestEveryLoginPassesTheGate(t *testing.T) {
+	t.Parallel()
+	lab := startLab(t, vspheretest.Config{})
+	cfg := labConfig(t, lab)
+	passed := 0
+	cfg.Gate = func(ctx context.Context, login func(context.Context) error) error {
+		passed++
+		return login(ctx)
+	}
+	c, err := vsphere.Dial(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(t.Context()) //nolint:errcheck // not what is tested
+	lab.EndSessions()
+	if _, err := c.List(t.Context()); err != nil || passed != 2 {
+		t.Errorf("after a session was lost %d logins have passed, want 2: %v", passed, err)
+	}
+	closed := errors.New("the gate is closed")
+	cfg.Gate = func(context.Context, func(context.Context) error) error { return closed }
+	before := lab.Logins()
+	if _, err := vsphere.Dial(t.Context(), cfg); !errors.Is(err, closed) {
+		t.Errorf("Dial = %v, want the gate's error", err)
+	}
+	if lab.Logins() != before {
+		t.Error("a login went past the gate")
+	}
+}

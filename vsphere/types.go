@@ -62,6 +62,12 @@ type Config struct {
 	// what it returns is called when that is over. Nil is nobody. Both may be
 	// called from any goroutine.
 	OnWait func(Wait) (over func())
+	// Gate, when not nil, is called for each login, the later ones of a session
+	// too, and decides whether and when to try it by calling login. It returns
+	// login's error, or one of its own, which is an [ErrLogin] when no other
+	// password will be tried either. So logins of several Clients can be kept
+	// from locking an account (F-INV-5).
+	Gate func(ctx context.Context, login func(context.Context) error) error
 	// Logger gets what a person may want to look up later. Nil discards.
 	Logger *slog.Logger
 }

@@ -52,12 +52,13 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		return err
 	}
 
-	v := vcenters{config: s.config, getenv: s.getenv, log: log}
+	v := vcenters{config: s.config, getenv: s.getenv, logins: newLogins(), log: log}
 	bandwidth := transfer.NewLimiter(s.limit, nil)
 	r := newRunner(v, bandwidth)
 	exposed := !local(l.Addr())
 	manager := jobs.New(store, r, jobs.Options{
 		MaxJobs: s.jobs, PerVCenter: jobsPerVCenter(s), Sealer: seal, Logger: log, Throttle: r.migrator.JobLimits,
+		VCenters: r,
 	})
 	handler := api.New(manager, api.Options{
 		Version: version.String(), Logger: log, ParallelDownloads: s.parallel,

@@ -12,8 +12,6 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
-	"github.com/hyper2kvm/hyper2kvm/progress"
-	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -22,54 +20,91 @@ import (
 type vcenters struct {
 	config config.Config
 	getenv func(string) string
+	logins *logins // may be nil
 	log    *slog.Logger
 }
 
 // endpoint says which vCenter a job is for. A job that has a user of its own and
-// no address is for the daemon's vCenter, as that user.
+// no address is for the daemon's vCenter, as that user. Its errors are
+// [api.ErrUnknownVCenter], [api.ErrNoInventory], or about the configuration.
 func (v vcenters) endpoint(def models.JobDefinition) (vsphere.Config, error) {
-	if def.VCenterURL == "" {
-		cfg, err := v.named(def.VCenter)
-		if def.Username != "" {
-			cfg.Username, cfg.Password = def.Username, def.Password
+	switch {
+	case def.VCenterURL != "":
+		u, err := vsphere.ParseURL(def.VCenterURL)
+		if err != nil {
+			return vsphere.Config{}, fmt.Errorf("vcenter_url: %w", err)
 		}
-		return cfg, err
+		return v.gated(vsphere.Config{
+			URL: u, Username: def.Username, Password: def.Password,
+			Insecure: def.Insecure, Thumbprint: def.Thumbprint, Logger: v.log,
+		}), nil
+	case def.Username != "":
+		cfg, _, err := v.address(def.VCenter)
+		if err != nil {
+			return cfg, err
+		}
+		cfg.Username, cfg.Password = def.Username, def.Password
+		return v.gated(cfg), nil
 	}
-	u, err := vsphere.ParseURL(def.VCenterURL)
-	if err != nil {
-		return vsphere.Config{}, fmt.Errorf("vcenter_url: %w", err)
-	}
-	return vsphere.Config{
-		URL: u, Username: def.Username, Password: def.Password,
-		Insecure: def.Insecure, Thumbprint: def.Thumbprint, Logger: v.log,
-	}, nil
+	return v.named(def.VCenter)
 }
 
 // named is a vCenter of the configuration; "" is the default one, and without
 // any the one that the GOVC_ variables name.
 func (v vcenters) named(name string) (vsphere.Config, error) {
+	cfg, password, err := v.address(name)
+	if err != nil {
+		return cfg, err
+	}
+	if cfg.Password, err = password(); err != nil {
+		return cfg, err
+	}
+	return v.gated(cfg), nil
+}
+
+// gated has the configuration's logins pass the daemon's gate.
+func (v vcenters) gated(cfg vsphere.Config) vsphere.Config {
+	if v.logins != nil {
+		cfg.Gate = v.logins.gate(cfg)
+	}
+	return cfg
+}
+
+// address is named without the password, which a user of the job's own does
+// without.
+func (v vcenters) address(name string) (cfg vsphere.Config, password func() (string, error), err error) {
 	if name == "" {
 		if name = v.config.DefaultVCenter(); name == "" {
-			return v.fromEnv()
+			cfg, err := v.fromEnv()
+			return cfg, func() (string, error) { return cfg.Password, nil }, err
 		}
 	}
 	c, ok := v.config.VCenters[name]
 	if !ok {
-		return vsphere.Config{}, api.ErrUnknownVCenter
+		return vsphere.Config{}, nil, api.ErrUnknownVCenter
 	}
 	u, err := vsphere.ParseURL(c.URL)
 	if err != nil {
-		return vsphere.Config{}, fmt.Errorf("vCenter %s: url: %w", name, err)
+		return vsphere.Config{}, nil, fmt.Errorf("vCenter %s: url: %w", name, err)
 	}
-	password, err := c.Password(v.getenv("CREDENTIALS_DIRECTORY"))
-	if err != nil {
-		return vsphere.Config{}, fmt.Errorf("vCenter %s: %w", name, err)
+	password = func() (string, error) {
+		secret, err := c.Password(v.getenv("CREDENTIALS_DIRECTORY"))
+		if err != nil {
+			return "", &passwordError{fmt.Errorf("vCenter %s: %w", name, err)}
+		}
+		return secret, nil
 	}
 	return vsphere.Config{
-		URL: u, Username: c.Username, Password: password, Insecure: c.Insecure,
+		URL: u, Username: c.Username, Insecure: c.Insecure,
 		Thumbprint: c.Thumbprint, CAFile: c.CAFile, Datacenter: c.Datacenter, Logger: v.log,
-	}, nil
+	}, password, nil
 }
+
+// passwordError is a password of the configuration that cannot be read, perhaps
+// because it is just being replaced.
+type passwordError struct{ error }
+
+func (e *passwordError) Unwrap() error { return e.error }
 
 func (v vcenters) fromEnv() (vsphere.Config, error) {
 	if v.getenv("GOVC_URL") == "" {
@@ -101,55 +136,6 @@ func (v vcenters) insecureIgnored(def models.JobDefinition) string {
 	}
 	return "insecure changes nothing without vcenter_url: the certificate of the daemon's own vCenter is checked; " +
 		where + " in the daemon's configuration leaves it unchecked"
-}
-
-// runner exports VMs, under the limits of the vCenter that a job names.
-type runner struct {
-	vcenters vcenters
-	migrator migrate.Migrator
-	limits   map[string]*migrate.Limits // by name in the configuration
-	others   *migrate.Limits
-}
-
-func newRunner(v vcenters, bandwidth *transfer.Limiter) *runner {
-	r := &runner{
-		vcenters: v,
-		migrator: migrate.Migrator{
-			Endpoint: v.endpoint, Log: v.log, Limiter: bandwidth, JobLimits: &migrate.JobLimits{}, Reservations: &migrate.Reservations{},
-		},
-		limits: make(map[string]*migrate.Limits),
-		others: &migrate.Limits{},
-	}
-	for name, c := range v.config.VCenters {
-		r.limits[name] = &migrate.Limits{DisksPerHost: c.Limits.DisksPerHost, DisksPerVCenter: c.Limits.Disks}
-	}
-	if name := v.config.DefaultVCenter(); name != "" {
-		r.limits[""] = r.limits[name]
-	}
-	return r
-}
-
-// Run implements jobs.Runner.
-func (r *runner) Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error) {
-	m := r.migrator
-	m.Limits = r.others
-	if l, ok := r.limits[def.VCenter]; ok && def.VCenterURL == "" {
-		m.Limits = l
-	}
-	if note := r.vcenters.insecureIgnored(def); note != "" {
-		t.Event(progress.Warning, "", note)
-	}
-	return m.Run(ctx, def, t)
-}
-
-// CleanUp implements jobs.Runner.
-func (r *runner) CleanUp(ctx context.Context, def models.JobDefinition, keepParts bool, t *progress.Tracker) (models.Result, error) {
-	return r.migrator.CleanUp(ctx, def, keepParts, t)
-}
-
-// Settle implements jobs.Settler.
-func (r *runner) Settle(ctx context.Context, def models.JobDefinition, t *progress.Tracker) error {
-	return r.migrator.Settle(ctx, def, t)
 }
 
 // inventory answers the API's questions to a vCenter.

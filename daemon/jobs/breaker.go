@@ -58,7 +58,7 @@ func (b *breaker) trip(c Claim, u *Unavailable) {
 		v = &vcenter{}
 		b.vcenters[key] = v
 	}
-	if v.state == u.State || v.state == Unreachable {
+	if v.state == u.State || v.state.blocksAll() {
 		return
 	}
 	now := time.Now()
@@ -93,11 +93,10 @@ func (b *breaker) blocked() (all, refused []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for key, v := range b.vcenters {
-		switch v.state {
-		case "":
-		case Unreachable:
+		switch {
+		case v.state.blocksAll():
 			all = append(all, key)
-		default:
+		case v.state == LoginRefused:
 			refused = append(refused, key)
 		}
 	}

@@ -60,7 +60,7 @@ func (m *Manager) execute(base, ctx context.Context, r *run, c Claim) {
 	go func() {
 		res, err := safely(e.log, func() (models.Result, error) {
 			if r.cleanup {
-				return m.runner.CleanUp(ctx, def, c.Cancel.KeepParts, e.tracker)
+				return e.cleanUp(ctx, def)
 			}
 			return m.runner.Run(ctx, def, e.tracker)
 		})
@@ -77,6 +77,17 @@ func (m *Manager) execute(base, ctx context.Context, r *run, c Claim) {
 	select {
 	case <-ended:
 	case <-base.Done():
+	}
+}
+
+// cleanUp cleans up after a cancel, and waits for a vCenter that is away until
+// ctx ends.
+func (e *execution) cleanUp(ctx context.Context, def models.JobDefinition) (models.Result, error) {
+	for {
+		res, err := e.m.runner.CleanUp(ctx, def, e.claim.Cancel.KeepParts, e.tracker)
+		if unavailable(err) == nil || !sleep(ctx, e.m.o.ProbeMin) {
+			return res, err
+		}
 	}
 }
 

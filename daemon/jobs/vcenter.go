@@ -12,12 +12,12 @@ import (
 // VCenterState is why a vCenter cannot be used.
 type VCenterState string
 
-// States of a vCenter that cannot be used. In the first, none of its jobs can
-// run; in the others, only those that bring a user of their own.
+// States of a vCenter that cannot be used. When its login is refused, jobs that
+// bring a user of their own still run.
 const (
 	Unreachable   VCenterState = "unreachable"   // it does not answer, or not in SOAP
-	LoginRefused  VCenterState = "login_refused" // it does not accept the daemon's user and password
-	Misconfigured VCenterState = "misconfigured" // what the daemon's configuration says of it does not fit: certificate, password file
+	Misconfigured VCenterState = "misconfigured" // what the daemon's configuration says of it does not fit, as its certificate
+	LoginRefused  VCenterState = "login_refused" // it does not accept the daemon's user and password, or there is none to be read
 )
 
 // Unavailable is the error of a run that ended because its vCenter cannot be
@@ -88,9 +88,12 @@ func vcenterName(key string) string {
 	return key
 }
 
+// blocksAll reports whether every job has to wait.
+func (s VCenterState) blocksAll() bool { return s == Unreachable || s == Misconfigured }
+
 // blocks reports whether a job has to wait while its vCenter is in state s.
 func (s VCenterState) blocks(def models.JobDefinition) bool {
-	return s == Unreachable || s != "" && def.Username == ""
+	return s == LoginRefused && def.Username == "" || s.blocksAll()
 }
 
 // waitingFor says what jobs of the vCenter wait for, or is empty.

@@ -348,6 +348,24 @@ func TestACancelAtAVCenterThatIsAwayIsBoundedAndSaysWhatItWaitsFor(t *testing.T)
 	})
 }
 
+func TestACancelWaitsForAVCenterThatComesBackSoon(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		s := newSite()
+		s.reached = progress.Exporting
+		s.set("lab", jobs.Unreachable)
+		d := s.open(t, store, jobs.Options{})
+		submit(t, d.Manager, def("a"))
+		wantStatus(t, d.Manager, "a", models.StatusPending)
+		time.AfterFunc(8*time.Second, func() { s.set("lab", "") })
+		if err := d.Cancel(t.Context(), []string{"a"}, models.Cancelled{})["a"]; err != nil {
+			t.Fatal(err)
+		}
+		if j := wantStatus(t, d.Manager, "a", models.StatusCancelled); j.Error != "" {
+			t.Errorf("error %q", j.Error)
+		}
+	})
+}
+
 func TestACancelledRunThatDoesNotEndIsLeftToItself(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		release := make(chan struct{})

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/api"
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/migrate"
+	"github.com/hyper2kvm/hyper2kvm/progress"
+	"github.com/hyper2kvm/hyper2kvm/transfer"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
+)
+
+// runner exports VMs, under the limits of the vCenter that a job names.
+type runner struct {
+	vcenters vcenters
+	migrator migrate.Migrator
+	limits   map[string]*migrate.Limits // by name in the configuration
+	others   *migrate.Limits
+}
+
+func newRunner(v vcenters, bandwidth *transfer.Limiter) *runner {
+	r := &runner{
+		vcenters: v,
+		migrator: migrate.Migrator{
+			Endpoint: v.endpoint, Log: v.log, Limiter: bandwidth, JobLimits: &migrate.JobLimits{}, Reservations: &migrate.Reservations{},
+		},
+		limits: make(map[string]*migrate.Limits),
+		others: &migrate.Limits{},
+	}
+	for name, c := range v.config.VCenters {
+		r.limits[name] = &migrate.Limits{DisksPerHost: c.Limits.DisksPerHost, DisksPerVCenter: c.Limits.Disks}
+	}
+	if name := v.config.DefaultVCenter(); name != "" {
+		r.limits[""] = r.limits[name]
+	}
+	return r
+}
+
+// Run implements jobs.Runner.
+func (r *runner) Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error) {
+	m := r.migrator
+	m.Limits = r.others
+	if l, ok := r.limits[def.VCenter]; ok && def.VCenterURL == "" {
+		m.Limits = l
+	}
+	if note := r.vcenters.insecureIgnored(def); note != "" {
+		t.Event(progress.Warning, "", note)
+	}
+	res, err := m.Run(ctx, def, t)
+	return res, r.judge(ctx, def, t.Phase(), err)
+}
+
+// CleanUp implements jobs.Runner.
+func (r *runner) CleanUp(ctx context.Context, def models.JobDefinition, keepParts bool, t *progress.Tracker) (models.Result, error) {
+	res, err := r.migrator.CleanUp(ctx, def, keepParts, t)
+	return res, r.judge(ctx, def, t.Phase(), err)
+}
+
+// Settle implements jobs.Settler.
+func (r *runner) Settle(ctx context.Context, def models.JobDefinition, t *progress.Tracker) error {
+	return r.judge(ctx, def, t.Phase(), r.migrator.Settle(ctx, def, t))
+}
+
+// judge tells failures of a vCenter from those of a job: what it puts down to
+// the vCenter becomes a [jobs.Unavailable]. phase is the one in which the run
+// ended.
+func (r *runner) judge(ctx context.Context, def models.JobDefinition, phase progress.Phase, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	if u := r.trouble(def, phase == progress.Connecting, err); u != nil {
+		return u
+	}
+	if phase == progress.Connecting || migrate.Permanent(err) || !errors.Is(err, vsphere.ErrUnreachable) {
+		return err
+	}
+	// In the middle of a run "unreachable" may be about one VM or ESXi host. The
+	// vCenter knows, or it does not answer.
+	probe, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	u := new(jobs.Unavailable)
+	if errors.As(r.Probe(probe, def), &u) {
+		return &jobs.Unavailable{State: u.State, Err: err}
+	}
+	return &jobs.Unavailable{State: jobs.Unreachable, Err: err, Back: true}
+}
+
+// answerTime is how long a vCenter may take to answer a probe.
+const answerTime = 20 * time.Second
+
+// trouble returns what is wrong with the vCenter that a job could not connect
+// to, or that refused a login later on; nil when nothing is.
+func (r *runner) trouble(def models.JobDefinition, connecting bool, err error) *jobs.Unavailable {
+	own := def.Username != "" // the job's own credentials do not change
+	var refused *refusedError
+	var held *heldError
+	var secret *passwordError
+	switch {
+	case errors.As(err, &held) && own:
+		return &jobs.Unavailable{State: jobs.LoginRefused, Err: err, Delay: max(time.Until(held.until), time.Second)}
+	case errors.As(err, &held), errors.As(err, &refused) && !own, errors.As(err, &secret):
+		return &jobs.Unavailable{State: jobs.LoginRefused, Err: err}
+	case errors.As(err, &refused), !connecting,
+		errors.Is(err, api.ErrUnknownVCenter), errors.Is(err, api.ErrNoInventory):
+		return nil
+	case errors.Is(err, vsphere.ErrUnreachable):
+		if def.VCenterURL != "" && unknownName(err) {
+			return nil // more likely mistyped in the job than away
+		}
+		return &jobs.Unavailable{State: jobs.Unreachable, Err: err}
+	case def.VCenterURL != "":
+		return nil // what the job says of it does not change either
+	}
+	return &jobs.Unavailable{State: jobs.Misconfigured, Err: err}
+}
+
+// unknownName reports whether there is no host of the name.
+func unknownName(err error) bool {
+	var dns *net.DNSError
+	return errors.As(err, &dns) && dns.IsNotFound
+}
+
+// Probe implements jobs.VCenters by logging in and out again.
+func (r *runner) Probe(ctx context.Context, def models.JobDefinition) error {
+	cfg, err := r.vcenters.endpoint(def)
+	if err == nil {
+		cfg.KeepAlive = -1
+		var c *vsphere.Client
+		if c, err = vsphere.Dial(ctx, cfg); err == nil {
+			_ = c.Close(context.WithoutCancel(ctx)) // it ends by itself otherwise (F-INV-2)
+			return nil
+		}
+	}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &jobs.Unavailable{State: jobs.Unreachable, Err: fmt.Errorf("no answer to a probe: %w", err)}
+	}
+	if u := r.trouble(def, true, err); u != nil {
+		return u
+	}
+	return err
+}
+
+// Forgive implements jobs.VCenters.
+func (r *runner) Forgive(def models.JobDefinition) {
+	if cfg, err := r.vcenters.endpoint(def); err == nil {
+		r.vcenters.logins.forgive(cfg)
+	}
+}
