@@ -99,6 +99,23 @@ func (c *Client) Retry(ctx context.Context, id string) (models.Job, error) {
 	return out, err
 }
 
+// RetryAll queues failed and cancelled jobs again: those with the ids, or
+// without any those that have one of the statuses. Jobs that could not be are in
+// the result, which is no error.
+func (c *Client) RetryAll(ctx context.Context, r wire.Retry) (wire.RetryResult, error) {
+	var out wire.RetryResult
+	err := c.postJSON(ctx, "/jobs/retry", r, &out)
+	return out, err
+}
+
+// Resume has the daemon try a vCenter again that jobs wait for, by the name that
+// Status gives it. One that no job waits for is ErrNotFound.
+func (c *Client) Resume(ctx context.Context, vcenter string) (wire.Resumed, error) {
+	var out wire.Resumed
+	err := c.do(ctx, request{method: http.MethodPost, path: "/vcenters/" + url.PathEscape(vcenter) + "/resume", out: &out})
+	return out, err
+}
+
 // Delete forgets a finished job; the files it made stay. A job that has not
 // ended is ErrConflict.
 func (c *Client) Delete(ctx context.Context, id string) error {

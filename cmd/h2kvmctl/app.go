@@ -34,7 +34,7 @@ func newRoot(p *terminal.Printer, in io.Reader) *cli.Command {
 		},
 		Commands: []*cli.Command{
 			a.statusCommand(), a.submitCommand(), a.queryCommand(), a.cancelCommand(),
-			a.watchCommand(), a.logsCommand(), a.retryCommand(), a.deleteCommand(),
+			a.watchCommand(), a.logsCommand(), a.retryCommand(), a.resumeCommand(), a.deleteCommand(),
 			a.limitCommand(), a.vmsCommand(), a.checkCommand(),
 		},
 		Writer:    p.Out,

@@ -15,6 +15,8 @@ type jobList struct {
 	*app
 	rows     [][]string
 	failures [][2]string // id and reason
+	waiting  []string    // what jobs wait for, each once
+	waiters  map[string]int
 	shown    int
 	tail     wire.QueryTail // of all pages
 }
@@ -34,11 +36,24 @@ func (l *jobList) add(page wire.QueryResult) error {
 			continue
 		}
 		l.rows = append(l.rows, jobRow(j))
-		if j.Error != "" {
+		if j.WaitingFor != "" {
+			l.waits(j.WaitingFor)
+		} else if j.Error != "" {
 			l.failures = append(l.failures, [2]string{shortID(j.Definition.ID), display.SafeText(j.Error)})
 		}
 	}
 	return nil
+}
+
+// waits counts what a job waits for: in an outage many say the same.
+func (l *jobList) waits(text string) {
+	if l.waiters == nil {
+		l.waiters = make(map[string]int)
+	}
+	if l.waiters[text] == 0 {
+		l.waiting = append(l.waiting, text)
+	}
+	l.waiters[text]++
 }
 
 // end prints what comes after the last page.
@@ -59,6 +74,9 @@ func (l *jobList) end() error {
 	for _, f := range l.failures {
 		l.Warning("%s: %s", f[0], f[1])
 	}
+	for _, text := range l.waiting {
+		l.Warning("%d job(s): %s", l.waiters[text], display.SafeText(text))
+	}
 	l.Success("Found %d job(s), %d shown", l.tail.Total, l.shown)
 	if l.tail.NextCursor != "" {
 		l.Info("More with -cursor %s", display.SafeText(l.tail.NextCursor))
@@ -69,8 +87,20 @@ func (l *jobList) end() error {
 func jobRow(j models.Job) []string {
 	return []string{
 		shortID(j.Definition.ID), display.SafeText(j.Definition.Name), shortPath(j.Definition.VMPath),
-		display.SafeText(string(j.Status)), progressText(j.Progress), when(j.StartedAt),
+		display.SafeText(string(j.Status)), jobProgress(j), when(j.StartedAt),
 	}
+}
+
+// jobProgress is how far a job is, and whether it waits for its vCenter; for
+// which, stands below the table.
+func jobProgress(j models.Job) string {
+	switch {
+	case j.WaitingFor == "":
+		return progressText(j.Progress)
+	case j.Cancelling:
+		return "cancelling, waiting for vCenter"
+	}
+	return "waiting for vCenter"
 }
 
 // printJSON prints a job as an element of the answer that one call for all of

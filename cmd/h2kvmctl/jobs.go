@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 )
 
@@ -28,7 +29,9 @@ func (a *app) cancel(ctx context.Context, cmd *cli.Command, c *client.Client) er
 	if err != nil {
 		return err
 	}
+	told := a.tellWaiting(ctx, c, all)
 	r, err := c.Cancel(ctx, all, cmd.Bool("keep-parts"))
+	told()
 	if err != nil {
 		return err
 	}
@@ -53,47 +56,38 @@ func (a *app) cancel(ctx context.Context, cmd *cli.Command, c *client.Client) er
 	return nil
 }
 
-func (a *app) retryCommand() *cli.Command {
-	return &cli.Command{
-		Name: "retry", Usage: "queue failed or cancelled jobs again; they go on from what is on disk",
-		Flags: []cli.Flag{
-			idFlag(),
-			&cli.BoolFlag{Name: "watch", Usage: "follow the jobs until they have ended"},
-		},
-		Action: a.with(a.retry),
-	}
-}
-
-func (a *app) retry(ctx context.Context, cmd *cli.Command, c *client.Client) error {
-	all, err := ids(ctx, cmd, c)
-	if err != nil {
-		return err
-	}
-	var queued []models.Job
-	err = a.each(all, func(id string) error {
-		j, err := c.Retry(ctx, id)
-		if err == nil {
-			queued = append(queued, j)
-		}
-		return err
-	})
+// tellWaiting says of each job, while it is being cancelled, what it waits for,
+// once. It ends when the function that it returns is called.
+func (a *app) tellWaiting(ctx context.Context, c *client.Client, ids []string) (end func()) {
 	if a.JSON {
-		if jerr := a.PrintJSON(queued); jerr != nil {
-			return jerr
-		}
-	} else if len(queued) > 0 {
-		a.Success("Queued %d job(s) again", len(queued))
+		return func() {}
 	}
-	if cmd.Bool("watch") && len(queued) > 0 {
-		following := make([]string, len(queued))
-		for i, j := range queued {
-			following[i] = j.Definition.ID
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		look := time.NewTicker(2 * time.Second)
+		defer look.Stop()
+		told := make(map[string]bool)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-look.C:
+			}
+			r, err := c.Query(ctx, wire.Query{JobIDs: ids})
+			if err != nil {
+				continue // the cancel itself will say it
+			}
+			for _, j := range r.Jobs {
+				if id := j.Definition.ID; j.WaitingFor != "" && !told[id] {
+					told[id] = true
+					a.Info("%s: %s", shortID(id), display.SafeText(j.WaitingFor))
+				}
+			}
 		}
-		if werr := a.watchJobs(ctx, c, following); werr != nil {
-			return werr
-		}
-	}
-	return err
+	}()
+	return func() { cancel(); <-ended }
 }
 
 func (a *app) deleteCommand() *cli.Command {

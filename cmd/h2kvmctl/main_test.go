@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/apitest"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
@@ -22,7 +24,8 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs each script of testdata against a daemon of its own. VMs
-// whose name begins with ok complete, those with fail fail, others run on.
+// whose name begins with ok complete, those with fail fail, those with locked wait
+// for a login that is refused, others run on.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	examples, err := filepath.Abs("../..")
@@ -35,6 +38,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit1": exits(1), "exit2": exits(2), "exit3": exits(3), "exit4": exits(4),
+			"waits": waits,
 		},
 		Setup: func(e *testscript.Env) error {
 			d := apitest.Start(e.T().(testing.TB), api.Options{Inventory: inventory{}, Bandwidth: transfer.NewLimiter(0, nil)})
@@ -55,6 +59,20 @@ func exits(code int) func(ts *testscript.TestScript, neg bool, args []string) {
 		err := ts.Exec(args[0], args[1:]...)
 		if !errors.As(err, &exit) || exit.ExitCode() != code {
 			ts.Fatalf("%v, want exit code %d", err, code)
+		}
+	}
+}
+
+// waits is a script's command that returns when a job waits for its vCenter.
+func waits(ts *testscript.TestScript, _ bool, args []string) {
+	c, err := client.New(ts.Getenv("H2KVM_DAEMON"), client.Options{})
+	ts.Check(err)
+	defer c.Close()
+	for {
+		j, err := c.Job(context.Background(), args[0])
+		ts.Check(err)
+		if j.WaitingFor != "" {
+			return
 		}
 	}
 }

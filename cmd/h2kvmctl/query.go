@@ -43,6 +43,7 @@ func (a *app) status(ctx context.Context, _ *cli.Command, c *client.Client) erro
 	}, false); err != nil {
 		return err
 	}
+	a.printVCenters(s.VCenters)
 	a.Success("Daemon is running")
 	return nil
 }

@@ -18,6 +18,10 @@ func (a *API) status(ctx context.Context, _ *struct{}) (*reply[wire.Status], err
 	if err != nil {
 		return nil, a.fail(ctx, "status", err)
 	}
+	away, err := a.vcenters(ctx)
+	if err != nil {
+		return nil, a.fail(ctx, "status", err)
+	}
 	return &reply[wire.Status]{wire.Status{
 		Version:       a.o.Version,
 		Uptime:        time.Since(a.started).Round(time.Second).String(),
@@ -27,6 +31,7 @@ func (a *API) status(ctx context.Context, _ *struct{}) (*reply[wire.Status], err
 		CompletedJobs: n.Completed,
 		FailedJobs:    n.Failed,
 		CancelledJobs: n.Cancelled,
+		VCenters:      away,
 		Timestamp:     a.now(),
 	}}, nil
 }
@@ -119,13 +124,6 @@ func (a *API) cancel(ctx context.Context, in *rawInput) (*reply[wire.CancelResul
 		out.Cancelled = append(out.Cancelled, id)
 	}
 	return &reply[wire.CancelResult]{out}, nil
-}
-
-func (a *API) retry(ctx context.Context, in *idInput) (*reply[models.Job], error) {
-	if err := a.jobs.Retry(ctx, in.ID); err != nil {
-		return nil, a.fail(ctx, "retry", err)
-	}
-	return a.job(ctx, in)
 }
 
 func (a *API) delete(ctx context.Context, in *idInput) (*struct{}, error) {

@@ -127,6 +127,7 @@ func (a *API) fail(ctx context.Context, what string, err error) error {
 		status int
 	}{
 		{jobs.ErrNotFound, http.StatusNotFound},
+		{jobs.ErrUsable, http.StatusNotFound},
 		{jobs.ErrFinished, http.StatusConflict},
 		{jobs.ErrNotFinished, http.StatusConflict},
 		{jobs.ErrCompleted, http.StatusConflict},

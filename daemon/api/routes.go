@@ -63,11 +63,11 @@ func (a *API) register(h huma.API) {
 	body.Content = b.json(reflect.TypeFor[wire.Cancel]())
 
 	huma.Register(h, b.op("get-job", "GET", "/jobs/{id}", "One job"), a.job)
-	huma.Register(h, b.op("retry-job", "POST", "/jobs/{id}/retry", "Queue a failed or cancelled job again"), a.retry)
 	del := b.op("delete-job", "DELETE", "/jobs/{id}", "Forget a finished job")
 	del.Description = "What the job wrote to disk stays."
 	huma.Register(h, del, a.delete)
 
+	b.registerRecovery(a)
 	b.registerLimits(a)
 
 	events := b.op("watch-job", "GET", "/jobs/{id}/events", "Follow a job")
@@ -147,7 +147,7 @@ func (b builder) finish() {
 	// Fields may be added to answers, so only what is sent in is closed.
 	for name, s := range schemas {
 		switch name {
-		case "JobDefinition", "JobOptions", "Batch", "Query", "Cancel", "SetLimit":
+		case "JobDefinition", "JobOptions", "Batch", "Query", "Cancel", "Retry", "SetLimit":
 		default:
 			if s.AdditionalProperties == false {
 				s.AdditionalProperties = nil

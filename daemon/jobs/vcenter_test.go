@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -439,6 +440,37 @@ func TestARestartDuringAnOutageCostsNoAttempt(t *testing.T) {
 			if j := wantStatus(t, d.Manager, def.ID, models.StatusCompleted); j.Attempts != 0 {
 				t.Errorf("job %s: %d attempts", def.ID, j.Attempts)
 			}
+		}
+	})
+}
+
+func TestAWatcherIsToldWhatAJobWaitsFor(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		s := newSite()
+		s.set("lab", jobs.Unreachable)
+		d := s.open(t, store, jobs.Options{MaxJobs: 1})
+		submit(t, d.Manager, many(2, "lab")...)
+		w, err := d.Watch(t.Context(), "lab-01", 0) // which is never run
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		time.AfterFunc(5*time.Minute, func() { s.set("lab", "") })
+		var got []string
+		for {
+			e, err := w.Next(t.Context())
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Type == models.EventLog {
+				got = append(got, e.Text)
+			}
+		}
+		if len(got) != 1 || !strings.HasPrefix(got[0], "waiting for vCenter lab since ") {
+			t.Errorf("it was told %q, want once what the job waits for", got)
 		}
 	})
 }

@@ -16,14 +16,16 @@ type Watcher struct {
 	wake        <-chan struct{}
 	unsubscribe func()
 
-	last    int64 // ID of the last kept event returned
-	seen    view  // version when the log was last read; tick and progress last reported
+	last    int64  // ID of the last kept event returned
+	waiting string // what the job was last said to wait for
+	seen    view   // version when the log was last read; tick and progress last reported
 	pending []models.Event
 	final   bool // nothing can follow until the job is tried again
 }
 
 // Watch follows a job's events: first those in its log whose IDs are greater
-// than after, then new ones, and progress in between. It returns [ErrNotFound]
+// than after, then new ones, and progress in between; also, without an ID, what a
+// job waits for that does not run. It returns [ErrNotFound]
 // when there is no such job. The caller must call [Watcher.Close].
 func (m *Manager) Watch(ctx context.Context, id string, after int64) (*Watcher, error) {
 	w := &Watcher{m: m, id: id, last: after}
@@ -106,6 +108,11 @@ func (w *Watcher) load(ctx context.Context) error {
 		return err
 	}
 	w.final = job.Status.Final()
+	if job.WaitingFor != w.waiting {
+		if w.waiting = job.WaitingFor; w.waiting != "" {
+			w.pending = append(w.pending, models.Event{Type: models.EventLog, Time: time.Now().UTC(), Level: "warning", Text: w.waiting})
+		}
+	}
 	elsewhere := job.Status == models.StatusRunning && w.m.hub.live(w.id) == nil
 	if elsewhere && (w.seen.progress == nil || *job.Progress != *w.seen.progress) {
 		w.pending = append(w.pending, w.report(job.Progress))

@@ -14,9 +14,10 @@ const (
 
 // Event is one entry of a job's event log, or a passing report of progress.
 type Event struct {
-	// ID counts a job's kept events from 1 without gaps. It is 0 for
-	// progress, which is not kept: what a reader resumes from is the last ID
-	// that is not 0.
+	// ID counts a job's kept events from 1 without gaps. It is 0 for progress,
+	// and for a log event that says what a job waits for which does not run:
+	// these are not kept. What a reader resumes from is the last ID that is
+	// not 0.
 	ID   int64     `json:"id,omitempty"`
 	Type EventType `json:"type"`
 	Time time.Time `json:"time"`

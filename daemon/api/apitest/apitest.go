@@ -54,7 +54,7 @@ func StartOn(t testing.TB, store jobs.Store, o api.Options) *Daemon {
 	}
 	d := &Daemon{Runner: newRunner(), Throttle: &Throttle{limits: map[string]int64{}}, log: log}
 	d.Jobs = jobs.New(store, d.Runner, jobs.Options{
-		MaxJobs: 4, Sealer: xorSealer{}, Logger: o.Logger, Throttle: d.Throttle,
+		MaxJobs: 4, Sealer: xorSealer{}, Logger: o.Logger, Throttle: d.Throttle, VCenters: d.Runner,
 		Sample: 10 * time.Millisecond, Poll: 20 * time.Millisecond,
 	})
 	d.API = api.New(d.Jobs, o)
@@ -78,14 +78,16 @@ func StartOn(t testing.TB, store jobs.Store, o api.Options) *Daemon {
 }
 
 // Runner is a jobs.Runner without vSphere. What becomes of a run depends on
-// the last element of its VM's path: ok… completes, fail… fails for good, and
-// anything else runs until the test gives a verdict.
+// the last element of its VM's path: ok… completes, fail… fails for good, locked…
+// completes once a login was forgiven that is refused before, and anything else
+// runs until the test gives a verdict. It answers for its vCenters too.
 type Runner struct {
 	// Started gets the VM path of each run as it begins.
 	Started chan string
 
 	mu       sync.Mutex
 	verdicts map[string]chan error
+	forgiven bool
 }
 
 func newRunner() *Runner {
@@ -105,6 +107,23 @@ func (r *Runner) verdict(vm string) chan error {
 	return r.verdicts[vm]
 }
 
+// Probe implements [jobs.VCenters].
+func (r *Runner) Probe(_ context.Context, def models.JobDefinition) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if strings.HasPrefix(path.Base(def.VMPath), "locked") && !r.forgiven {
+		return &jobs.Unavailable{State: jobs.LoginRefused, Err: errors.New("login refused")}
+	}
+	return nil
+}
+
+// Forgive implements [jobs.VCenters].
+func (r *Runner) Forgive(models.JobDefinition) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forgiven = true
+}
+
 // CleanUp implements [jobs.Runner].
 func (r *Runner) CleanUp(context.Context, models.JobDefinition, bool, *progress.Tracker) (models.Result, error) {
 	return models.Result{}, nil
@@ -112,6 +131,10 @@ func (r *Runner) CleanUp(context.Context, models.JobDefinition, bool, *progress.
 
 // Run implements [jobs.Runner].
 func (r *Runner) Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error) {
+	t.SetPhase(progress.Connecting)
+	if err := r.Probe(ctx, def); err != nil {
+		return models.Result{}, err
+	}
 	t.SetPhase(progress.Exporting)
 	f := t.AddFile("disk-0.vmdk", 1000)
 	f.SetState(progress.Active)
@@ -121,7 +144,7 @@ func (r *Runner) Run(ctx context.Context, def models.JobDefinition, t *progress.
 	r.Started <- def.VMPath
 	verdict := r.verdict(def.VMPath)
 	switch name := path.Base(def.VMPath); {
-	case strings.HasPrefix(name, "ok"):
+	case strings.HasPrefix(name, "ok"), strings.HasPrefix(name, "locked"):
 		verdict <- nil
 	case strings.HasPrefix(name, "fail"):
 		verdict <- errors.New("no space left in the output directory")

@@ -27,7 +27,38 @@ type Status struct {
 	CompletedJobs int       `json:"completed_jobs"`
 	FailedJobs    int       `json:"failed_jobs"`
 	CancelledJobs int       `json:"cancelled_jobs"`
+	VCenters      []VCenter `json:"vcenters" nullable:"false" doc:"Those that cannot be used, so that jobs wait for them"`
 	Timestamp     time.Time `json:"timestamp"`
+}
+
+// VCenter is a vCenter that cannot be used.
+type VCenter struct {
+	Name      string    `json:"name" doc:"As in the daemon's configuration, the host of a job's vcenter_url, or default"`
+	State     string    `json:"state" doc:"unreachable, misconfigured or login_refused; the last one holds no jobs that bring a user of their own"`
+	Since     time.Time `json:"since"`
+	Reason    string    `json:"reason"`
+	NextProbe time.Time `json:"next_probe" doc:"When it is tried again; with login_refused, when it is looked whether the password has changed"`
+	Waiting   int       `json:"waiting" doc:"Pending jobs"`
+}
+
+// Resumed is the answer to POST /vcenters/{name}/resume.
+type Resumed struct {
+	Name      string    `json:"name"`
+	Timestamp time.Time `json:"timestamp"`
+}
+
+// Retry is the body of POST /jobs/retry: ids or statuses.
+type Retry struct {
+	JobIDs []string        `json:"job_ids,omitempty"`
+	Status []models.Status `json:"status,omitempty" doc:"failed, cancelled, or both"`
+}
+
+// RetryResult is the answer to POST /jobs/retry.
+type RetryResult struct {
+	Retried   []string          `json:"retried" nullable:"false" doc:"Ids of the jobs that are pending again"`
+	Failed    []string          `json:"failed" nullable:"false"`
+	Errors    map[string]string `json:"errors" doc:"Why, by job id"`
+	Timestamp time.Time         `json:"timestamp"`
 }
 
 // Batch is the body of POST /jobs/submit when several jobs go together.

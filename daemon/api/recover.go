@@ -1,0 +1,131 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+)
+
+// retryPage is how many jobs are made pending again at once.
+const retryPage = 500
+
+// registerRecovery adds the routes by which people go on after trouble.
+func (b builder) registerRecovery(a *API) {
+	huma.Register(b.h, b.op("retry-job", "POST", "/jobs/{id}/retry", "Queue a failed or cancelled job again"), a.retry)
+
+	many, body := b.withBody(b.op("retry-jobs", "POST", "/jobs/retry", "Queue failed or cancelled jobs again"))
+	many.Description = "The jobs with the ids in job_ids, or without any all that have one of the statuses in status: failed, cancelled. " +
+		"A login that was refused is tried again, once for each user."
+	huma.Register(b.h, many, a.retryMany)
+	body.Content = b.json(reflect.TypeFor[wire.Retry]())
+
+	resume := b.op("resume-vcenter", "POST", "/vcenters/{name}/resume", "Try a vCenter again that jobs wait for")
+	resume.Description = "At once, and with a login that was refused. name is as in /status. 404 when no job waits for it."
+	huma.Register(b.h, resume, a.resume)
+}
+
+func (a *API) retry(ctx context.Context, in *idInput) (*reply[models.Job], error) {
+	if err := a.jobs.Retry(ctx, in.ID); err != nil {
+		return nil, a.fail(ctx, "retry", err)
+	}
+	return a.job(ctx, in)
+}
+
+func (a *API) retryMany(ctx context.Context, in *rawInput) (*reply[wire.RetryResult], error) {
+	var r wire.Retry
+	if err := decodeJSON(in.RawBody, &r); err != nil {
+		return nil, err
+	}
+	if (len(r.JobIDs) > 0) == (len(r.Status) > 0) {
+		return nil, failure(http.StatusBadRequest, "body: give either job_ids, or status with failed, cancelled, or both")
+	}
+	for _, s := range r.Status {
+		if s != models.StatusFailed && s != models.StatusCancelled {
+			return nil, failure(http.StatusUnprocessableEntity, "retry", wire.ProblemDetail{
+				Location: "body.status", Message: "must be of failed, cancelled: other jobs cannot be queued again",
+			})
+		}
+	}
+	out := &reply[wire.RetryResult]{wire.RetryResult{
+		Retried: []string{}, Failed: []string{}, Errors: map[string]string{}, Timestamp: a.now(),
+	}}
+	q := jobs.Query{Statuses: r.Status, Limit: retryPage}
+	for ids := distinct(r.JobIDs); ; {
+		page := ids[:min(len(ids), retryPage)]
+		ids = ids[len(page):]
+		if len(r.Status) > 0 {
+			found, err := a.jobs.Query(ctx, q)
+			if err != nil {
+				return nil, a.fail(ctx, "retry", err)
+			}
+			for _, j := range found.Jobs {
+				page = append(page, j.Definition.ID)
+			}
+			q.Cursor = found.Next
+		}
+		if err := a.retryPage(ctx, page, &out.Body); err != nil {
+			return nil, a.fail(ctx, "retry", err)
+		}
+		if len(ids) == 0 && q.Cursor == "" {
+			return out, nil
+		}
+	}
+}
+
+// retryPage makes some jobs pending again and adds what became of it to out.
+func (a *API) retryPage(ctx context.Context, ids []string, out *wire.RetryResult) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	outcome, err := a.jobs.RetryAll(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if err := outcome[id]; err != nil {
+			out.Failed = append(out.Failed, id)
+			out.Errors[id] = a.fail(ctx, "retry", err).Error()
+			continue
+		}
+		out.Retried = append(out.Retried, id)
+	}
+	return nil
+}
+
+// defaultVCenter is how the vCenter of jobs that name none is called where a
+// name has to stand.
+const defaultVCenter = "default"
+
+func (a *API) resume(ctx context.Context, in *struct {
+	Name string `path:"name" doc:"Name of the vCenter as /status gives it"`
+}) (*reply[wire.Resumed], error) {
+	err := a.jobs.Resume(in.Name)
+	if err != nil && in.Name == defaultVCenter {
+		err = a.jobs.Resume("")
+	}
+	if err != nil {
+		return nil, a.fail(ctx, "resume", err)
+	}
+	return &reply[wire.Resumed]{wire.Resumed{Name: in.Name, Timestamp: a.now()}}, nil
+}
+
+// vcenters are those that cannot be used, for /status.
+func (a *API) vcenters(ctx context.Context) ([]wire.VCenter, error) {
+	all, err := a.jobs.VCenters(ctx)
+	out := make([]wire.VCenter, len(all))
+	for i, v := range all {
+		out[i] = wire.VCenter{
+			Name: v.Name, State: string(v.State), Since: v.Since, Reason: v.Reason, NextProbe: v.NextProbe, Waiting: v.Waiting,
+		}
+		if v.Name == "" {
+			out[i].Name = defaultVCenter
+		}
+	}
+	return out, err
+}
