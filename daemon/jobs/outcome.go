@@ -117,13 +117,13 @@ func (e *execution) leftBehind(err error) string {
 
 // settle says what becomes of what is left at vSphere.
 func (e *execution) settle() string {
-	return fmt.Sprintf("what is owed stands in the ledger below %s, and is settled by a retry or by `hyper2kvm clean -output` of it",
+	return fmt.Sprintf("what is owed stands in the ledger below %s: the daemon settles it when it can, a retry or `hyper2kvm clean` does too",
 		e.claim.Job.Definition.OutputPath)
 }
 
 // askAfter is when a vCenter is asked whether it answers at all, for a run that
 // was cancelled and does not end.
-const askAfter = 15 * time.Second
+const askAfter = 10 * time.Second
 
 // overdue returns a channel that brings an error when a cancelled run has had
 // its time, or when its vCenter does not answer. It ends with ctx.
@@ -134,7 +134,9 @@ func (e *execution) overdue(ctx context.Context) <-chan error {
 		if !sleep(ctx, min(askAfter, timeout)) {
 			return
 		}
-		if u := unavailable(e.m.probe(ctx, e.claim)); u != nil && ctx.Err() == nil {
+		probe, cancel := context.WithTimeout(ctx, askAfter)
+		defer cancel()
+		if u := unavailable(e.m.probe(probe, e.claim)); u != nil && ctx.Err() == nil {
 			out <- fmt.Errorf("cancelled, and vCenter %s cannot be used, so that not everything was undone there: %w; %s", vcenter, u.Err, e.settle())
 			return
 		}
