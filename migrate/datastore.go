@@ -148,10 +148,10 @@ func (d *diskRun) fetchFlat(ctx context.Context, item vsphere.Item, o transfer.O
 	defer release()
 	budget := transfer.NewBudget(d.r.m.Budget)
 	o.StallTimeout, o.Limiter, o.Budget, o.File = d.r.m.StallTimeout, d.r.limiter, budget, d.file
-	f := flatRead{diskRun: d, o: o}
+	f := flatRead{diskRun: d, source: source, o: o}
 	for {
 		d.file.SetState(progress.Active)
-		err := f.attempt(ctx, source)
+		err := f.attempt(ctx)
 		switch {
 		case err == nil:
 			return d.enter()
@@ -174,18 +174,20 @@ func (d *diskRun) fetchFlat(ctx context.Context, item vsphere.Item, o transfer.O
 // flatRead is the reading of one disk from its datastore.
 type flatRead struct {
 	*diskRun
-	o     transfer.Options
-	info  transfer.Info
-	areas *areaSource // nil before the first attempt
+	source transfer.Source // the whole flat file
+	o      transfer.Options
+	info   transfer.Info
+	areas  *transfer.Areas // nil before the first attempt
 }
 
 // attempt reads the disk once, from its checkpoint if there is a usable one.
-func (f *flatRead) attempt(ctx context.Context, source transfer.Source) (err error) {
-	if err := f.probe(ctx, source); err != nil {
+func (f *flatRead) attempt(ctx context.Context) (err error) {
+	if err := f.probe(ctx); err != nil {
 		return err
 	}
 	if f.areas == nil {
-		f.areas = &areaSource{layout: f.layout(ctx), base: source, size: f.disk.Capacity}
+		areas := f.allocated(ctx)
+		f.areas = &areas
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -215,7 +217,7 @@ func (f *flatRead) attempt(ctx context.Context, source transfer.Source) (err err
 		return errors.Join(err, f.giveUp(out))
 	}
 	f.result = models.DiskResult{
-		File: f.r.work.final(f.name), Capacity: f.disk.Capacity, StreamSize: f.areas.total, Resumed: from > 0,
+		File: f.r.work.final(f.name), Capacity: f.disk.Capacity, StreamSize: f.areas.Total(), Resumed: from > 0,
 		Transport: string(models.TransportDatastore), Verified: bySize,
 	}
 	if f.full() {
@@ -230,8 +232,8 @@ func (f *flatRead) full() bool { return f.r.def.Options.Verify == models.VerifyF
 // ranges. An answer of refusal is final: 404 is what vSAN gives, and 500 a
 // locked file (F-DS-3). Only 401, a session that has ended, is not, and what
 // may pass by itself.
-func (f *flatRead) probe(ctx context.Context, source transfer.Source) error {
-	info, err := transfer.Probe(ctx, lockedSource{source}, f.o)
+func (f *flatRead) probe(ctx context.Context) error {
+	info, err := transfer.Probe(ctx, lockedSource{f.source}, f.o)
 	var status *transfer.StatusError
 	switch {
 	case ctx.Err() != nil:
@@ -261,22 +263,22 @@ func (s lockedSource) Probe(ctx context.Context) (transfer.Info, error) {
 	return info, err
 }
 
-// layout asks which areas hold data. Where that cannot be told, it is all of
+// allocated asks which areas hold data. Where that cannot be told, it is all of
 // the disk.
-func (f *flatRead) layout(ctx context.Context) layout {
+func (f *flatRead) allocated(ctx context.Context) transfer.Areas {
 	const why = "reading from the datastore in ranges, since the VM is off and has no snapshots"
-	areas, err := f.r.client.AllocatedAreas(ctx, f.r.vm, f.disk)
+	list, err := f.r.client.AllocatedAreas(ctx, f.r.vm, f.disk)
 	if err != nil {
 		var v *vsphere.Error
 		if errors.As(err, &v) {
 			err = v.Err
 		}
 		f.file.Event(progress.Info, fmt.Sprintf("%s; all of its %s: %v", why, display.Bytes(f.disk.Capacity), err))
-		return newLayout([]vsphere.Area{{Length: f.disk.Capacity}})
+		return transfer.NewAreas([]transfer.Area{{Length: f.disk.Capacity}})
 	}
-	l := newLayout(areas)
-	f.file.Event(progress.Info, fmt.Sprintf("%s; %s of its %s, which is what is allocated", why, display.Bytes(l.total), display.Bytes(f.disk.Capacity)))
-	return l
+	areas := transfer.NewAreas(list)
+	f.file.Event(progress.Info, fmt.Sprintf("%s; %s of its %s, which is what is allocated", why, display.Bytes(areas.Total()), display.Bytes(f.disk.Capacity)))
+	return areas
 }
 
 // from returns the byte of the disk to begin at, and the state of the hash at
@@ -288,7 +290,7 @@ func (f *flatRead) from() (int64, hashState, error) {
 		return 0, hashState{Algorithm: algSHA256}, nil
 	}
 	at := c.Datastore
-	if at == nil || c.ETag != f.info.ETag || c.Size != f.info.Size || at.Packed != f.areas.total || f.full() && c.Hash.Algorithm == "" {
+	if at == nil || c.ETag != f.info.ETag || c.Size != f.info.Size || at.Packed != f.areas.Total() || f.full() && c.Hash.Algorithm == "" {
 		return 0, hashState{Algorithm: algSHA256}, f.forget()
 	}
 	return at.Offset, c.Hash, nil
@@ -296,14 +298,14 @@ func (f *flatRead) from() (int64, hashState, error) {
 
 // reader returns the packed bytes of the areas from packed byte off on.
 func (f *flatRead) reader(ctx context.Context, off int64) (io.ReadCloser, error) {
-	if off == f.areas.total { // an object of no bytes has no ranges
+	if off == f.areas.Total() { // an object of no bytes has no ranges
 		return io.NopCloser(bytes.NewReader(nil)), nil
 	}
 	o := f.o
 	o.Offset = off
 	info := f.info
-	info.Size = f.areas.total
-	return transfer.NewReader(ctx, *f.areas, info, o)
+	info.Size = f.areas.Total()
+	return transfer.NewReader(ctx, f.areas.Source(f.source, f.disk.Capacity), info, o)
 }
 
 // reread reads everything once more and compares it with the digest of the
@@ -321,7 +323,7 @@ func (f *flatRead) reread(ctx context.Context, first string) error {
 		if n, err = io.CopyN(h, r, flatBlock); err != nil && err != io.EOF {
 			return err
 		}
-		reading.at(done, f.areas.total)
+		reading.at(done, f.areas.Total())
 	}
 	second := algSHA256 + ":" + hex.EncodeToString(h.Sum(nil))
 	if second == first {

@@ -31,7 +31,7 @@ type flatCopy struct {
 // run copies from c.off to the end. hash is the state of the hash there or
 // before.
 func (c *flatCopy) run(ctx context.Context, hash hashState) error {
-	pos := c.f.areas.packed(c.off)
+	pos := c.f.areas.Packed(c.off)
 	first := pos
 	if c.f.full() {
 		first = hash.Offset
@@ -72,8 +72,8 @@ func (c *flatCopy) run(ctx context.Context, hash hashState) error {
 // copy writes what comes from in, whose first byte is packed byte pos.
 func (c *flatCopy) copy(in io.Reader, pos int64) error {
 	buf := make([]byte, flatBlock)
-	for pos < c.f.areas.total {
-		piece := c.f.areas.at(pos)
+	for pos < c.f.areas.Total() {
+		piece := c.f.areas.At(pos)
 		n := min(piece.Length, flatBlock-piece.Offset%flatBlock)
 		if _, err := io.ReadFull(in, buf[:n]); err != nil {
 			if err == io.EOF {
@@ -135,7 +135,7 @@ func (c *flatCopy) checkpoint() error {
 	}
 	hash := hashState{}
 	if c.tee != nil {
-		hash = c.tee.stateBefore(c.f.areas.packed(c.off))
+		hash = c.tee.stateBefore(c.f.areas.Packed(c.off))
 	}
 	c.saved = c.off
 	return c.f.r.work.setEntry(c.f.key(), &diskEntry{
@@ -145,7 +145,7 @@ func (c *flatCopy) checkpoint() error {
 			ETag:      c.f.info.ETag,
 			Size:      c.f.info.Size,
 			Hash:      hash,
-			Datastore: &areaPosition{Offset: c.off, Packed: c.f.areas.total},
+			Datastore: &areaPosition{Offset: c.off, Packed: c.f.areas.Total()},
 		},
 	})
 }

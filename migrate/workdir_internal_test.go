@@ -147,7 +147,8 @@ func TestNothingVouchesForADiskWhoseImageCouldNotBeWritten(t *testing.T) {
 	for _, fails := range []string{"write", "checkpoint", ""} {
 		d := partOf(newWorkdir(t), models.FormatRaw)
 		d.file = progress.New().AddFile("vm-disk-0", 4<<20)
-		f := &flatRead{diskRun: d, info: transfer.Info{ETag: "e"}, areas: &areaSource{layout: newLayout([]vsphere.Area{{Length: 4 << 20}})}}
+		areas := transfer.NewAreas([]transfer.Area{{Length: 4 << 20}})
+		f := &flatRead{diskRun: d, info: transfer.Info{ETag: "e"}, areas: &areas}
 		c := &flatCopy{f: f, w: &forgetful{fails: fails}}
 		cause := c.copy(bytes.NewReader(bytes.Repeat([]byte("data"), 1<<19)), 0) // half of it, then an end
 		if fails == "checkpoint" {

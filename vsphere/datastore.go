@@ -60,12 +60,12 @@ func queryEscape(s string) string { return strings.ReplaceAll(url.QueryEscape(s)
 // AllocatedAreas lists the areas of a disk that hold data, in order, each
 // within the disk. It needs changed block tracking and a powered-off VM
 // (F-DS-5); without, [ErrUnsupported].
-func (c *Client) AllocatedAreas(ctx context.Context, vm VM, d Disk) ([]Area, error) {
+func (c *Client) AllocatedAreas(ctx context.Context, vm VM, d Disk) ([]transfer.Area, error) {
 	const op = "list the allocated areas"
 	if !vm.ChangeTracking || d.ChangeID == "" {
 		return nil, &Error{Op: op, On: vm.Path, Kind: ErrUnsupported, Err: fmt.Errorf("changed block tracking is off for %s", d.Label)}
 	}
-	var areas []Area
+	var areas []transfer.Area
 	for at := int64(0); at < d.Capacity; {
 		res, err := methods.QueryChangedDiskAreas(ctx, c.vim(), &types.QueryChangedDiskAreas{
 			This: vmRef(vm.Ref), DeviceKey: d.Key, StartOffset: at, ChangeId: "*",
@@ -85,7 +85,7 @@ func (c *Client) AllocatedAreas(ctx context.Context, vm VM, d Disk) ([]Area, err
 // appendAreas takes in one answer about the disk from byte at on, and returns
 // where the next one has to begin. Answers that do not fit the disk, or do not
 // go forward, are errors: holes must not be guessed.
-func appendAreas(areas *[]Area, info types.DiskChangeInfo, at, capacity int64) (int64, error) {
+func appendAreas(areas *[]transfer.Area, info types.DiskChangeInfo, at, capacity int64) (int64, error) {
 	if info.StartOffset != at || info.Length <= 0 || info.Length > capacity-at {
 		return 0, fmt.Errorf("asked from byte %d of %d, the answer covers %d bytes from %d", at, capacity, info.Length, info.StartOffset)
 	}
@@ -102,7 +102,7 @@ func appendAreas(areas *[]Area, info types.DiskChangeInfo, at, capacity int64) (
 			(*areas)[n-1].Length += e.Length
 			continue
 		}
-		*areas = append(*areas, Area{Offset: e.Start, Length: e.Length})
+		*areas = append(*areas, transfer.Area{Offset: e.Start, Length: e.Length})
 	}
 	return end, nil
 }

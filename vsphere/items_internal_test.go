@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/hyper2kvm/hyper2kvm/transfer"
 )
 
 func TestDeviceURLsAreReadAsHostsWriteThem(t *testing.T) {
@@ -272,10 +274,10 @@ func TestAllocatedAreasMustFitTheDisk(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		info types.DiskChangeInfo
-		want []Area // nil: refused
+		want []transfer.Area // nil: refused
 	}{
-		"two, joined and apart": {types.DiskChangeInfo{Length: 100, ChangedArea: ext(0, 10, 10, 5, 50, 50)}, []Area{{0, 15}, {50, 50}}},
-		"none":                  {types.DiskChangeInfo{Length: 100}, []Area{}},
+		"two, joined and apart": {types.DiskChangeInfo{Length: 100, ChangedArea: ext(0, 10, 10, 5, 50, 50)}, []transfer.Area{{Offset: 0, Length: 15}, {Offset: 50, Length: 50}}},
+		"none":                  {types.DiskChangeInfo{Length: 100}, []transfer.Area{}},
 		"from elsewhere":        {types.DiskChangeInfo{StartOffset: 1, Length: 99}, nil},
 		"no progress":           {types.DiskChangeInfo{}, nil},
 		"beyond the disk":       {types.DiskChangeInfo{Length: 101}, nil},
@@ -286,7 +288,7 @@ func TestAllocatedAreasMustFitTheDisk(t *testing.T) {
 		"negative":              {types.DiskChangeInfo{Length: 100, ChangedArea: ext(-5, 10)}, nil},
 		"empty":                 {types.DiskChangeInfo{Length: 100, ChangedArea: ext(5, 0)}, nil},
 	} {
-		areas := []Area{}
+		areas := []transfer.Area{}
 		end, err := appendAreas(&areas, tc.info, 0, 100)
 		if tc.want == nil {
 			if err == nil {

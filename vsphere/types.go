@@ -297,9 +297,3 @@ type Descriptor struct {
 	XML      string
 	Warnings []string // what the service could not express
 }
-
-// Area is a range of a disk, in bytes.
-type Area struct {
-	Offset int64 `json:"offset"`
-	Length int64 `json:"length"`
-}
