@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -250,7 +249,7 @@ func (r *run) removeSnapshot(ctx context.Context, ref vsphere.SnapshotRef) error
 	if ref.Ref != "" {
 		err := r.changeBack("remove the snapshot "+ref.Name, func() error { return r.client.RemoveSnapshot(ctx, ref) })
 		if err != nil {
-			return fmt.Errorf("remove the temporary snapshot %s: %w", ref.Name, err)
+			return err
 		}
 	}
 	return r.work.strike(func(l *ledger) {

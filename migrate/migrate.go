@@ -56,6 +56,10 @@ type Migrator struct {
 	// list a disk; 0 is 30 seconds.
 	ManifestPatience time.Duration
 
+	// Arrival is how long a change that vSphere was asked for without an answer
+	// may still come to be; 0 is a minute.
+	Arrival time.Duration
+
 	// Reach checks that an ESXi host can be spoken to; nil means package
 	// vsphere's own check.
 	Reach func(ctx context.Context, host string, port int) error

@@ -50,6 +50,10 @@ func (r *run) undo(ctx context.Context, success bool) error {
 	return r.putBack(ctx, 0)
 }
 
+// errNoTime is why something was not put back after other things had taken all
+// the time there was.
+var errNoTime = errors.New("there was no time left for it")
+
 // putBack puts back everything that the ledger says is owed. patience is how
 // long a change that vSphere is still at is waited for.
 func (r *run) putBack(ctx context.Context, patience time.Duration) error {
@@ -66,7 +70,7 @@ func (r *run) putBack(ctx context.Context, patience time.Duration) error {
 		switch {
 		case errors.Is(err, vsphere.ErrUnreachable), errors.Is(err, vsphere.ErrPending): // nor can this be done now
 		case ctx.Err() != nil:
-			err = ctx.Err()
+			err = errNoTime
 		default:
 			err = s.do(ctx)
 		}
@@ -127,7 +131,7 @@ func (r *run) awaitPending(ctx context.Context, patience time.Duration) error {
 // What only puts something back needs no such wait: it is asked for again as
 // long as it is not done.
 func (r *run) arrived(ctx context.Context, o owed) error {
-	left := time.Until(o.Pending.Since.Add(arrival))
+	left := time.Until(o.Pending.Since.Add(cmp.Or(r.m.Arrival, arrival)))
 	if o.Pending.Ref != "" || o.Undoing || left <= 0 {
 		return nil
 	}

@@ -114,6 +114,9 @@ func leftBehind(vm VM, name string, unknown *PendingError, err error) error {
 	if err == nil {
 		return unknown.Err
 	}
+	if p := (*PendingError)(nil); errors.As(err, &p) {
+		err = p.Err
+	}
 	out := *unknown
 	out.Err = fmt.Errorf("%w; the snapshot %s may have been left behind: delete it if it is there (%v)",
 		translate(opSnapshot, vm.Path, unknown.Err), name, err)

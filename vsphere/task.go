@@ -14,7 +14,7 @@ import (
 const (
 	// cleanup bounds what is still done, and waited for, after the caller's
 	// context has ended: a person waits for it, or a shutdown.
-	cleanup = 15 * time.Second
+	cleanup = 10 * time.Second
 	// patience bounds how long a VM that is busy with something else, such as
 	// a backup or the end of an aborted export, is waited for.
 	patience = 20 * time.Second
@@ -55,13 +55,12 @@ type PendingError struct {
 	Err error // why the end is not known
 }
 
-// Error says what may still happen, and why that is not known.
+// Error says why the end is not known, and which task is at work.
 func (e *PendingError) Error() string {
-	task := "no task of it is known"
-	if e.Ref != "" {
-		task = e.Ref
+	if e.Ref == "" {
+		return e.Err.Error()
 	}
-	return fmt.Sprintf("%v; vSphere may still %s (%s, since %s)", e.Err, e.What, task, e.Since.Format(time.TimeOnly))
+	return fmt.Sprintf("%v; vSphere may still %s (%s, since %s)", e.Err, e.What, e.Ref, e.Since.Format(time.TimeOnly))
 }
 
 // Unwrap gives [ErrPending] and the reason.
