@@ -67,8 +67,12 @@ func (r *run) awaitManifest(ctx context.Context, lease *vsphere.Lease, patience 
 				away = asked
 			}
 			// Who has answered another call on the lease meanwhile will not answer this one.
+			limit := lease.Timeout()
+			if !errors.Is(err, vsphere.ErrUnreachable) { // an answer, though not the one that is wanted
+				limit = patience(0)
+			}
 			answers := time.Since(lease.Renewed()) < time.Since(asked)/2
-			if answers || time.Since(away) > lease.Timeout() {
+			if answers || time.Since(away) > limit {
 				return &unvouched{why: fmt.Sprintf("its manifest could not be read: %v", err), verified: byGrains}
 			}
 		default:

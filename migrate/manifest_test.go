@@ -69,6 +69,29 @@ func TestADiskThatTheManifestListsLateIsComparedWithItAllTheSame(t *testing.T) {
 	}
 }
 
+// Only a host without the call has no manifest. One that fails to give it is asked
+// again, and what it could not give is not taken for a host's habit.
+func TestAFaultAtTheManifestIsNoReasonToDoWithoutIt(t *testing.T) {
+	t.Parallel()
+	disk := rawDisk(t, 8*mib, extent{0, 4 * mib, false})
+	for times, want := range map[string]string{"3": "manifest", "always": "grain-checksums"} {
+		t.Run(times, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, vspheretest.Config{Faults: []string{
+				"fault:call=HttpNfcLeaseGetManifest,fault=SystemError,times=" + times,
+			}}, disk)
+			b.m.LeasePause = time.Millisecond
+			if want != "manifest" {
+				b.m.ManifestPatience = 500 * time.Millisecond
+			}
+			result := b.export(b.job(models.FormatQcow2))
+			verified(t, result, want)
+			b.identical(result)
+			b.clean()
+		})
+	}
+}
+
 func TestAnNVRAMThatNoManifestListsIsSaidToBeVerifiedByItsSize(t *testing.T) {
 	t.Parallel()
 	cfg := vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", EFI: true, NVRAM: []byte(strings.Repeat("nvram", 1000))}}}

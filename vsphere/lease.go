@@ -305,11 +305,16 @@ func (l *Lease) SetSHA256(ctx context.Context) error {
 // Manifest returns what the host says it has sent, per item that was fetched
 // to its end (F-NFC-12). An item may be listed a while after its last byte has
 // been sent, so that a list without it, or an empty one, is a matter of waiting.
-// [ErrUnsupported] when the host refuses to give any; [ErrLeaseLost].
+// [ErrUnsupported] when the host has no such call; [ErrLeaseLost]. Any other
+// fault, such as SystemError, says nothing about the next time.
 func (l *Lease) Manifest(ctx context.Context) ([]ManifestEntry, error) {
 	res, err := methods.HttpNfcLeaseGetManifest(ctx, l.client.vim(), &types.HttpNfcLeaseGetManifest{This: l.ref})
 	if err != nil {
-		return nil, optional(l.failed("read the manifest", err))
+		err = l.failed("read the manifest", err)
+		if isFault(err, "InvalidRequest", "InvalidType", "InvalidArgument") { // how a service names a method that it does not know
+			err = optional(err)
+		}
+		return nil, err
 	}
 	out := make([]ManifestEntry, 0, len(res.Returnval))
 	for _, e := range res.Returnval {
