@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 )
@@ -14,7 +16,7 @@ import (
 // What a failed call can be, for errors.Is.
 var (
 	// ErrUnavailable: the daemon cannot be reached, or says that it cannot
-	// answer now (502, 503, 504). Trying again later can help.
+	// answer now (502, 503, 504, 507). Trying again later can help.
 	ErrUnavailable = errors.New("daemon unavailable")
 	// ErrNotFound: no such job or vCenter (404).
 	ErrNotFound = errors.New("not found")
@@ -25,7 +27,7 @@ var (
 	// (422).
 	ErrRejected = errors.New("rejected")
 	// ErrInvalid: the request cannot be parsed, or is too large (400, 413,
-	// 415).
+	// 415, 431).
 	ErrInvalid = errors.New("invalid request")
 	// ErrForbidden: the daemon refuses this caller, or the host name under
 	// which it was asked (401, 403, 421).
@@ -42,6 +44,10 @@ type Error struct {
 	Detail  string
 	Details []wire.ProblemDetail
 	Text    string // the body's "error": one line for people
+
+	// RetryAfter is when the daemon expects that asking again makes sense, 0
+	// when it does not say.
+	RetryAfter time.Duration
 }
 
 // Error returns what the daemon said, or the request and status when it said
@@ -62,11 +68,13 @@ func (e *Error) Is(target error) bool {
 		return target == ErrConflict
 	case http.StatusUnprocessableEntity:
 		return target == ErrRejected
-	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType:
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
+		http.StatusRequestHeaderFieldsTooLarge:
 		return target == ErrInvalid
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusMisdirectedRequest:
 		return target == ErrForbidden
-	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
+		http.StatusInsufficientStorage:
 		return target == ErrUnavailable
 	}
 	return false
@@ -96,6 +104,9 @@ func readError(r request, resp *http.Response) error {
 // proxy and be no JSON at all.
 func problemError(r request, resp *http.Response, body []byte) error {
 	e := &Error{Method: r.method, Path: r.path, Status: resp.StatusCode, Title: http.StatusText(resp.StatusCode)}
+	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
+		e.RetryAfter = time.Duration(s) * time.Second
+	}
 	var p struct {
 		Title  string          `json:"title"`
 		Detail string          `json:"detail"`

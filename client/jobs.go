@@ -12,7 +12,8 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
 
-// Health asks whether the daemon answers.
+// Health asks whether the daemon is well. When it is not, the error is
+// ErrUnavailable and says why.
 func (c *Client) Health(ctx context.Context) (wire.Health, error) {
 	var out wire.Health
 	err := c.do(ctx, request{method: http.MethodGet, path: "/health", out: &out})

@@ -27,7 +27,7 @@ func newRoot(p *terminal.Printer, in io.Reader) *cli.Command {
 		Usage:   "drive a hyper2kvmd",
 		Version: version.Line(),
 		Description: `Exit codes: 0 done, 1 failed (also when a watched job did), 2 wrong usage,
-3 daemon unreachable, 4 no such job or request refused, 130 interrupted.`,
+3 daemon unreachable or not able to serve, 4 no such job or request refused, 130 interrupted.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "daemon", Usage: "`URL` of the daemon", Value: client.DefaultURL, Sources: cli.EnvVars("H2KVM_DAEMON")},
 			&cli.BoolFlag{Name: "json", Usage: "print the API's JSON"},

@@ -5,14 +5,16 @@
 // without colours and boxes, and with -json the API's own JSON.
 //
 // Exit codes: 0 done; 1 failed, also when a watched job did; 2 wrong usage; 3
-// the daemon cannot be reached; 4 no such job, or the request was refused; 130
+// the daemon cannot be reached, or says that it cannot serve now; 4 no such job, or the request was refused; 130
 // interrupted.
 package main
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -54,9 +56,24 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	case errors.Is(err, context.Canceled):
 		p.Error("interrupted")
 	default:
-		p.Error("%s", display.SafeText(err.Error()))
+		p.Error("%s%s", display.SafeText(err.Error()), advice(err))
 	}
 	return exitCode(err)
+}
+
+// advice is what to do about an answer that says that the daemon cannot serve
+// now.
+func advice(err error) string {
+	var answer *client.Error
+	switch {
+	case !errors.As(err, &answer):
+		return ""
+	case answer.RetryAfter > 0:
+		return fmt.Sprintf(" (try again in %v)", answer.RetryAfter)
+	case answer.Status == http.StatusInsufficientStorage:
+		return " (nothing was stored; try again when there is room)"
+	}
+	return ""
 }
 
 // toldError is a failure that the output has told already.

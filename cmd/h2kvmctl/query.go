@@ -44,6 +44,13 @@ func (a *app) status(ctx context.Context, _ *cli.Command, c *client.Client) erro
 		return err
 	}
 	a.printVCenters(s.VCenters)
+	h, err := c.Health(ctx)
+	if err != nil {
+		return err
+	}
+	for _, w := range h.Warnings {
+		a.Warning("%s", display.SafeText(w))
+	}
 	a.Success("Daemon is running")
 	return nil
 }

@@ -8,7 +8,8 @@
 // Under systemd it speaks sd_notify (ready, stopping, watchdog) and takes a
 // listening socket if it is given one.
 //
-// Exit codes: 0 ended by a signal; 1 failed; 2 wrong usage or configuration.
+// Exit codes: 0 ended by a signal; 1 failed; 2 wrong usage or configuration, or a
+// database that this program cannot use: starting it again does not help.
 package main
 
 import (

@@ -3,15 +3,18 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -52,6 +55,8 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"notified": notified,
 			"answers":  answers,
+			"submits":  submits,
+			"answered": answered,
 			"end":      end,
 			"exit1":    exits(1),
 			"exit2":    exits(2),
@@ -72,6 +77,7 @@ func freePort(t *testing.T) string {
 // notified waits until the daemon has told systemd the message given.
 func notified(ts *testscript.TestScript, _ bool, args []string) {
 	c := ts.Value("notify").(*net.UnixConn)
+	ts.Check(c.SetReadDeadline(time.Now().Add(time.Minute))) // a daemon that failed says nothing
 	buf := make([]byte, 4096)
 	for {
 		n, err := c.Read(buf)
@@ -82,25 +88,48 @@ func notified(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// answers wants the daemon to answer with this HTTP status when it is asked
-// for under this name.
+// answers wants the daemon to answer with this HTTP status when its health is
+// asked for under this name.
 func answers(ts *testscript.TestScript, _ bool, args []string) {
-	req, err := http.NewRequest(http.MethodGet, "http://localhost:"+ts.Getenv("PORT")+"/health", nil)
+	ask(ts, http.MethodGet, "/health", "", args[1], args[0])
+}
+
+// submits wants the daemon to answer with this HTTP status to a job for a vCenter
+// that cannot be reached.
+func submits(ts *testscript.TestScript, _ bool, args []string) {
+	ask(ts, http.MethodPost, "/jobs/submit", `{"vm_path":"/dc/vm/a","output_path":"/nowhere","options":{"retries":20},
+		"vcenter_url":"https://localhost:1/sdk","username":"u","password":"p"}`, "localhost", args[0])
+}
+
+// ask makes a request of the daemon under the name host.
+func ask(ts *testscript.TestScript, method, path, body, host, want string) {
+	req, err := http.NewRequest(method, "http://localhost:"+ts.Getenv("PORT")+path, strings.NewReader(body))
 	ts.Check(err)
-	req.Host = args[1]
+	req.Host = host
 	req.Close = true
+	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	ts.Check(err)
-	_ = resp.Body.Close()
-	if want := args[0]; strconv.Itoa(resp.StatusCode) != want {
-		ts.Fatalf("Host %s: HTTP %d, want %s", args[1], resp.StatusCode, want)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	ts.Setenv("ANSWER", string(text))
+	if strconv.Itoa(resp.StatusCode) != want {
+		ts.Fatalf("%s %s of %s: HTTP %d, want %s: %s", method, path, host, resp.StatusCode, want, text)
+	}
+}
+
+// answered wants the last answer's body to match.
+func answered(ts *testscript.TestScript, _ bool, args []string) {
+	if text := ts.Getenv("ANSWER"); !regexp.MustCompile(args[0]).MatchString(text) {
+		ts.Fatalf("%q is not in %s", args[0], text)
 	}
 }
 
 // end sends a signal to the daemon that was started last.
 func end(ts *testscript.TestScript, _ bool, args []string) {
 	daemons := ts.BackgroundCmds()
-	sig := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT}[args[0]]
+	sig := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL}[args[0]]
 	ts.Check(daemons[len(daemons)-1].Process.Signal(sig))
 }
 

@@ -34,7 +34,7 @@ func newRunner(v vcenters, bandwidth *transfer.Limiter) *runner {
 		others: &migrate.Limits{},
 	}
 	for name, c := range v.config.VCenters {
-		r.limits[name] = &migrate.Limits{DisksPerHost: c.Limits.DisksPerHost, DisksPerVCenter: c.Limits.Disks}
+		r.limits[name] = &migrate.Limits{DisksPerHost: int(c.Limits.DisksPerHost), DisksPerVCenter: int(c.Limits.Disks)}
 	}
 	if name := v.config.DefaultVCenter(); name != "" {
 		r.limits[""] = r.limits[name]

@@ -28,6 +28,14 @@ const shutdownTimeout = 15 * time.Second
 // serve runs the daemon until ctx ends: store, manager, API, in that order,
 // and down again in the other.
 func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printer) (err error) {
+	v := vcenters{config: s.config, getenv: s.getenv, logins: newLogins(), log: log}
+	warnings, err := v.check()
+	if err != nil {
+		return cliargs.UsageError{Err: err}
+	}
+	for _, w := range warnings {
+		log.Warn(w)
+	}
 	l, err := listen(ctx, s.addr, s.insecure)
 	if errors.Is(err, errExposed) {
 		return cliargs.UsageError{Err: err}
@@ -43,7 +51,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	if err != nil {
 		return cliargs.UsageError{Err: err}
 	}
-	store, err := sqlite.Open(ctx, s.db)
+	store, err := openStore(ctx, s.db)
 	if err != nil {
 		return err
 	}
@@ -51,8 +59,11 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	if err := tellOfKey(ctx, newKey, store, log); err != nil {
 		return err
 	}
+	known, err := store.Counts(ctx)
+	if err != nil {
+		return err
+	}
 
-	v := vcenters{config: s.config, getenv: s.getenv, logins: newLogins(), log: log}
 	bandwidth := transfer.NewLimiter(s.limit, nil)
 	r := newRunner(v, bandwidth)
 	exposed := !local(l.Addr())
@@ -67,12 +78,31 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		Inventory: inventory{vcenters: v, migrator: &r.migrator}, Bandwidth: bandwidth,
 	})
 	log.Info("hyper2kvmd is listening", "addr", l.Addr().String(), "version", version.String(),
-		"database", s.db, "vcenters", s.config.Names())
+		"database", s.db, "new", store.New(), "jobs", countsText(known), "vcenters", v.names())
+	if store.New() {
+		log.Info("the database is new: there was none, or an empty file", "database", s.db)
+	}
 	if exposed {
 		log.Warn("anybody who reaches the address may use the daemon: there is no access control", "addr", l.Addr().String())
 	}
 	banner(p, l.Addr())
 	return supervise(ctx, l, handler, manager, log)
+}
+
+// openStore opens the database. One that no start can mend is a matter of
+// configuration: systemd is not to try again.
+func openStore(ctx context.Context, path string) (*sqlite.Store, error) {
+	store, err := sqlite.Open(ctx, path)
+	if errors.Is(err, sqlite.ErrCorrupt) || errors.Is(err, sqlite.ErrMissing) || errors.Is(err, sqlite.ErrNewerSchema) {
+		return nil, cliargs.UsageError{Err: err}
+	}
+	return store, err
+}
+
+// countsText is how the log tells of jobs.
+func countsText(c jobs.Counts) string {
+	return fmt.Sprintf("%d pending, %d running, %d completed, %d failed, %d cancelled",
+		c.Pending, c.Running, c.Completed, c.Failed, c.Cancelled)
 }
 
 // tellOfKey says that a key was made, and what that means for the passwords of
@@ -99,7 +129,7 @@ func tellOfKey(ctx context.Context, made bool, store *sqlite.Store, log *slog.Lo
 func jobsPerVCenter(s settings) map[string]int {
 	limits := make(map[string]int)
 	for name, c := range s.config.VCenters {
-		limits[name] = c.Limits.Jobs
+		limits[name] = int(c.Limits.Jobs)
 	}
 	if name := s.config.DefaultVCenter(); name != "" {
 		limits[""] = limits[name]
@@ -131,6 +161,7 @@ func supervise(ctx context.Context, l net.Listener, handler *api.API, manager *j
 		}
 		return nil
 	})
+	group.Go(func() error { return manager.WatchStore(ctx) })
 	group.Go(func() error { return watchdog(ctx, manager, log) })
 	notify(log, sd.SdNotifyReady)
 	if err := group.Wait(); err != nil {

@@ -46,9 +46,12 @@ func settingsFrom(cmd *cli.Command, getenv func(string) string) (settings, error
 	if _, _, err := net.SplitHostPort(s.addr); err != nil {
 		return s, fmt.Errorf("address %s: want HOST:PORT", s.addr)
 	}
-	s.jobs = cmp.Or(cmd.Int("jobs"), d.Jobs)
-	if s.jobs < 0 || s.jobs > config.MaxJobs {
-		return s, fmt.Errorf("-jobs: must be 1 to %d", config.MaxJobs)
+	s.jobs = int(d.Jobs)
+	if cmd.IsSet("jobs") {
+		s.jobs = cmd.Int("jobs")
+		if s.jobs < 1 || s.jobs > config.MaxJobs {
+			return s, fmt.Errorf("-jobs: must be 1 to %d", config.MaxJobs)
+		}
 	}
 	if s.limit, err = models.ParseRate(cmp.Or(cmd.String("limit"), d.Limit)); err != nil {
 		return s, errors.New("-limit: must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s")

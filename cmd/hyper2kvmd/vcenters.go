@@ -24,6 +24,15 @@ type vcenters struct {
 	log    *slog.Logger
 }
 
+// names lists where jobs without an address of their own can go.
+func (v vcenters) names() []string {
+	names := v.config.Names()
+	if v.config.DefaultVCenter() == "" && v.getenv("GOVC_URL") != "" {
+		names = append(names, "GOVC_URL")
+	}
+	return names
+}
+
 // endpoint says which vCenter a job is for. A job that has a user of its own and
 // no address is for the daemon's vCenter, as that user. Its errors are
 // [api.ErrUnknownVCenter], [api.ErrNoInventory], or about the configuration.

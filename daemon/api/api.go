@@ -157,7 +157,7 @@ type Endpoint struct{ Method, Path, Summary string }
 // Endpoints lists the routes as the daemon shows them at its start.
 func Endpoints() []Endpoint {
 	return []Endpoint{
-		{"GET", "/health", "Is the daemon there"},
+		{"GET", "/health", "Is the daemon well"},
 		{"GET", "/status", "Version, uptime, job counts"},
 		{"POST", "/jobs/submit", "Submit one job or a batch, JSON or YAML"},
 		{"POST", "/jobs/query", "List jobs by id or status"},

@@ -9,8 +9,20 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
 
-func (a *API) health(context.Context, *struct{}) (*reply[wire.Health], error) {
-	return &reply[wire.Health]{wire.Health{Status: "healthy", Timestamp: a.now()}}, nil
+type healthReply struct {
+	Status int
+	Body   wire.Health
+}
+
+func (a *API) health(ctx context.Context, _ *struct{}) (*healthReply, error) {
+	notes, err := a.jobs.Health(ctx)
+	r := &healthReply{Status: http.StatusOK, Body: wire.Health{Status: wire.Healthy, Warnings: notes, Timestamp: a.now()}}
+	if err != nil {
+		r.Status = http.StatusServiceUnavailable
+		r.Body.Status = wire.Unhealthy
+		r.Body.Error = a.fail(ctx, "health", err).Error()
+	}
+	return r, nil
 }
 
 func (a *API) status(ctx context.Context, _ *struct{}) (*reply[wire.Status], error) {

@@ -140,6 +140,10 @@ func (a *API) fail(ctx context.Context, what string, err error) error {
 			return failure(k.status, what+": "+k.is.Error())
 		}
 	}
+	if trouble := new(jobs.StoreError); errors.As(err, &trouble) {
+		a.log.LogAttrs(ctx, slog.LevelWarn, what+" failed", slog.Any("error", err))
+		return storeFailed(what, trouble)
+	}
 	switch {
 	case ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded):
 		return failure(http.StatusGatewayTimeout, what+": not done in time")
@@ -148,4 +152,16 @@ func (a *API) fail(ctx context.Context, what string, err error) error {
 	}
 	a.log.LogAttrs(ctx, slog.LevelError, what+" failed", slog.Any("error", err))
 	return failure(http.StatusInternalServerError, what+": internal error: the daemon's log tells more")
+}
+
+// storeFailed is the answer when the jobs' store cannot be used.
+func storeFailed(what string, e *jobs.StoreError) *statusError {
+	detail := what + ": " + e.Error()
+	switch e.Trouble {
+	case jobs.TroubleFull:
+		return failure(http.StatusInsufficientStorage, detail)
+	case jobs.TroubleBusy:
+		return busy(detail)
+	}
+	return failure(http.StatusServiceUnavailable, detail)
 }

@@ -33,13 +33,16 @@ var yamlTypes = [...]string{"application/x-yaml", "application/yaml", "text/yaml
 func (a *API) register(h huma.API) {
 	b := builder{h: h, maxBody: a.o.MaxBody}
 
-	huma.Register(h, b.op("health", "GET", "/health", "Is the daemon there"), a.health)
+	health := b.op("health", "GET", "/health", "Is the daemon well")
+	health.Responses["503"] = b.response("The daemon is not well", "application/json", reflect.TypeFor[wire.Health]())
+	huma.Register(h, health, a.health)
 	huma.Register(h, b.op("status", "GET", "/status", "Version, uptime and job counts"), a.status)
 
 	submit, body := b.withBody(b.op("submit-jobs", "POST", "/jobs/submit", "Submit one job or a batch"))
 	submit.Description = "The body is one job, {\"jobs\": […], \"atomic\": bool}, or a list of jobs, as JSON or YAML; " +
 		"any other media type is tried as JSON, then YAML. Unknown keys are an error that names key and line. " +
-		"200 when some job was accepted, 422 with the same body when none was."
+		"200 when some job was accepted, 422 with the same body when none was. " +
+		"507 when there is no room to store them."
 	submit.Responses["422"] = b.response("Every job was rejected", "application/json", reflect.TypeFor[wire.SubmitResult]())
 	huma.Register(h, submit, a.submit)
 	body.Content = b.jobFile(reflect.TypeFor[models.JobDefinition](), reflect.TypeFor[wire.Batch](), reflect.TypeFor[[]models.JobDefinition]())

@@ -18,7 +18,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+
+	"gopkg.in/yaml.v3"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
@@ -46,7 +49,7 @@ type Config struct {
 type Daemon struct {
 	Addr     string `yaml:"addr"`      // host:port; empty is DefaultAddr
 	StateDir string `yaml:"state_dir"` // absolute; holds the database
-	Jobs     int    `yaml:"jobs"`      // run at once, 1..256; 0 is the default
+	Jobs     Count  `yaml:"jobs"`      // run at once, 1..256
 	Limit    string `yaml:"limit"`     // bandwidth of all jobs together, as 200MB/s; empty is none
 	// SecretKeyFile holds an age identity (AGE-SECRET-KEY-1…) that encrypts
 	// the passwords in jobs; SecretKeyCredential names a systemd credential
@@ -71,11 +74,29 @@ type VCenter struct {
 	Limits             Limits `yaml:"limits"`
 }
 
-// Limits keep one vCenter's load bearable (F-NFC-19). 0 is the default.
+// Limits keep one vCenter's load bearable (F-NFC-19).
 type Limits struct {
-	Jobs         int `yaml:"jobs"`           // run at once
-	Disks        int `yaml:"disks"`          // streams at once over all its hosts
-	DisksPerHost int `yaml:"disks_per_host"` // streams at once from one ESXi host
+	Jobs         Count `yaml:"jobs"`           // run at once
+	Disks        Count `yaml:"disks"`          // streams at once over all its hosts
+	DisksPerHost Count `yaml:"disks_per_host"` // streams at once from one ESXi host
+}
+
+// Count is how many of something there may be. 0 means that the file does not
+// say, which leaves it to the default.
+type Count int
+
+// UnmarshalYAML reads a count. One that is written as 0 is no count, and not the
+// same as none: a daemon that may run no job is nothing that anybody wants.
+func (c *Count) UnmarshalYAML(n *yaml.Node) error {
+	var i int
+	if err := n.Decode(&i); err != nil {
+		return err
+	}
+	if i == 0 {
+		i = -1 // which validate refuses
+	}
+	*c = Count(i)
+	return nil
 }
 
 // Load reads the file at path. A missing file satisfies
@@ -125,7 +146,7 @@ func (c Config) validate() error {
 	bad := func(key, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
 	}
-	within := func(key string, n, limit int) {
+	within := func(key string, n Count, limit Count) {
 		if n < 0 || n > limit {
 			bad(key, "must be 1 to %d, or absent for the default", limit)
 		}
@@ -195,16 +216,22 @@ func checkURL(key, raw string, bad func(key, format string, args ...any)) {
 	}
 	u, err := url.Parse(raw)
 	switch {
-	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http"):
+	case err != nil || u.Hostname() == "" || (u.Scheme != "https" && u.Scheme != "http"), !validPort(u.Port()):
 		bad(key, "is no URL of a vCenter: want https://host/sdk")
 	case u.User != nil:
 		bad(key, "must not hold user or password: use username and password_file")
 	}
 }
 
+// validPort reports whether a URL's port, which may be left out, can be one.
+func validPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && n > 0
+}
+
 // Password reads the password. credentialsDir is where systemd puts
-// credentials ($CREDENTIALS_DIRECTORY). A trailing line end is dropped; an
-// empty password is an error.
+// credentials ($CREDENTIALS_DIRECTORY). A byte order mark and a trailing line end
+// are dropped; an empty password is an error.
 func (v VCenter) Password(credentialsDir string) (string, error) {
 	path, err := SecretPath(v.PasswordFile, v.PasswordCredential, credentialsDir)
 	if err != nil {
@@ -241,7 +268,7 @@ func readSecret(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b = bytes.TrimRight(b, "\r\n")
+	b = bytes.TrimRight(models.WithoutBOM(b), "\r\n")
 	if len(b) == 0 {
 		return nil, fmt.Errorf("%s is empty", path)
 	}

@@ -95,6 +95,11 @@ func TestErrorsNameKeyAndLineAndNoValue(t *testing.T) {
 		"insecure with thumbprint": {vc("    insecure: true\n    thumbprint: hunter2\n"), "vcenters.v.insecure: excludes"},
 		"negative limit":           {vc("    limits: {disks: -1}\n"), "vcenters.v.limits.disks: must be 1 to 512"},
 		"no rate":                  {"daemon: {limit: hunter2}", "daemon.limit: must be a rate such as 200MB/s"},
+		"no jobs at all":           {"daemon: {jobs: 0}", "daemon.jobs: must be 1 to 256, or absent for the default"},
+		"no jobs of a vCenter":     {vc("    limits: {jobs: 0}\n"), "vcenters.v.limits.jobs: must be 1 to 256"},
+		"no disks of a vCenter":    {vc("    limits: {disks: 0, disks_per_host: 0}\n"), "vcenters.v.limits.disks_per_host: must be 1 to 64"},
+		"a port that is none":      {"vcenters: {v: {url: 'https://h:70000/sdk', username: u, password_file: /p}}", "vcenters.v.url: is no URL"},
+		"a port without a host":    {"vcenters: {v: {url: 'https://:443/sdk', username: u, password_file: /p}}", "vcenters.v.url: is no URL"},
 		"too many jobs":            {"daemon: {jobs: 1000}", "daemon.jobs: must be 1 to 256"},
 		"a default that is none":   {"daemon: {default_vcenter: hunter2}", "daemon.default_vcenter: is none of vcenters"},
 		"two secret keys":          {"daemon: {secret_key_file: /k, secret_key_credential: k}", "excludes secret_key_credential"},
@@ -115,6 +120,15 @@ func TestErrorsNameKeyAndLineAndNoValue(t *testing.T) {
 				t.Errorf("the error does not name the file: %q", err)
 			}
 		})
+	}
+}
+
+func TestACountThatIsLeftOutIsTheDefaults(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"\ufeffdaemon: {}", "daemon: {jobs: }", "daemon: {jobs: null}"} {
+		if c, err := config.Decode(strings.NewReader(text), "c"); err != nil || c.Daemon.Jobs != 0 {
+			t.Errorf("%q: %d, %v", text, c.Daemon.Jobs, err)
+		}
 	}
 }
 

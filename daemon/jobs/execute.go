@@ -25,6 +25,7 @@ type execution struct {
 	seq      int64           // the tracker's last event written
 	until    time.Time       // end of the lease by this process's clock
 	written  models.Progress // with the last heartbeat
+	trouble  lastTrouble     // that heartbeats had
 }
 
 // ending is what a Runner returned.
@@ -183,12 +184,16 @@ func (e *execution) beat(base context.Context) {
 		e.run.cancel(models.ErrLeaseLost)
 		return
 	case err != nil:
-		e.log.Error("cannot write a heartbeat; trying again", "error", err)
-		if !time.Now().Before(e.until) {
+		if e.trouble.tell(err) {
+			e.log.Error("cannot write a heartbeat; trying again", "error", err)
+		}
+		// A store in trouble gives the job to nobody else.
+		if !time.Now().Before(e.until) && !errors.As(err, new(*StoreError)) {
 			e.run.cancel(models.ErrLeaseLost)
 		}
 		return
 	}
+	e.trouble.tell(nil)
 	e.until = now.Add(e.m.o.Lease)
 	e.phase, e.seq, e.written = phase, seq, e.progress
 	if signals.Deaths == 0 && !e.run.cleared.Swap(true) {
@@ -231,6 +236,7 @@ func (e *execution) news(phase progress.Phase) ([]models.Event, int64) {
 // finish stores an outcome, and keeps trying until it is stored, the lease is
 // lost, or the manager gives up.
 func (e *execution) finish(base context.Context, o Outcome) {
+	var trouble lastTrouble
 	for {
 		ctx, cancel := context.WithTimeout(base, e.m.o.Lease)
 		err := e.m.store.Finish(ctx, e.claim.Lease, o)
@@ -246,7 +252,9 @@ func (e *execution) finish(base context.Context, o Outcome) {
 			e.log.Warn("the job's outcome is dropped: its lease is lost", "status", o.Status)
 			return
 		}
-		e.log.Error("cannot store a job's outcome; trying again", "status", o.Status, "error", err)
+		if trouble.tell(err) {
+			e.log.Error("cannot store a job's outcome; trying again", "status", o.Status, "error", err)
+		}
 		select {
 		case <-base.Done():
 			return

@@ -1,6 +1,7 @@
 package jobs_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -126,6 +127,7 @@ type cutStore struct {
 	jobs.Store
 	mu  sync.Mutex
 	cut bool
+	how error // what it says then; errCut when nil
 }
 
 func (s *cutStore) set(cut bool) {
@@ -138,9 +140,16 @@ func (s *cutStore) err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cut {
-		return errCut
+		return cmp.Or(s.how, errCut)
 	}
 	return nil
+}
+
+func (s *cutStore) Check(ctx context.Context) ([]string, error) {
+	if err := s.err(); err != nil {
+		return nil, err
+	}
+	return s.Store.Check(ctx)
 }
 
 func (s *cutStore) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claim, error) {

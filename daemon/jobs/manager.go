@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
 
@@ -35,6 +37,9 @@ type Manager struct {
 	breaker *breaker
 	wake    chan struct{} // holds one token when there may be something to claim
 	trial   trial
+	looks   singleflight.Group
+
+	claimTrouble lastTrouble // of Run's goroutine
 
 	settling settling
 
@@ -138,7 +143,11 @@ func (m *Manager) claim(base context.Context, r ClaimRequest) (Claim, bool) {
 		r.Full, r.Refused = append(unreachable, m.fullVCenters()...), refused
 	}
 	c, err := m.store.Claim(base, r)
-	if err != nil && !errors.Is(err, ErrNoJob) {
+	if errors.Is(err, ErrNoJob) {
+		m.claimTrouble.tell(nil)
+		return c, false
+	}
+	if m.claimTrouble.tell(err) {
 		m.log.Error("cannot claim a job; trying again", "error", err)
 	}
 	return c, err == nil

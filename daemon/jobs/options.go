@@ -30,6 +30,7 @@ type Options struct {
 	Heartbeat    time.Duration // between writes of a running job's progress, 0 means 5 s
 	Sample       time.Duration // between reports of progress to watchers, 0 means 1 s
 	Poll         time.Duration // between looks for jobs that fell due or that others submitted, 0 means 1 s
+	StoreWatch   time.Duration // between looks of [Manager.WatchStore] at the store, 0 means 5 s
 	DrainTimeout time.Duration // how long a shutdown waits for runs to end, 0 means 30 s
 
 	RetryMin time.Duration // wait after a first failed attempt, 0 means 10 s; doubles with each
@@ -66,6 +67,7 @@ func (o Options) withDefaults() Options {
 	o.Heartbeat = cmp.Or(o.Heartbeat, 5*time.Second)
 	o.Sample = cmp.Or(o.Sample, time.Second)
 	o.Poll = cmp.Or(o.Poll, time.Second)
+	o.StoreWatch = cmp.Or(o.StoreWatch, 5*time.Second)
 	o.DrainTimeout = cmp.Or(o.DrainTimeout, 30*time.Second)
 	o.RetryMin = cmp.Or(o.RetryMin, 10*time.Second)
 	o.RetryMax = cmp.Or(o.RetryMax, 10*time.Minute)

@@ -56,6 +56,8 @@ func (e *ExistsError) Unwrap() error { return ErrExists }
 // when that one is set. Stores never see a password in the clear and return a
 // sealed one from Claim only.
 //
+// What keeps a store from working at all is a *[StoreError].
+//
 // Every implementation passes the suite of package storetest.
 type Store interface {
 	Queue
@@ -128,6 +130,11 @@ type Reader interface {
 	// Counts returns how many jobs there are, at a cost that does not depend
 	// on it.
 	Counts(ctx context.Context) (Counts, error)
+
+	// Check returns nil when the store can be read and written now, with what a
+	// person should see to all the same, and a *[StoreError] or another error
+	// when not.
+	Check(ctx context.Context) (notes []string, err error)
 
 	// Events returns at most limit kept events of a job whose IDs are greater
 	// than after, in order; limit 0 is all of them. Only the newest

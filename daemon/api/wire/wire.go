@@ -11,11 +11,20 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
 
-// Health is the body of GET /health.
+// Health is the body of GET /health, with status 200 when the daemon is healthy
+// and 503 when it is not.
 type Health struct {
-	Status    string    `json:"status" enum:"healthy" doc:"Always \"healthy\" when there is an answer at all"`
+	Status    string    `json:"status" enum:"healthy,unhealthy" doc:"Unhealthy when the jobs' store cannot be used: running jobs go on, no other is accepted or started"`
+	Error     string    `json:"error,omitempty" doc:"What is wrong, and what to do"`
+	Warnings  []string  `json:"warnings,omitempty" nullable:"false" doc:"What a person should see to although the daemon is healthy"`
 	Timestamp time.Time `json:"timestamp"`
 }
+
+// Values of [Health.Status].
+const (
+	Healthy   = "healthy"
+	Unhealthy = "unhealthy"
+)
 
 // Status is the body of GET /status.
 type Status struct {

@@ -336,6 +336,9 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 	return nil
 }
 
+// Check implements [jobs.Reader].
+func (s *Store) Check(context.Context) ([]string, error) { return nil, nil }
+
 // List implements [jobs.Reader].
 func (s *Store) List(ctx context.Context, q jobs.Query) (jobs.Page, error) {
 	if err := ctx.Err(); err != nil {

@@ -58,6 +58,9 @@ func (s *Store) Cancel(ctx context.Context, id string, c models.Cancelled) (mode
 
 // Retry implements [jobs.Control].
 func (s *Store) Retry(ctx context.Context, ids []string) (map[string]error, error) {
+	if err := s.hold.present(); err != nil {
+		return nil, err
+	}
 	progress, err := json.Marshal(models.Progress{Phase: string(models.StatusPending)})
 	if err != nil {
 		return nil, err

@@ -13,6 +13,9 @@ import (
 
 // Create implements [jobs.Queue].
 func (s *Store) Create(ctx context.Context, batch []jobs.NewJob) error {
+	if err := s.hold.present(); err != nil {
+		return err
+	}
 	now, steady := s.clock.Now(), s.clock.Steady()
 	progress, err := json.Marshal(models.Progress{Phase: string(models.StatusPending)})
 	if err != nil {
@@ -114,6 +117,9 @@ func appendAll(args []any, more []string) []any {
 
 // Claim implements [jobs.Queue].
 func (s *Store) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claim, error) {
+	if err := s.hold.present(); err != nil && !r.Cancelling {
+		return jobs.Claim{}, err
+	}
 	now, steady := s.clock.Now(), s.clock.Steady()
 	next := claimNext
 	if r.Cancelling {

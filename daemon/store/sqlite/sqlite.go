@@ -1,7 +1,7 @@
 // Package sqlite is a [jobs.Store] in one SQLite file.
 //
-// The file belongs to one daemon at a time, which a lock on a file beside it
-// proves: a second one is refused with [ErrLocked]. That makes two things
+// The file belongs to one daemon at a time, which locks on it and on a file
+// beside it prove: a second one is refused with [ErrLocked]. That makes two things
 // simple. The database is a library in the one process that uses it, so its
 // clock is the process's clock, and leases are measured by that. And when a
 // store is opened, whoever held a lease in it is dead, so every lease is made
@@ -27,30 +27,14 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/gofrs/flock"
 	"github.com/pressly/goose/v3"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
+	_ "modernc.org/sqlite" // the driver
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/clock"
-)
-
-// Errors of [Open]; the last two also of the store's methods, should the file
-// be damaged while it is open.
-var (
-	// ErrLocked: another daemon uses the file.
-	ErrLocked = errors.New("the state file is in use by another daemon")
-	// ErrNewerSchema: a later version of this program has written the file.
-	ErrNewerSchema = errors.New("the state file was written by a newer version of this program")
-	// ErrCorrupt: the file is no SQLite database, or a damaged one.
-	ErrCorrupt = errors.New("the state file is damaged or no SQLite database")
-	// ErrFull: there is no room on the file's filesystem.
-	ErrFull = errors.New("no space left for the state file")
 )
 
 //go:embed migrations/*.sql
@@ -60,9 +44,12 @@ var migrations embed.FS
 type Store struct {
 	clock clock.Clock
 	path  string
-	lock  *flock.Flock
+	hold  *holding
 	write *sql.DB // one connection
 	read  *sql.DB
+	// pin is never used. As long as it is open, no other connection is the
+	// last one, with which SQLite removes the write-ahead log.
+	pin *sql.Conn
 }
 
 // Open opens the state file at path, creates it when it is not there (its
@@ -78,7 +65,7 @@ func OpenAt(ctx context.Context, path string, wall func() time.Time) (*Store, er
 	if err != nil {
 		return nil, fmt.Errorf("open state file: %w", err)
 	}
-	s := &Store{clock: clock.New(wall), path: path, lock: flock.New(path + ".lock")}
+	s := &Store{clock: clock.New(wall), path: path, hold: newHolding(path)}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open state file %s: %w", path, err), s.Close())
 	}
@@ -86,17 +73,10 @@ func OpenAt(ctx context.Context, path string, wall func() time.Time) (*Store, er
 }
 
 func (s *Store) open(ctx context.Context) error {
-	if err := s.acquire(); err != nil {
+	if err := s.hold.acquire(); err != nil {
 		return err
 	}
-	// SQLite gives its other files the mode of this one.
-	f, err := os.OpenFile(s.path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
+	var err error
 	if s.write, err = connect(s.path, "_txlock=immediate"); err != nil {
 		return err
 	}
@@ -104,8 +84,8 @@ func (s *Store) open(ctx context.Context) error {
 	if s.read, err = connect(s.path, "_pragma=query_only(1)"); err != nil {
 		return err
 	}
-	s.read.SetMaxOpenConns(4)
-	s.read.SetMaxIdleConns(4)
+	s.read.SetMaxOpenConns(1 + readers)
+	s.read.SetMaxIdleConns(readers)
 	if err := s.migrate(ctx); err != nil {
 		return s.explain(err)
 	}
@@ -113,25 +93,23 @@ func (s *Store) open(ctx context.Context) error {
 	_, err = s.write.ExecContext(ctx, `
 		UPDATE jobs SET claimable_at = CASE status WHEN 'running' THEN ? ELSE min(claimable_at, ? + delay) END
 		WHERE claimable_at IS NOT NULL AND status IN ('running', 'pending')`, now, now)
-	return s.explain(err)
-}
-
-// acquire takes the lock that keeps other daemons out, and leaves this
-// process's number in it for their message.
-func (s *Store) acquire() error {
-	locked, err := s.lock.TryLock()
 	if err != nil {
+		return s.explain(err)
+	}
+	if err := s.probe(ctx); err != nil {
 		return err
 	}
-	if !locked {
-		holder, _ := os.ReadFile(s.lock.Path())
-		if pid := strings.TrimSpace(string(holder)); pid != "" && len(pid) < 20 {
-			return fmt.Errorf("%w (process %s): stop it, or give this one another state directory", ErrLocked, pid)
-		}
-		return fmt.Errorf("%w: stop it, or give this one another state directory", ErrLocked)
+	if s.pin, err = s.read.Conn(ctx); err != nil {
+		return s.explain(err)
 	}
-	return os.WriteFile(s.lock.Path(), fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600)
+	if _, err := s.pin.ExecContext(ctx, `SELECT 1 FROM counts`); err != nil {
+		return s.explain(err)
+	}
+	return s.hold.opened()
 }
+
+// readers is how many reads there may be at once.
+const readers = 4
 
 func connect(path, option string) (*sql.DB, error) {
 	dsn := url.URL{Scheme: "file", Path: path, RawQuery: strings.Join([]string{
@@ -155,7 +133,7 @@ func (s *Store) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.readable(ctx); err != nil {
+	if err := s.intact(ctx); err != nil {
 		return err
 	}
 	have, want, err := p.GetVersions(ctx)
@@ -172,50 +150,42 @@ func (s *Store) migrate(ctx context.Context) error {
 	return err
 }
 
-// readable returns the error of reading the schema's version, should the file
-// have one. The migration library takes a table that it cannot read for one
-// that is not there.
-func (s *Store) readable(ctx context.Context) error {
-	var tables int
-	var version sql.NullInt64
-	err := s.write.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_schema WHERE name = ?`, goose.DefaultTablename).Scan(&tables)
-	if err != nil || tables == 0 {
-		return err
-	}
-	return s.write.QueryRowContext(ctx, `SELECT max(version_id) FROM `+goose.DefaultTablename).Scan(&version)
-}
-
 // Close closes the file and lets other daemons have it. Leases are left as
-// they are.
+// they are. Should the file have been deleted or replaced meanwhile, what the
+// store held is saved beside it, and the error says where.
 func (s *Store) Close() error {
 	var errs []error
+	saved := ""
+	if s.hold.gone() {
+		var err error
+		if saved, err = s.rescue(context.Background()); err != nil {
+			saved = ""
+			errs = append(errs, fmt.Errorf("%s was deleted or replaced while the daemon used it, and its jobs could not be saved: %w", s.path, err))
+		}
+	}
+	if s.pin != nil {
+		errs = append(errs, s.pin.Close())
+	}
 	for _, db := range []*sql.DB{s.read, s.write} {
 		if db != nil {
 			errs = append(errs, db.Close())
 		}
 	}
-	return errors.Join(append(errs, s.lock.Close())...)
-}
-
-// explain puts SQLite's errors that a person can act on in the package's
-// terms.
-func (s *Store) explain(err error) error {
-	var e *sqlite.Error
-	if !errors.As(err, &e) {
-		return err
+	if saved != "" {
+		errs = append(errs, s.hold.dropLog(), fmt.Errorf(
+			"%s was deleted or replaced while the daemon used it; its jobs are saved in %s: move that to %s before the next start", s.path, saved, s.path))
 	}
-	switch e.Code() & 0xff {
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		return fmt.Errorf("%w: move %s and the files beside it (-wal, -shm) away, or restore them together: %w", ErrCorrupt, s.path, err)
-	case sqlite3.SQLITE_FULL:
-		return fmt.Errorf("%w %s: %w", ErrFull, s.path, err)
-	}
-	return err
+	return errors.Join(append(errs, s.hold.release())...)
 }
 
 // tx runs f in one write transaction.
 func (s *Store) tx(ctx context.Context, f func(tx *sql.Tx) error) error {
-	tx, err := s.write.BeginTx(ctx, nil)
+	c, err := s.writer(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close() //nolint:errcheck // gives it back
+	tx, err := c.BeginTx(ctx, nil)
 	if err != nil {
 		return s.explain(err)
 	}
