@@ -1,16 +1,18 @@
 package api_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -19,7 +21,6 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/memory"
-	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlite"
 )
 
 // pending adds n jobs to a store.
@@ -67,42 +68,54 @@ func liveHeap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// TestALongAnswerTakesTheMemoryOfAPage has 16 clients in the middle of 50,000
+// endless is a store that makes up all the jobs it is asked for, so that a test
+// measures what is done with them.
+type endless struct{ *memory.Store }
+
+func (endless) List(_ context.Context, q jobs.Query) (jobs.Page, error) {
+	first, err := strconv.Atoi(cmp.Or(q.Cursor, "0"))
+	if err != nil {
+		return jobs.Page{}, err
+	}
+	n := cmp.Or(q.Limit, manyJobs)
+	page := jobs.Page{Jobs: make([]models.Job, n), Total: manyJobs, Next: strconv.Itoa(first + n)}
+	for i := range page.Jobs {
+		page.Jobs[i] = models.Job{
+			Definition: models.JobDefinition{ID: strconv.Itoa(first + i), VMPath: strings.Repeat("folder/", 50), OutputPath: "/out"},
+			Status:     models.StatusPending, Progress: new(models.Progress),
+		}
+	}
+	return page, nil
+}
+
+const manyJobs = 50_000
+
+// TestALongAnswerTakesTheMemoryOfAPage has 16 clients at the beginning of 50,000
 // jobs each. It is not parallel, since it looks at the memory of the process.
 func TestALongAnswerTakesTheMemoryOfAPage(t *testing.T) { //nolint:paralleltest // see above
-	const all, clients, bound = 50_000, 16, 64 << 20
-	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "jobs.db"))
-	if err != nil {
-		t.Fatal(err)
+	const clients, bound = 16, 32 << 20
+	srv := httptest.NewUnstartedServer(api.New(jobs.New(endless{memory.New()}, nil, jobs.Options{}), api.Options{}))
+	srv.Config.ConnState = func(c net.Conn, s http.ConnState) {
+		if tcp, ok := c.(*net.TCPConn); ok && s == http.StateNew {
+			_ = tcp.SetWriteBuffer(64 << 10) // what the system holds is not the daemon's
+		}
 	}
-	t.Cleanup(func() { _ = store.Close() })
-	pending(t, store, all)
-	srv := idle(t, store)
+	srv.Start()
+	t.Cleanup(srv.Close)
 	before := liveHeap()
-	var answers []*http.Response
 	for range clients {
-		resp := ask(t, srv, `{"all":true}`)
-		if _, err := io.CopyN(io.Discard, resp.Body, 1<<20); err != nil {
+		if _, err := io.CopyN(io.Discard, ask(t, srv, `{"all":true}`).Body, 256<<10); err != nil {
 			t.Fatal(err)
 		}
-		answers = append(answers, resp)
 	}
 	if grown := liveHeap() - before; grown > bound {
 		t.Errorf("%d answers on their way hold %d MiB, want at most %d", clients, grown>>20, bound>>20)
-	}
-	// One goes on to its end, however late.
-	rest, err := io.ReadAll(answers[0].Body)
-	if err != nil || !strings.Contains(string(rest[len(rest)-100:]), fmt.Sprintf(`],"total":%d,"timestamp":`, all)) {
-		t.Errorf("the answer ends with %q, %v", rest[max(0, len(rest)-100):], err)
-	}
-	for _, resp := range answers[1:] {
-		_ = resp.Body.Close()
 	}
 }
 
 func TestAnAnswerOfManyPagesIsWhole(t *testing.T) {
 	t.Parallel()
-	const all = 1234
+	const all = 505
 	store := memory.New()
 	pending(t, store, all)
 	srv := idle(t, store)
@@ -126,9 +139,9 @@ func TestAnAnswerOfManyPagesIsWhole(t *testing.T) {
 		"by status":               {`{"status":["pending"]}`, newest, all, false},
 		"none":                    {`{"status":["failed"]}`, nil, 0, false},
 		"ids, some of them twice": {`{"job_ids":` + string(list) + `}`, ids, all, false},
-		"a limit of pages":        {`{"all":true,"limit":600}`, newest[:600], all, true},
-		"a limit within a page":   {`{"all":true,"limit":601}`, newest[:601], all, true},
-		"a limit of all":          {`{"all":true,"limit":1234}`, newest, all, false},
+		"a limit of pages":        {`{"all":true,"limit":400}`, newest[:400], all, true},
+		"a limit within a page":   {`{"all":true,"limit":401}`, newest[:401], all, true},
+		"a limit of all":          {`{"all":true,"limit":505}`, newest, all, false},
 		"a limit above all":       {`{"all":true,"limit":5000}`, newest, all, false},
 	} {
 		var got wire.QueryResult
@@ -145,13 +158,13 @@ func TestAnAnswerOfManyPagesIsWhole(t *testing.T) {
 		}
 	}
 	var first, second wire.QueryResult
-	if err := json.NewDecoder(ask(t, srv, `{"all":true,"limit":700}`).Body).Decode(&first); err != nil {
+	if err := json.NewDecoder(ask(t, srv, `{"all":true,"limit":300}`).Body).Decode(&first); err != nil {
 		t.Fatal(err)
 	}
 	if err := json.NewDecoder(ask(t, srv, fmt.Sprintf(`{"all":true,"cursor":%q}`, first.NextCursor)).Body).Decode(&second); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(second.Jobs); n != all-700 || second.Total != all || second.Jobs[0].Definition.ID != newest[700] {
+	if n := len(second.Jobs); n != all-300 || second.Total != all || second.Jobs[0].Definition.ID != newest[300] {
 		t.Errorf("after the cursor: %d jobs, total %d", n, second.Total)
 	}
 }

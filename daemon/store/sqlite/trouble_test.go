@@ -157,10 +157,10 @@ func TestAWriteAheadLogThatIsDeletedIsNoticedAndSaved(t *testing.T) {
 func TestAWriteThatIsBrokenOffLeavesTheFilesAsTheyAre(t *testing.T) {
 	t.Parallel()
 	s := open(t, filepath.Join(t.TempDir(), "state.db"))
-	for i := range 20 {
+	for i := range 5 {
 		ctx, cancel := context.WithCancel(t.Context())
 		var batch []jobs.NewJob
-		for k := range 200 {
+		for k := range 100 {
 			batch = append(batch, jobs.NewJob{Definition: def(fmt.Sprintf("%d-%d", i, k))})
 		}
 		go cancel()
@@ -265,7 +265,7 @@ func TestDamageAnywhereIsFoundAtTheStart(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for i := range 300 {
+			for i := range 100 {
 				create(t, s, fmt.Sprint(i))
 			}
 			if err := s.Close(); err != nil {
