@@ -412,3 +412,20 @@ func TestAJobThatHasEndedIsSettledWithoutTouchingItsParts(t *testing.T) {
 	}
 	b.clean()
 }
+
+func TestARunSaysThatALedgerCannotBeRead(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, vspheretest.Config{}, rawDisk(t, mib, extent{0, mib, true}))
+	work := filepath.Join(b.out, ".hyper2kvm-guest1")
+	if err := os.MkdirAll(work, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(work, "ledger.json"), []byte{0, 0}, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	result := b.export(b.job(models.FormatRaw))
+	b.identical(result)
+	if notes := strings.Join(result.Notes, "\n"); !strings.Contains(notes, "nobody knows what that run left at vSphere") {
+		t.Errorf("notes %q", notes)
+	}
+}

@@ -151,6 +151,10 @@ func (r *run) arrived(ctx context.Context, o owed) error {
 // done. What the disks that are kept depend on stays: the snapshot that they came
 // from, and drives that are to be out.
 func (r *run) putBackEarlier(ctx context.Context) error {
+	if err := r.work.unread; err != nil {
+		r.note("the ledger of an earlier run cannot be read (%v), so that nobody knows what that run left at vSphere: look for snapshots %s* and CD/DVD drives of the VM",
+			err, vsphere.SnapshotPrefix)
+	}
 	if !r.work.owes() {
 		return nil
 	}

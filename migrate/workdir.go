@@ -26,6 +26,8 @@ type workdir struct {
 	lock *flock.Flock
 	made bool // the output directory was not there before
 
+	unread error // there is a ledger, and why it cannot be read
+
 	mu     sync.Mutex // guards ledger, its entries, and its file
 	ledger ledger
 }
@@ -41,7 +43,7 @@ func planWorkdir(output, base string) *workdir {
 }
 
 // openWorkdir creates and locks the work directory of the VM whose file stem
-// is base. A ledger that cannot be read counts as none.
+// is base. A ledger that cannot be read counts as none; unread says so.
 func openWorkdir(output, base string) (*workdir, error) {
 	w := planWorkdir(output, base)
 	w.made = !exists(output)
@@ -65,7 +67,11 @@ func openWorkdir(output, base string) (*workdir, error) {
 		}
 		_ = w.lock.Close()
 	}
-	if err := readJSON(w.path(ledgerName), &w.ledger); err != nil || w.ledger.Version != ledgerVersion {
+	err := readJSON(w.path(ledgerName), &w.ledger)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		w.unread = err
+	}
+	if err != nil || w.ledger.Version != ledgerVersion {
 		w.ledger = ledger{}
 	}
 	w.ledger.abandoned(time.Now())
