@@ -20,6 +20,9 @@ func (f *fault) checkCall() error {
 	if f.name != "" && newFault(f.name) == nil {
 		return fmt.Errorf("fault=%s: vSphere has no such fault", f.name)
 	}
+	if f.early && f.kind != faultTask {
+		return errors.New("effect=first: want true or false, for what is no task")
+	}
 	switch f.kind {
 	case faultTask:
 		return f.checkTask()

@@ -86,7 +86,8 @@
 //	                   the task that the call starts runs for that long, and has its effect
 //	                   only then, whatever becomes of its session (F-TASK-1); or it
 //	                   fails, with fault=NAME. Its VM refuses other work meanwhile, with
-//	                   TaskInProgress.
+//	                   TaskInProgress. With effect=first the effect comes at once, and
+//	                   the task runs on, as the removal of a snapshot may (F-TASK-3).
 //	                   CancelTask is refused (F-TASK-2), unless cancel=true; with
 //	                   cancel=ignore it is taken, and the task goes on
 //
@@ -143,8 +144,8 @@
 // allocated. Datastores have room for everything. Where the facts are not sure
 // the lab takes one side: which fault a locked VM gives, that a session's end
 // takes its leases along, that a truncated stream has no manifest entry, that a
-// snapshot stays in the tree until its removal ends (F-TASK-3). Speed
-// says nothing about ESXi, except that Rate makes each connection as slow as
-// asked for (F-NFC-18). HasPrivilegeOnEntity always grants; HasPrivilegeOnEntities
-// and FetchUserPrivilegeOnEntities know what a VM denies.
+// snapshot stays in the tree until its removal ends. Speed says nothing about ESXi,
+// except that Rate makes each connection as slow as asked for (F-NFC-18).
+// HasPrivilegeOnEntity always grants; HasPrivilegeOnEntities and
+// FetchUserPrivilegeOnEntities know what a VM denies.
 package vspheretest

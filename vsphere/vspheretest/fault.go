@@ -54,6 +54,7 @@ type fault struct {
 	lasts    time.Duration // task: takes=; down: for=; manifest: late=
 	cancel   string        // task: whether it can be cancelled
 	noEffect bool          // hang, lose: the call is not carried out either
+	early    bool          // task: the effect comes first
 	onOpen   bool          // touch: when a lease is opened, not when it ends
 }
 
@@ -123,6 +124,9 @@ func (f *fault) setCall(key, value string) (err error) {
 	case "cancel":
 		f.cancel = value
 	case "effect":
+		if f.early = value == "first"; f.early {
+			return nil
+		}
 		var effect bool
 		effect, err = strconv.ParseBool(value)
 		f.noEffect = !effect

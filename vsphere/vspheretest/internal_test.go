@@ -64,6 +64,7 @@ func TestFaultSpecsAreReadAsDocumented(t *testing.T) {
 		"task:call=ReconfigVM_Task":          "takes=DURATION",
 		"task:call=ReconfigVM_Task,takes=1s,cancel=no": "true, false or ignore",
 		"lose:call=ExportVm,how=hang":                  "reset, 503 or html",
+		"hang:call=ExportVm,effect=first":              "true or false",
 		"down":                                         "for=DURATION",
 		"down:for=1s,how=softly":                       "want one of",
 		"down:for=1s,plane=nfc":                        "control, hosts or all",

@@ -175,12 +175,17 @@ func (o *taskStart) Start(ctx *simulator.Context, body types.AnyType) soap.HasFa
 	vm := ctx.Map.Get(t.guest.ref)
 	ctx.WithLock(vm, func() { ctx.Map.Put(t.task) }) // and into the VM's recentTask
 	released := t.srv.released.opened()
-	t.srv.tasks.wait.Go(func() { t.run(released) })
+	effect := t.effect
+	if t.rule.early {
+		result, failed := t.effect()
+		effect = func() (types.AnyType, *types.LocalizedMethodFault) { return result, failed }
+	}
+	t.srv.tasks.wait.Go(func() { t.run(released, effect) })
 	return taskAnswers[t.method](t.task.Self)
 }
 
 // run waits, has the effect, and ends the task, in this order.
-func (t *slowTask) run(released <-chan struct{}) {
+func (t *slowTask) run(released <-chan struct{}, effect func() (types.AnyType, *types.LocalizedMethodFault)) {
 	timer := time.NewTimer(t.rule.lasts)
 	defer timer.Stop()
 	var result types.AnyType
@@ -192,9 +197,9 @@ func (t *slowTask) run(released <-chan struct{}) {
 	case <-t.cancelled:
 		failed = &types.LocalizedMethodFault{Fault: &types.RequestCanceled{}, LocalizedMessage: "The task was canceled by a user."}
 	case <-timer.C:
-		result, failed = t.effect()
+		result, failed = effect()
 	case <-released:
-		result, failed = t.effect()
+		result, failed = effect()
 	}
 	t.srv.tasks.remove(t) // first: who sees the task's end finds the VM free
 	changes := []types.PropertyChange{

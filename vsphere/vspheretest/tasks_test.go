@@ -122,6 +122,30 @@ func TestASlowTaskEndsByItself(t *testing.T) {
 	}
 }
 
+func TestASlowTaskCanHaveItsEffectFirst(t *testing.T) {
+	t.Parallel()
+	srv := oneVM(t, func(c *vspheretest.Config) {
+		c.VMs[0].Snapshots = []string{"old"}
+		c.Faults = []string{"task:call=RemoveSnapshot_Task,takes=1h,effect=first"}
+	})
+	c := connect(t, srv)
+	vm := c.vm("guest1")
+	task, err := vm.RemoveSnapshot(t.Context(), "old", false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := srv.Snapshots("guest1"); len(got) != 0 {
+		t.Errorf("snapshots: %q", got)
+	}
+	if info := taskInfo(t, task); info.State != types.TaskInfoStateRunning {
+		t.Errorf("after its effect: %s", info.State)
+	}
+	srv.Release()
+	if err := task.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestASlowTaskIsCancelledAsTheFaultSays(t *testing.T) {
 	t.Parallel()
 	for cancel, left := range map[string]int{"true": 0, "ignore": 1} {
