@@ -13,6 +13,11 @@
 // same seed gives the same plan, but not the same run: which event is the
 // hundredth depends on the machine.
 //
+// In two of its phases vCenter is in trouble beside that: in one the control
+// plane, the hosts, or both are away for up to two seconds after each start of
+// the daemon, which stands for a minute of a real night; in the other every task
+// takes its time, and goes on when the daemon that asked for it is dead.
+//
 // A disk counts as finished from the first kill after which the ledger in the
 // job's work directory says so. From then on the lab must not serve one byte of
 // it. A disk that was whole when the daemon died, but not yet in the ledger, is
