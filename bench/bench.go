@@ -11,7 +11,7 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // bench holds what the rows share.
@@ -222,11 +222,11 @@ func verified(disks int) func(dir string, out []byte) error {
 
 // landed returns the disks of an export of ours that has printed out, when it
 // succeeded with that many.
-func landed(out []byte, disks int) ([]models.DiskResult, error) {
+func landed(out []byte, disks int) ([]job.DiskResult, error) {
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	var last struct {
 		Type   string
-		Result models.Result
+		Result job.Result
 	}
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil {
 		return nil, fmt.Errorf("read its result: %w", err)

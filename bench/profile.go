@@ -13,7 +13,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -22,19 +22,19 @@ import (
 // profileCase is a kind of export to be profiled.
 type profileCase struct {
 	lab     []string
-	options models.JobOptions
+	options job.Options
 	local   bool // decode a file, without the lab
 }
 
 var profileCases = map[string]profileCase{
-	"ovf":             {options: models.JobOptions{Format: models.FormatOVF}},
-	"raw":             {options: models.JobOptions{Format: models.FormatRaw}},
-	"qcow2":           {options: models.JobOptions{Format: models.FormatQcow2}},
-	"compress":        {options: models.JobOptions{Format: models.FormatQcow2, Compress: true}},
-	"ranged":          {lab: []string{"-profile", "ranged"}, options: models.JobOptions{Format: models.FormatOVF, ParallelDownloads: 8}},
-	"decode-raw":      {local: true, options: models.JobOptions{Format: models.FormatRaw}},
-	"decode-qcow2":    {local: true, options: models.JobOptions{Format: models.FormatQcow2}},
-	"decode-compress": {local: true, options: models.JobOptions{Format: models.FormatQcow2, Compress: true}},
+	"ovf":             {options: job.Options{Format: job.FormatOVF}},
+	"raw":             {options: job.Options{Format: job.FormatRaw}},
+	"qcow2":           {options: job.Options{Format: job.FormatQcow2}},
+	"compress":        {options: job.Options{Format: job.FormatQcow2, Compress: true}},
+	"ranged":          {lab: []string{"-profile", "ranged"}, options: job.Options{Format: job.FormatOVF, ParallelDownloads: 8}},
+	"decode-raw":      {local: true, options: job.Options{Format: job.FormatRaw}},
+	"decode-qcow2":    {local: true, options: job.Options{Format: job.FormatQcow2}},
+	"decode-compress": {local: true, options: job.Options{Format: job.FormatQcow2, Compress: true}},
 }
 
 // profileCommand runs a case several times in this process and writes profiles
@@ -127,12 +127,12 @@ func profiled(base string, n int, work func() error) (err error) {
 
 // exportHere exports the lab's VM guest within this process, and removes what
 // came of it.
-func exportHere(ctx context.Context, l *lab, dir string, o models.JobOptions) error {
+func exportHere(ctx context.Context, l *lab, dir string, o job.Options) error {
 	cfg, err := vsphere.ConfigFromEnv(l.getenv)
 	if err != nil {
 		return err
 	}
-	m := &migrate.Migrator{Endpoint: func(models.JobDefinition) (vsphere.Config, error) { return cfg, nil }}
-	_, err = m.Run(ctx, models.JobDefinition{VMPath: "guest", OutputPath: dir, Options: o}, progress.New())
+	m := &migrate.Migrator{Endpoint: func(job.Definition) (vsphere.Config, error) { return cfg, nil }}
+	_, err = m.Run(ctx, job.Definition{VMPath: "guest", OutputPath: dir, Options: o}, progress.New())
 	return errors.Join(err, os.RemoveAll(dir))
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/apitest"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -32,8 +33,8 @@ func dial(t *testing.T, url string) *client.Client {
 	return c
 }
 
-func job(vm string) models.JobDefinition {
-	return models.JobDefinition{VMPath: vm, OutputPath: "/out"}
+func definition(vm string) job.Definition {
+	return job.Definition{VMPath: vm, OutputPath: "/out"}
 }
 
 // ended watches a job to its end and returns its last status.
@@ -59,7 +60,7 @@ func TestAJobGoesFromSubmitToDelete(t *testing.T) {
 	if h, err := c.Health(ctx); err != nil || h.Status != "healthy" {
 		t.Fatalf("health: %+v, %v", h, err)
 	}
-	r, err := c.Submit(ctx, []models.JobDefinition{job("/vm/ok"), job("/vm/fail")}, true)
+	r, err := c.Submit(ctx, []job.Definition{definition("/vm/ok"), definition("/vm/fail")}, true)
 	if err != nil || r.Accepted != 2 {
 		t.Fatalf("submit: %+v, %v", r, err)
 	}
@@ -129,13 +130,13 @@ func TestErrorsCanBeToldApart(t *testing.T) {
 	d := apitest.Start(t, api.Options{})
 	c := dial(t, d.URL)
 	ctx := t.Context()
-	r, err := c.Submit(ctx, []models.JobDefinition{job("/vm/busy")}, false)
+	r, err := c.Submit(ctx, []job.Definition{definition("/vm/busy")}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	id := r.JobIDs[0]
 	rejected := func() error {
-		_, err := c.Submit(ctx, []models.JobDefinition{{VMPath: "/a"}}, false)
+		_, err := c.Submit(ctx, []job.Definition{{VMPath: "/a"}}, false)
 		return err
 	}
 	big := func() error {
@@ -144,21 +145,21 @@ func TestErrorsCanBeToldApart(t *testing.T) {
 	}
 	nowhere := dial(t, "http://127.0.0.1:"+closedPort(t))
 	unreachable := func() error { _, err := nowhere.Status(ctx); return err }
-	job := func(id string) error { _, err := c.Job(ctx, id); return err }
+	j := func(id string) error { _, err := c.Job(ctx, id); return err }
 	for name, tt := range map[string]struct {
 		err, is error
 		text    string
 	}{
-		"unknown job":        {job("nope"), client.ErrNotFound, "no such job"},
-		"empty id":           {job(""), client.ErrNotFound, "not found"},
-		"id that is a path":  {job(".."), client.ErrNotFound, "not found"},
-		"id with a slash":    {job("a/b"), client.ErrNotFound, ""},
+		"unknown job":        {j("nope"), client.ErrNotFound, "no such job"},
+		"empty id":           {j(""), client.ErrNotFound, "not found"},
+		"id that is a path":  {j(".."), client.ErrNotFound, "not found"},
+		"id with a slash":    {j("a/b"), client.ErrNotFound, ""},
 		"deleting a run":     {c.Delete(ctx, id), client.ErrConflict, "not ended"},
 		"rejected":           {rejected(), client.ErrRejected, "output_path"},
 		"too large":          {big(), client.ErrInvalid, "too large"},
 		"nobody listens":     {unreachable(), client.ErrUnavailable, "cannot be reached"},
 		"no vCenter at all":  {func() error { _, err := c.VMs(ctx, "", 0, ""); return err }(), nil, "inventory"},
-		"check has no means": {func() error { _, err := c.Check(ctx, models.JobDefinition{}); return err }(), nil, "inventory"},
+		"check has no means": {func() error { _, err := c.Check(ctx, job.Definition{}); return err }(), nil, "inventory"},
 	} {
 		if tt.err == nil {
 			t.Errorf("%s: no error", name)
@@ -177,7 +178,7 @@ func TestErrorsCanBeToldApart(t *testing.T) {
 		}
 	}
 	var e *client.Error
-	if err := job("nope"); !errors.As(err, &e) || e.Status != 404 || e.Title != "Not Found" {
+	if err := j("nope"); !errors.As(err, &e) || e.Status != 404 || e.Title != "Not Found" {
 		t.Errorf("typed error: %+v", e)
 	}
 }

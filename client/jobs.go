@@ -10,6 +10,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // Health asks whether the daemon is well. When it is not, the error is
@@ -29,7 +30,7 @@ func (c *Client) Status(ctx context.Context) (wire.Status, error) {
 
 // Submit hands jobs to the daemon; with atomic, all are accepted or none. When
 // none was, the error is ErrRejected and the result says why.
-func (c *Client) Submit(ctx context.Context, defs []models.JobDefinition, atomic bool) (wire.SubmitResult, error) {
+func (c *Client) Submit(ctx context.Context, defs []job.Definition, atomic bool) (wire.SubmitResult, error) {
 	var out wire.SubmitResult
 	r, err := jsonRequest("/jobs/submit", wire.Batch{Jobs: defs, Atomic: atomic}, &out)
 	if err != nil {
@@ -128,7 +129,7 @@ func (c *Client) Delete(ctx context.Context, id string) error {
 }
 
 // Check runs preflight on a job without queueing it.
-func (c *Client) Check(ctx context.Context, def models.JobDefinition) (wire.CheckResult, error) {
+func (c *Client) Check(ctx context.Context, def job.Definition) (wire.CheckResult, error) {
 	var out wire.CheckResult
 	err := c.postJSON(ctx, "/jobs/check", def, &out)
 	return out, err

@@ -15,6 +15,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/apitest"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // script is an event stream that misbehaves as told, a step per connection.
@@ -135,7 +136,7 @@ func TestAWatchEndsWithItsContextAndWithItsReader(t *testing.T) {
 	t.Parallel()
 	d := apitest.Start(t, api.Options{})
 	c := dial(t, d.URL)
-	r, err := c.Submit(t.Context(), []models.JobDefinition{job("/vm/busy")}, false)
+	r, err := c.Submit(t.Context(), []job.Definition{definition("/vm/busy")}, false)
 	if err != nil {
 		t.Fatal(err)
 	}

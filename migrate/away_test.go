@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
@@ -36,7 +36,7 @@ func TestAnOutageOfVCenterCostsNoByteWhateverTheRunIsAboutToDo(t *testing.T) {
 				b.OnCall(method, func() {
 					once.Do(func() { time.AfterFunc(outage, b.Down(vspheretest.Control, how)) })
 				})
-				result, tracker, err := b.run(t.Context(), b.job(models.FormatOVF))
+				result, tracker, err := b.run(t.Context(), b.job(job.FormatOVF))
 				if err != nil {
 					t.Fatalf("%v\n%s", err, events(tracker))
 				}
@@ -64,7 +64,7 @@ func TestAnOutageInTheMidstOfTheStreamsEndsInIdenticalDisks(t *testing.T) {
 				b := newBench(t, vspheretest.Config{Profile: profile}, disks...)
 				b.m.Budget.Retries = 1000 // of a few milliseconds each
 				b.addFault(fmt.Sprintf("down:at=2MB,disk=0,for=%s,plane=%s", outage, plane))
-				result, tracker, err := b.run(t.Context(), b.job(models.FormatQcow2))
+				result, tracker, err := b.run(t.Context(), b.job(job.FormatQcow2))
 				if err != nil {
 					t.Fatalf("%v\n%s", err, events(tracker))
 				}
@@ -86,7 +86,7 @@ func TestARunThatGivesUpOnVCenterKeepsEveryDiskThatIsHere(t *testing.T) {
 	var up func()
 	b.OnByte("guest1", 0, size-1, func() { up = b.Down(vspheretest.Control, vspheretest.Refuse) })
 	b.impatient()
-	_, tracker, err := b.run(t.Context(), b.job(models.FormatRaw))
+	_, tracker, err := b.run(t.Context(), b.job(job.FormatRaw))
 	if err == nil {
 		t.Fatal("the run succeeded without vCenter")
 	}
@@ -94,7 +94,7 @@ func TestARunThatGivesUpOnVCenterKeepsEveryDiskThatIsHere(t *testing.T) {
 		t.Errorf("nothing says that the disk is kept:\n%s", text)
 	}
 	up()
-	result := b.export(b.job(models.FormatRaw))
+	result := b.export(b.job(job.FormatRaw))
 	verified(t, result, "grain-checksums")
 	b.identical(result)
 	if served := b.BytesServed("guest1", 0); served != size {

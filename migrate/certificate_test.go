@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
@@ -26,7 +26,7 @@ func TestAHostCertificateThatIsRenewedInMidJobIsThatOfTheNewLease(t *testing.T) 
 	if err := b.AddFault("cut:at=3MB"); err != nil {
 		t.Fatal(err)
 	}
-	result := b.export(b.job(models.FormatRaw))
+	result := b.export(b.job(job.FormatRaw))
 	b.identical(result)
 	b.clean()
 }
@@ -45,7 +45,7 @@ func TestAHostThatNeverShowsTheCertificateOfItsLeaseIsNotTrusted(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	_, _, err := b.run(context.Background(), b.job(models.FormatRaw))
+	_, _, err := b.run(context.Background(), b.job(job.FormatRaw))
 	if !errors.Is(err, vsphere.ErrThumbprint) || !migrate.Permanent(err) || !strings.Contains(err.Error(), "somebody may be listening in") {
 		t.Errorf("error %v", err)
 	}

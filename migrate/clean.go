@@ -12,7 +12,7 @@ import (
 
 	"github.com/gofrs/flock"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -150,7 +150,7 @@ func (c *Cleaner) settle(ctx context.Context, out *Cleaned, o CleanOptions) {
 	fail := func(err error) {
 		out.State, out.Error = CleanFailed, err.Error()
 	}
-	r := c.m.newRun(models.JobDefinition{VMPath: out.VM, OutputPath: filepath.Dir(out.Dir)}, c.t)
+	r := c.m.newRun(job.Definition{VMPath: out.VM, OutputPath: filepath.Dir(out.Dir)}, c.t)
 	work, err := openWorkdir(r.def.OutputPath, strings.TrimPrefix(filepath.Base(out.Dir), workPrefix))
 	if errors.Is(err, ErrLocked) {
 		out.State = CleanRunning
@@ -236,13 +236,13 @@ func (c *Cleaner) dial(ctx context.Context) error {
 	if c.client != nil {
 		return nil
 	}
-	cfg, err := c.m.Endpoint(models.JobDefinition{})
+	cfg, err := c.m.Endpoint(job.Definition{})
 	if err != nil {
 		return permanent{err}
 	}
 	r := c.run
 	if r == nil {
-		r = c.m.newRun(models.JobDefinition{}, c.t)
+		r = c.m.newRun(job.Definition{}, c.t)
 	}
 	cfg.OnTask = func(t vsphere.Task) {
 		if c.run != nil {

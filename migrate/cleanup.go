@@ -10,7 +10,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -21,29 +21,29 @@ import (
 // Success when all files of the VM had been verified by then: they get their
 // final names, and the job is completed instead. The error says what could not be
 // put back, and is an *[OwedError].
-func (m *Migrator) CleanUp(ctx context.Context, def models.JobDefinition, keepParts bool, t *progress.Tracker) (models.Result, error) {
+func (m *Migrator) CleanUp(ctx context.Context, def job.Definition, keepParts bool, t *progress.Tracker) (job.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
 	defer cancel()
 	r := m.newRun(def, t)
 	if err := r.absolute(); err != nil {
-		return models.Result{}, err
+		return job.Result{}, err
 	}
 	base, unnamed, err := r.findWork()
 	switch {
 	case err != nil:
-		return models.Result{}, err
+		return job.Result{}, err
 	case base != "":
 		return r.cleanNamed(ctx, base, keepParts)
 	case unnamed:
 		return r.cleanUnnamed(ctx, keepParts)
 	}
-	return models.Result{}, nil
+	return job.Result{}, nil
 }
 
 // Settle puts back what an earlier run of def has left at vSphere, and leaves its
 // part files as they are. Nothing is asked of vSphere when nothing is owed. The
 // error says what is still owed, and is an *[OwedError].
-func (m *Migrator) Settle(ctx context.Context, def models.JobDefinition, t *progress.Tracker) error {
+func (m *Migrator) Settle(ctx context.Context, def job.Definition, t *progress.Tracker) error {
 	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
 	defer cancel()
 	r := m.newRun(def, t)
@@ -100,7 +100,7 @@ func (r *run) findWork() (base string, unnamed bool, err error) {
 }
 
 // cleanNamed cleans up a work directory that is known to be the job's.
-func (r *run) cleanNamed(ctx context.Context, base string, keep bool) (result models.Result, err error) {
+func (r *run) cleanNamed(ctx context.Context, base string, keep bool) (result job.Result, err error) {
 	if r.work, err = openWorkdir(r.def.OutputPath, base); err != nil {
 		return result, err
 	}
@@ -115,7 +115,7 @@ func (r *run) cleanNamed(ctx context.Context, base string, keep bool) (result mo
 }
 
 // cleanUnnamed cleans up the work directory that bears the VM's name.
-func (r *run) cleanUnnamed(ctx context.Context, keep bool) (result models.Result, err error) {
+func (r *run) cleanUnnamed(ctx context.Context, keep bool) (result job.Result, err error) {
 	if err := r.connect(ctx); err != nil {
 		return result, err
 	}
@@ -163,7 +163,7 @@ func (r *run) findOwed(ctx context.Context) error {
 
 // cleanWork cleans up an open work directory. Files that have begun to get their
 // final names get them all: the result is that run's then.
-func (r *run) cleanWork(ctx context.Context, keep bool) (result models.Result, err error) {
+func (r *run) cleanWork(ctx context.Context, keep bool) (result job.Result, err error) {
 	if in := r.work.ledger.Install; in != nil {
 		if !r.answers(in.Receipt) {
 			return result, r.work.lock.Close() // another job's, which will finish it

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
@@ -17,7 +17,7 @@ import (
 
 // busyVM is a bench whose VM is held by a lease that nobody renews, and the
 // export of it.
-func busyVM(t *testing.T) (*bench, models.JobDefinition) {
+func busyVM(t *testing.T) (*bench, job.Definition) {
 	t.Helper()
 	b := newBench(t, vspheretest.Config{LeaseTimeout: time.Second}, rawDisk(t, mib, extent{0, mib, true}))
 	b.m.LeasePause = time.Millisecond
@@ -34,7 +34,7 @@ func busyVM(t *testing.T) (*bench, models.JobDefinition) {
 	if _, err := c.OpenLease(ctx, vsphere.Target{VM: vm}); err != nil {
 		t.Fatal(err)
 	}
-	return b, b.job(models.FormatRaw)
+	return b, b.job(job.FormatRaw)
 }
 
 // A process that dies while it opens a lease has written down that it was about
@@ -80,7 +80,7 @@ func TestDrivesThatADeadRunTookOutComeBackUnlessTheyAreToBeOut(t *testing.T) {
 			b := newBench(t, cfg, rawDisk(t, 4*mib, extent{0, 4 * mib, false}))
 			before := b.CDROM("guest1")
 			b.dieWithoutDrives()
-			def := b.job(models.FormatRaw)
+			def := b.job(job.FormatRaw)
 			def.Options.RemoveCDROM = tt.remove
 			switch {
 			case tt.cleans:
@@ -155,8 +155,8 @@ func TestAnUnfinishedExportOfAnotherVMOfTheSameNameIsLeftAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, _, err := b.run(t.Context(), b.job(models.FormatRaw))
-	for name, err := range map[string]error{"a run": err, "a clean-up": b.cleanUp(b.job(models.FormatRaw))} {
+	_, _, err := b.run(t.Context(), b.job(job.FormatRaw))
+	for name, err := range map[string]error{"a run": err, "a clean-up": b.cleanUp(b.job(job.FormatRaw))} {
 		if !errors.Is(err, migrate.ErrExists) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -180,7 +180,7 @@ func TestAnNVRAMFileThatIsThereIsNotOverwritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	var obstacles *migrate.PreflightError
-	if _, _, err := b.run(t.Context(), b.job(models.FormatOVF)); !errors.As(err, &obstacles) {
+	if _, _, err := b.run(t.Context(), b.job(job.FormatOVF)); !errors.As(err, &obstacles) {
 		t.Errorf("error %v", err)
 	}
 	if got, err := os.ReadFile(path); err != nil || string(got) != "old" {

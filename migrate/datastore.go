@@ -10,8 +10,8 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
@@ -62,13 +62,13 @@ func (e *refusedError) Unwrap() error { return e.error }
 // fails.
 func (d *diskRun) move(ctx context.Context, lease *vsphere.Lease, item vsphere.Item, algorithm string, o transfer.Options) error {
 	way := d.r.def.Options.Transport
-	if d.viaLease == "" && (way == models.TransportDatastore || way == models.TransportAuto) {
+	if d.viaLease == "" && (way == job.TransportDatastore || way == job.TransportAuto) {
 		err := d.fetchFlat(ctx, item, o)
 		var refused *refusedError
 		switch {
 		case err == nil || ctx.Err() != nil || !errors.As(err, &refused):
 			return err
-		case way == models.TransportDatastore:
+		case way == job.TransportDatastore:
 			d.file.SetState(progress.Failed)
 			return permanent{withHint(fmt.Errorf("%s (%s) %w: %w", d.disk.Label, d.name, ErrDatastore, err),
 				"use transport nfc, or auto, which takes the lease where the datastore does not serve")}
@@ -92,7 +92,7 @@ func (r *run) flatSource(d vsphere.Disk) (transfer.Source, func(), error) {
 	if r.ovf() {
 		return nil, nil, &refusedError{errors.New("an OVF directory is made of the lease's stream")}
 	}
-	if o.Verify == models.VerifyManifest {
+	if o.Verify == job.VerifyManifest {
 		return nil, nil, &refusedError{errors.New("a manifest vouches for the lease's stream only")}
 	}
 	if o.Compress {
@@ -116,7 +116,7 @@ const CodeDatastore = "datastore"
 // datastoreObstacles lists the disks that can be known beforehand not to be
 // readable from their datastore, where the job wants no other way.
 func (r *run) datastoreObstacles() []vsphere.Obstacle {
-	if r.def.Options.Transport != models.TransportDatastore {
+	if r.def.Options.Transport != job.TransportDatastore {
 		return nil
 	}
 	var out []vsphere.Obstacle
@@ -216,9 +216,9 @@ func (f *flatRead) attempt(ctx context.Context) (err error) {
 	if err := out.commit(); err != nil {
 		return errors.Join(err, f.giveUp(out))
 	}
-	f.result = models.DiskResult{
+	f.result = job.DiskResult{
 		File: f.r.work.final(f.name), Capacity: f.disk.Capacity, StreamSize: f.areas.Total(), Resumed: from > 0,
-		Transport: string(models.TransportDatastore), Verified: bySize,
+		Transport: string(job.TransportDatastore), Verified: bySize,
 	}
 	if f.full() {
 		f.result.Digest, f.result.Verified = c.digest, bySecondRead
@@ -226,7 +226,7 @@ func (f *flatRead) attempt(ctx context.Context) (err error) {
 	return nil
 }
 
-func (f *flatRead) full() bool { return f.r.def.Options.Verify == models.VerifyFull }
+func (f *flatRead) full() bool { return f.r.def.Options.Verify == job.VerifyFull }
 
 // probe asks whether the file is there, of the disk's size, and served in
 // ranges. An answer of refusal is final: 404 is what vSAN gives, and 500 a

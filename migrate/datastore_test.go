@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
-var imageFormats = []models.Format{models.FormatRaw, models.FormatQcow2}
+var imageFormats = []job.Format{job.FormatRaw, job.FormatQcow2}
 
 // withCBT is a lab whose guest1 tracks changed blocks.
 func withCBT(faults ...string) vspheretest.Config {
@@ -38,14 +38,14 @@ func newFlatBench(t testing.TB, cfg vspheretest.Config, disks ...string) *bench 
 }
 
 // by is a job that reads disks the given way.
-func (b *bench) by(way models.Transport, format models.Format) models.JobDefinition {
+func (b *bench) by(way job.Transport, format job.Format) job.Definition {
 	def := b.job(format)
 	def.Options.Transport = way
 	return def
 }
 
 // wantTransport checks how every disk came, and what verified it.
-func wantTransport(t *testing.T, result models.Result, transport, verified string) {
+func wantTransport(t *testing.T, result job.Result, transport, verified string) {
 	t.Helper()
 	for _, d := range result.Disks {
 		if d.Transport != transport || d.Verified != verified {
@@ -73,7 +73,7 @@ func TestDisksOfEveryShapeComeIdenticalFromTheDatastore(t *testing.T) {
 						of = disks
 					}
 					b := newFlatBench(t, vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", CBT: cbt}}}, of...)
-					def := b.by(models.TransportDatastore, format)
+					def := b.by(job.TransportDatastore, format)
 					def.Options.Verify = verify
 					result := b.export(def)
 					b.identical(result)
@@ -99,7 +99,7 @@ func TestWithChangedBlockTrackingHolesAreNotRead(t *testing.T) {
 	t.Parallel()
 	disk := rawDisk(t, 256*mib, extent{0, mib, true}, extent{mib + 128*kib, 64 * kib, false}, extent{200 * mib, 2 * mib, false})
 	b := newFlatBench(t, withCBT(), disk)
-	result := b.export(b.by(models.TransportDatastore, models.FormatRaw))
+	result := b.export(b.by(job.TransportDatastore, job.FormatRaw))
 	b.identical(result)
 	if served := b.BytesServed("guest1", 0); served > 4*mib {
 		t.Errorf("%d bytes were served of a disk that holds 3 MiB", served)
@@ -114,7 +114,7 @@ func TestWithoutChangedBlockTrackingZerosAreReadButNotWritten(t *testing.T) {
 	disk := rawDisk(t, 64*mib, extent{0, mib, true}, extent{40 * mib, 2 * mib, false})
 	b := newFlatBench(t, vspheretest.Config{}, disk)
 	for _, format := range imageFormats {
-		def := b.by(models.TransportDatastore, format)
+		def := b.by(job.TransportDatastore, format)
 		def.OutputPath += string(format)
 		result := b.export(def)
 		b.identical(result)
@@ -144,7 +144,7 @@ func TestAPassingFaultOfTheDatastoreIsOutlived(t *testing.T) {
 				} else {
 					b.addFault(fault)
 				}
-				result := b.export(b.by(models.TransportDatastore, format))
+				result := b.export(b.by(job.TransportDatastore, format))
 				b.identical(result)
 				b.clean()
 				wantTransport(t, result, "datastore", "size")
@@ -171,7 +171,7 @@ func TestTheAreasOfAFileThatHasChangedAreAskedForAgain(t *testing.T) {
 		if fault != "" {
 			b.OnByte("guest1", 0, 2*mib, func() { b.addFault(fault) })
 		}
-		result := b.export(b.by(models.TransportDatastore, models.FormatRaw))
+		result := b.export(b.by(job.TransportDatastore, job.FormatRaw))
 		b.identical(result)
 		if got := b.asked("QueryChangedDiskAreas"); got != want {
 			t.Errorf("%q: asked %d times, want %d", fault, got, want)
@@ -188,7 +188,7 @@ func (b *bench) addFault(spec string) {
 func TestAutoTakesTheDatastoreAndSaysWhy(t *testing.T) {
 	t.Parallel()
 	b := newFlatBench(t, withCBT(), twoDisks(t)...)
-	result, tracker, err := b.run(context.Background(), b.by(models.TransportAuto, models.FormatQcow2))
+	result, tracker, err := b.run(context.Background(), b.by(job.TransportAuto, job.FormatQcow2))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,22 +204,22 @@ func TestAutoTakesTheLeaseWhereTheDatastoreDoesNotServeAndSaysWhy(t *testing.T) 
 	disks := twoDisks(t)
 	for name, c := range map[string]struct {
 		cfg    vspheretest.Config
-		change func(*models.JobOptions)
+		change func(*job.Options)
 		why    string
 	}{
 		"vsan":                {cfg: vspheretest.Config{Profile: vspheretest.VSAN}, why: "404"},
 		"a locked file":       {cfg: withCBT("status:code=500,plane=folder,times=always"), why: "500"},
 		"refused":             {cfg: withCBT("status:code=403,plane=folder,times=always"), why: "403"},
 		"no ranges":           {cfg: withCBT("norange:plane=folder,times=always"), why: "does not honour ranges"},
-		"an OVF directory":    {change: func(o *models.JobOptions) { o.Format = models.FormatOVF }, why: "OVF"},
-		"a compressed image":  {change: func(o *models.JobOptions) { o.Compress = true }, why: "compressed"},
-		"a VM that runs":      {cfg: vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", PoweredOn: true}}}, change: func(o *models.JobOptions) { o.Snapshot = true }, why: "poweredOn"},
+		"an OVF directory":    {change: func(o *job.Options) { o.Format = job.FormatOVF }, why: "OVF"},
+		"a compressed image":  {change: func(o *job.Options) { o.Compress = true }, why: "compressed"},
+		"a VM that runs":      {cfg: vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", PoweredOn: true}}}, change: func(o *job.Options) { o.Snapshot = true }, why: "poweredOn"},
 		"a VM with snapshots": {cfg: vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", Snapshots: []string{"before"}}}}, why: "snapshots"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newFlatBench(t, c.cfg, disks...)
-			def := b.by(models.TransportAuto, models.FormatQcow2)
+			def := b.by(job.TransportAuto, job.FormatQcow2)
 			if c.change != nil {
 				c.change(&def.Options)
 			}
@@ -242,7 +242,7 @@ func TestAutoTakesTheLeaseWhenRangesEndInTheMiddle(t *testing.T) {
 	t.Parallel()
 	b := newFlatBench(t, withCBT(), twoDisks(t)...)
 	b.OnByte("guest1", 0, 2*mib, func() { b.addFault("norange:plane=folder,disk=0,times=always") })
-	result := b.export(b.by(models.TransportAuto, models.FormatRaw))
+	result := b.export(b.by(job.TransportAuto, job.FormatRaw))
 	b.identical(result)
 	if result.Disks[0].Transport != "stream" || result.Disks[1].Transport != "datastore" {
 		t.Errorf("disks came by %s and %s", result.Disks[0].Transport, result.Disks[1].Transport)
@@ -255,7 +255,7 @@ func TestTheDatastoreAloneIsRefusedWithTheReasonWhereItDoesNotServe(t *testing.T
 	t.Run("known beforehand", func(t *testing.T) {
 		t.Parallel()
 		b := newFlatBench(t, vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", Snapshots: []string{"before"}}}}, disks...)
-		_, _, err := b.run(context.Background(), b.by(models.TransportDatastore, models.FormatRaw))
+		_, _, err := b.run(context.Background(), b.by(job.TransportDatastore, job.FormatRaw))
 		var preflight *migrate.PreflightError
 		if !errors.As(err, &preflight) || preflight.Obstacles[0].Code != migrate.CodeDatastore {
 			t.Fatalf("error %v", err)
@@ -273,7 +273,7 @@ func TestTheDatastoreAloneIsRefusedWithTheReasonWhereItDoesNotServe(t *testing.T
 				opened.Add(1)
 			}
 		})
-		_, _, err := b.run(context.Background(), b.by(models.TransportDatastore, models.FormatRaw))
+		_, _, err := b.run(context.Background(), b.by(job.TransportDatastore, job.FormatRaw))
 		if !errors.Is(err, migrate.ErrDatastore) || !migrate.Permanent(err) || !strings.Contains(migrate.Hint(err), "auto") {
 			t.Fatalf("error %v, hint %q", err, migrate.Hint(err))
 		}
@@ -295,10 +295,10 @@ func TestAReadingFromTheDatastoreGoesOnInTheMiddleOfADisk(t *testing.T) {
 			t.Run(fmt.Sprintf("%s verify=%q", format, verify), func(t *testing.T) {
 				t.Parallel()
 				b := newFlatBench(t, withCBT(), disk)
-				def := b.by(models.TransportDatastore, format)
+				def := b.by(job.TransportDatastore, format)
 				def.Options.Verify = verify
 				def.Options.ParallelDownloads = 1 // little is read ahead, and lost
-				b.cancelAt(def, 0, 30*mib, models.ErrShutdown)
+				b.cancelAt(def, 0, 30*mib, job.ErrShutdown)
 				b.clean()
 				before := b.BytesServed("guest1", 0)
 				result := b.export(def)
@@ -321,8 +321,8 @@ func TestACheckpointOfTheOtherTransportIsNotGoneOnFrom(t *testing.T) {
 		t.Run(string(format), func(t *testing.T) {
 			t.Parallel()
 			b := newFlatBench(t, vspheretest.Config{Profile: vspheretest.Ranged}, disk)
-			b.cancelAt(b.by(models.TransportDatastore, format), 0, 30*mib, models.ErrShutdown)
-			result := b.export(b.by(models.TransportNFC, format))
+			b.cancelAt(b.by(job.TransportDatastore, format), 0, 30*mib, job.ErrShutdown)
+			result := b.export(b.by(job.TransportNFC, format))
 			b.identical(result)
 			if result.Disks[0].Resumed {
 				t.Error("the lease's stream went on where the datastore's file was")
@@ -335,7 +335,7 @@ func TestASecondReadingFindsAByteThatTheWireChanged(t *testing.T) {
 	t.Parallel()
 	for _, format := range imageFormats {
 		b := newFlatBench(t, withCBT("corrupt:at=3MB,disk=0"), twoDisks(t)...)
-		def := b.by(models.TransportDatastore, format)
+		def := b.by(job.TransportDatastore, format)
 		def.Options.Verify = "full"
 		result, tracker, err := b.run(context.Background(), def)
 		if err != nil {
@@ -353,7 +353,7 @@ func TestTheVMIsLockedByALeaseWhileItsDatastoreIsRead(t *testing.T) {
 	b := newFlatBench(t, withCBT(), twoDisks(t)...)
 	leases := make(chan int, 1)
 	b.OnByte("guest1", 0, 2*mib, func() { leases <- len(b.Leases()) })
-	b.identical(b.export(b.by(models.TransportDatastore, models.FormatRaw)))
+	b.identical(b.export(b.by(job.TransportDatastore, job.FormatRaw)))
 	if n := <-leases; n != 1 {
 		t.Errorf("%d leases were open in the middle", n)
 	}
@@ -363,7 +363,7 @@ func TestTheVMIsLockedByALeaseWhileItsDatastoreIsRead(t *testing.T) {
 func TestACancelledReadingFromTheDatastoreLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	b := newFlatBench(t, withCBT(), twoDisks(t)...)
-	b.cancelAt(b.by(models.TransportDatastore, models.FormatQcow2), 0, 3*mib, models.Cancelled{})
+	b.cancelAt(b.by(job.TransportDatastore, job.FormatQcow2), 0, 3*mib, job.Cancelled{})
 	b.clean()
 	if exists(b.out) {
 		t.Errorf("left: %v, %v", b.visible(), b.hidden())

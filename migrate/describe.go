@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/disk/qcow2"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/kvm"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
@@ -23,7 +23,7 @@ import (
 // some hundred KiB.
 const maxNVRAM = 16 << 20
 
-func (r *run) ovf() bool { return r.def.Options.Format == models.FormatOVF }
+func (r *run) ovf() bool { return r.def.Options.Format == job.FormatOVF }
 
 // Final file names.
 func (r *run) ovfName() string      { return r.work.base + ".ovf" }
@@ -152,7 +152,7 @@ func (r *run) describe(ctx context.Context) (Receipt, error) {
 	for _, d := range r.disks {
 		moves = append(moves, move{From: d.part(), To: d.name})
 	}
-	result := models.Result{VMName: r.vm.Name, OutputDir: r.def.OutputPath, Success: true}
+	result := job.Result{VMName: r.vm.Name, OutputDir: r.def.OutputPath, Success: true}
 	if r.ovf() {
 		described, err := r.describeOVF(ctx)
 		if err != nil {
@@ -177,7 +177,7 @@ func (r *run) describe(ctx context.Context) (Receipt, error) {
 }
 
 // install gives the files their final names, and returns the receipt.
-func (r *run) install(moves []move, result models.Result) (Receipt, error) {
+func (r *run) install(moves []move, result job.Result) (Receipt, error) {
 	receipt := Receipt{JobID: r.def.ID, VMPath: r.vm.Path, Asked: r.asked()}
 	for _, m := range moves {
 		info, err := os.Stat(r.work.path(m.From))
@@ -198,7 +198,7 @@ func (r *run) install(moves []move, result models.Result) (Receipt, error) {
 // checkImages looks over the finished images once more, as whoever opens them
 // will.
 func (r *run) checkImages(ctx context.Context) error {
-	if r.def.Options.Format != models.FormatQcow2 {
+	if r.def.Options.Format != job.FormatQcow2 {
 		return nil
 	}
 	for _, d := range r.disks {

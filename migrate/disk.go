@@ -9,9 +9,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/disk/qcow2"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -40,7 +40,7 @@ type diskRun struct {
 	viaLease  string // why it is not read from its datastore, where that was asked for
 	algorithm string // the manifest's, where it is not the one that was asked for
 	sha256    string // "sha256:<hex>" of the stream as it came; "" when it was not hashed that way
-	result    models.DiskResult
+	result    job.DiskResult
 }
 
 // planDisks makes a diskRun for each disk of the VM; those that the ledger
@@ -61,7 +61,7 @@ func (r *run) planDisks() {
 // disk and was verified in a way that this job accepts.
 func (d *diskRun) takeUp(e diskEntry) {
 	verify, by := d.r.def.Options.Verify, e.Result.Verified
-	tooWeak := e.Done && (verify == models.VerifyManifest && by != byManifest || verify == models.VerifyFull && by == bySize)
+	tooWeak := e.Done && (verify == job.VerifyManifest && by != byManifest || verify == job.VerifyFull && by == bySize)
 	if tooWeak || e.Capacity != d.disk.Capacity || e.Part != d.part() || !exists(d.r.work.path(e.Part)) {
 		return
 	}
@@ -78,7 +78,7 @@ func (d *diskRun) takeUp(e diskEntry) {
 
 // diskName is the final file name of disk number i.
 func (r *run) diskName(i int) string {
-	ext := map[models.Format]string{models.FormatOVF: "vmdk", models.FormatRaw: "raw", models.FormatQcow2: "qcow2"}
+	ext := map[job.Format]string{job.FormatOVF: "vmdk", job.FormatRaw: "raw", job.FormatQcow2: "qcow2"}
 	return fmt.Sprintf("%s-disk-%d.%s", r.work.base, i, ext[r.def.Options.Format])
 }
 
@@ -255,7 +255,7 @@ func (d *diskRun) attempt(ctx context.Context, source transfer.Source, algorithm
 	o2 := disk.Options{
 		Capacity:   d.disk.Capacity,
 		OnPosition: d.file.SetPosition,
-		Verify:     d.r.def.Options.Verify == models.VerifyFull,
+		Verify:     d.r.def.Options.Verify == job.VerifyFull,
 		Workers:    d.decoders,
 	}
 	if from.position != nil {

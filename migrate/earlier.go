@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // asked is what the job asks for.
@@ -16,7 +16,7 @@ func (r *run) asked() Asked {
 	o := r.def.Options
 	return Asked{
 		InstanceUUID: r.vm.InstanceUUID, Format: o.Format, Compress: o.Compress, Virtio: o.Virtio,
-		RemoveCDROM: o.RemoveCDROM, Verify: o.Verify, Transport: cmp.Or(o.Transport, models.TransportNFC),
+		RemoveCDROM: o.RemoveCDROM, Verify: o.Verify, Transport: cmp.Or(o.Transport, job.TransportNFC),
 	}
 }
 

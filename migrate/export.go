@@ -10,8 +10,8 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -209,7 +209,7 @@ func (r *run) checksumType(ctx context.Context, lease *vsphere.Lease) (string, e
 // wantsManifest ends the run before a byte moves when the job wants a manifest to
 // vouch for every disk and the host has none.
 func (r *run) wantsManifest(ctx context.Context, lease *vsphere.Lease) error {
-	if r.def.Options.Verify != models.VerifyManifest {
+	if r.def.Options.Verify != job.VerifyManifest {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)

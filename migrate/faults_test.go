@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
@@ -33,7 +33,7 @@ func (b *bench) stalls(fault string) {
 	}
 }
 
-var everyFormat = []models.Format{models.FormatOVF, models.FormatRaw, models.FormatQcow2}
+var everyFormat = []job.Format{job.FormatOVF, job.FormatRaw, job.FormatQcow2}
 
 var bothProfiles = []vspheretest.Profile{vspheretest.Stream, vspheretest.Ranged}
 

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
@@ -42,9 +42,9 @@ func TestEveryDiskLandsIdenticalInEveryFormatFromEveryProfile(t *testing.T) {
 	}
 	for _, profile := range []vspheretest.Profile{vspheretest.Stream, vspheretest.Ranged, vspheretest.VSAN} {
 		for _, c := range []struct {
-			format   models.Format
+			format   job.Format
 			compress bool
-		}{{models.FormatOVF, false}, {models.FormatRaw, false}, {models.FormatQcow2, false}, {models.FormatQcow2, true}} {
+		}{{job.FormatOVF, false}, {job.FormatRaw, false}, {job.FormatQcow2, false}, {job.FormatQcow2, true}} {
 			t.Run(fmt.Sprintf("%s %s compress=%v", profile, c.format, c.compress), func(t *testing.T) {
 				t.Parallel()
 				b := newBench(t, vspheretest.Config{Profile: profile}, disks...)
@@ -78,12 +78,12 @@ func TestA2TiBSparseDiskTakesOnlyWhatItHolds(t *testing.T) {
 	t.Parallel()
 	const size = 2 << 40
 	disk := rawDisk(t, size, extent{0, mib, true}, extent{size / 2, mib, false}, extent{size - mib, mib, true})
-	for _, format := range []models.Format{models.FormatOVF, models.FormatRaw, models.FormatQcow2} {
+	for _, format := range []job.Format{job.FormatOVF, job.FormatRaw, job.FormatQcow2} {
 		t.Run(string(format), func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, vspheretest.Config{}, disk)
 			result := b.export(b.job(format))
-			if format == models.FormatOVF {
+			if format == job.FormatOVF {
 				sameAt(t, disk, result.Disks[0].File, 0, 1, size/2/mib-1, size/2/mib, size/mib-2, size/mib-1)
 			} else {
 				b.identical(result)
@@ -135,7 +135,7 @@ func TestAnOVFDirectoryIsCompleteAndTellsRealSizes(t *testing.T) {
 	disk := rawDisk(t, 16*mib, extent{mib, 2 * mib, true})
 	nvram := []byte(strings.Repeat("nvram ", 1000))
 	b := newBench(t, vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", EFI: true, NVRAM: nvram, ISO: []byte("an ISO image")}}}, disk)
-	result := b.export(b.job(models.FormatOVF))
+	result := b.export(b.job(job.FormatOVF))
 	want := []string{"guest1-disk-0.vmdk", "guest1.export.json", "guest1.mf", "guest1.nvram", "guest1.ovf"}
 	if got := b.visible(); !slices.Equal(got, want) {
 		t.Fatalf("the directory holds %v, want %v", got, want)
@@ -178,7 +178,7 @@ func TestADiskThatNoManifestListsIsSaidToBeVerifiedByItsMarker(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{NoManifest: true}, twoDisks(t)...)
 	b.m.ManifestPatience = 10 * time.Millisecond
-	result, tracker, err := b.run(t.Context(), b.job(models.FormatQcow2))
+	result, tracker, err := b.run(t.Context(), b.job(job.FormatQcow2))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/atomicfile"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // Giving verified files their names.
@@ -47,18 +47,18 @@ type Receipt struct {
 	VMPath string `json:"vm_path"`
 	Asked
 	Files  []ReceiptFile `json:"files"`
-	Result models.Result `json:"result"`
+	Result job.Result    `json:"result"`
 }
 
 // Asked is what was exported, and what it was to become.
 type Asked struct {
-	InstanceUUID string           `json:"instance_uuid"`
-	Format       models.Format    `json:"format"`
-	Compress     bool             `json:"compress,omitempty"`
-	Virtio       bool             `json:"virtio,omitempty"`
-	RemoveCDROM  bool             `json:"remove_cdrom,omitempty"`
-	Verify       string           `json:"verify,omitempty"`
-	Transport    models.Transport `json:"transport,omitempty"`
+	InstanceUUID string        `json:"instance_uuid"`
+	Format       job.Format    `json:"format"`
+	Compress     bool          `json:"compress,omitempty"`
+	Virtio       bool          `json:"virtio,omitempty"`
+	RemoveCDROM  bool          `json:"remove_cdrom,omitempty"`
+	Verify       string        `json:"verify,omitempty"`
+	Transport    job.Transport `json:"transport,omitempty"`
 }
 
 // ReceiptFile is a file of an export.

@@ -9,17 +9,17 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
 // finalNames is what an export of guest1's one disk leaves, by format.
-var finalNames = map[models.Format][]string{
-	models.FormatOVF:   {"guest1-disk-0.vmdk", "guest1.ovf", "guest1.mf", "guest1.nvram", "guest1.export.json"},
-	models.FormatRaw:   {"guest1-disk-0.raw", "guest1.xml", "guest1.export.json"},
-	models.FormatQcow2: {"guest1-disk-0.qcow2", "guest1.xml", "guest1.export.json"},
+var finalNames = map[job.Format][]string{
+	job.FormatOVF:   {"guest1-disk-0.vmdk", "guest1.ovf", "guest1.mf", "guest1.nvram", "guest1.export.json"},
+	job.FormatRaw:   {"guest1-disk-0.raw", "guest1.xml", "guest1.export.json"},
+	job.FormatQcow2: {"guest1-disk-0.qcow2", "guest1.xml", "guest1.export.json"},
 }
 
 // obstruct makes somebody else's file appear under a final name while the disk
@@ -35,7 +35,7 @@ func (b *bench) obstruct(name string) string {
 }
 
 // refused runs def, which must not replace the file at path.
-func (b *bench) refused(def models.JobDefinition, path string) {
+func (b *bench) refused(def job.Definition, path string) {
 	b.t.Helper()
 	_, tracker, err := b.run(context.Background(), def)
 	if !errors.Is(err, migrate.ErrExists) || !migrate.Permanent(err) || !strings.Contains(err.Error(), path) || migrate.Hint(err) == "" {
@@ -83,7 +83,7 @@ func TestAFileThatAppearsUnderAFinalNameIsNotReplacedAndNothingIsFetchedAgain(t 
 func TestAFileThatAppearsIsReplacedWhereThatWasAskedFor(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{}, rawDisk(t, 2*mib, extent{0, mib, true}))
-	def := b.job(models.FormatQcow2)
+	def := b.job(job.FormatQcow2)
 	def.Options.Overwrite = true
 	b.obstruct("guest1-disk-0.qcow2")
 	b.identical(b.export(def))
@@ -92,7 +92,7 @@ func TestAFileThatAppearsIsReplacedWhereThatWasAskedFor(t *testing.T) {
 func TestWhatATemporarySnapshotGaveIsNotFetchedAgainWhenANameWasTaken(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", PoweredOn: true, ISO: []byte("an ISO image")}}}, rawDisk(t, 2*mib, extent{0, mib, true}))
-	def := b.job(models.FormatRaw)
+	def := b.job(job.FormatRaw)
 	def.Options.Snapshot, def.Options.RemoveCDROM = true, true
 	b.refused(def, b.obstruct("guest1.xml"))
 	b.Touch("guest1") // as the snapshot does when it goes
@@ -107,10 +107,10 @@ func TestWhatATemporarySnapshotGaveIsNotFetchedAgainWhenANameWasTaken(t *testing
 
 // stopped is a bench where the job "job-1", which def is, has verified every
 // file and ended before it gave them their names.
-func stopped(t *testing.T, change func(*models.JobDefinition)) (b *bench, def models.JobDefinition) {
+func stopped(t *testing.T, change func(*job.Definition)) (b *bench, def job.Definition) {
 	t.Helper()
 	b = newBench(t, vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", ISO: []byte("an ISO image")}}}, rawDisk(t, 2*mib, extent{0, mib, true}))
-	def = b.job(models.FormatRaw)
+	def = b.job(job.FormatRaw)
 	def.ID = "job-1"
 	if change != nil {
 		change(&def)
@@ -125,17 +125,17 @@ func stopped(t *testing.T, change func(*models.JobDefinition)) (b *bench, def mo
 
 func TestAnotherExportDoesNotGetTheSuccessOfOneThatEndedBeforeNamingItsFiles(t *testing.T) {
 	t.Parallel()
-	for name, ask := range map[string]func(*bench, *models.JobDefinition){
-		"format": func(_ *bench, d *models.JobDefinition) { d.Options.Format = models.FormatQcow2 },
-		"compressed": func(_ *bench, d *models.JobDefinition) {
-			d.Options.Format, d.Options.Compress = models.FormatQcow2, true
+	for name, ask := range map[string]func(*bench, *job.Definition){
+		"format": func(_ *bench, d *job.Definition) { d.Options.Format = job.FormatQcow2 },
+		"compressed": func(_ *bench, d *job.Definition) {
+			d.Options.Format, d.Options.Compress = job.FormatQcow2, true
 		},
-		"virtio":       func(_ *bench, d *models.JobDefinition) { d.Options.Virtio = true },
-		"verified":     func(_ *bench, d *models.JobDefinition) { d.Options.Verify = "full" },
-		"transport":    func(_ *bench, d *models.JobDefinition) { d.Options.Transport = models.TransportAuto },
-		"without CD":   func(_ *bench, d *models.JobDefinition) { d.Options.RemoveCDROM = true },
-		"of a new VM":  func(b *bench, _ *models.JobDefinition) { b.Touch("guest1") },
-		"ovf, same id": func(_ *bench, d *models.JobDefinition) { d.ID, d.Options.Format = "job-1", models.FormatOVF },
+		"virtio":       func(_ *bench, d *job.Definition) { d.Options.Virtio = true },
+		"verified":     func(_ *bench, d *job.Definition) { d.Options.Verify = "full" },
+		"transport":    func(_ *bench, d *job.Definition) { d.Options.Transport = job.TransportAuto },
+		"without CD":   func(_ *bench, d *job.Definition) { d.Options.RemoveCDROM = true },
+		"of a new VM":  func(b *bench, _ *job.Definition) { b.Touch("guest1") },
+		"ovf, same id": func(_ *bench, d *job.Definition) { d.ID, d.Options.Format = "job-1", job.FormatOVF },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -166,11 +166,11 @@ func TestAnotherExportDoesNotGetTheSuccessOfOneThatEndedBeforeNamingItsFiles(t *
 
 func TestTheSameExportFinishesWhatEndedBeforeNamingItsFiles(t *testing.T) {
 	t.Parallel()
-	for name, ask := range map[string]func(*bench, *models.JobDefinition){
-		"the same job, of a VM that has changed": func(b *bench, _ *models.JobDefinition) { b.Touch("guest1") },
-		"another job of the same":                func(_ *bench, d *models.JobDefinition) { d.ID = "job-2" },
-		"faster": func(_ *bench, d *models.JobDefinition) {
-			d.Options.ParallelDownloads, d.Options.Limit, d.Options.Transport = 9, "1GB/s", models.TransportNFC
+	for name, ask := range map[string]func(*bench, *job.Definition){
+		"the same job, of a VM that has changed": func(b *bench, _ *job.Definition) { b.Touch("guest1") },
+		"another job of the same":                func(_ *bench, d *job.Definition) { d.ID = "job-2" },
+		"faster": func(_ *bench, d *job.Definition) {
+			d.Options.ParallelDownloads, d.Options.Limit, d.Options.Transport = 9, "1GB/s", job.TransportNFC
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -190,7 +190,7 @@ func TestCancellingCompletesOnlyTheJobWhoseFilesWereVerified(t *testing.T) {
 	t.Parallel()
 	b, first := stopped(t, nil)
 	second := first
-	second.ID, second.Options.Format = "job-2", models.FormatOVF
+	second.ID, second.Options.Format = "job-2", job.FormatOVF
 	if result, err := b.cancelled(second); err != nil || result.Success || len(b.visible()) > 0 || len(b.hidden()) == 0 {
 		t.Errorf("cancelling another job: %+v, %v; there is %v, hidden %v", result, err, b.visible(), b.hidden())
 	}
@@ -216,7 +216,7 @@ func TestCancellingAJobWhoseNamesAreTakenRemovesItsFiles(t *testing.T) {
 func TestAFinishedJobWhoseFilesAreNotThereIsDoneAgain(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{}, rawDisk(t, 2*mib, extent{0, mib, true}))
-	def := b.job(models.FormatRaw)
+	def := b.job(job.FormatRaw)
 	def.ID = "job-1"
 	image := b.export(def).Disks[0].File
 	served := b.BytesServed("guest1", 0)
@@ -280,11 +280,11 @@ func TestAnExportThatHadAllItsNamesIsDoneAgainWhenItsFilesAreGone(t *testing.T) 
 func TestAnImageInAnotherFormatDoesNotCountAsTheOneThatIsThere(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{}, rawDisk(t, 2*mib, extent{0, mib, true}))
-	raw := b.job(models.FormatRaw)
+	raw := b.job(job.FormatRaw)
 	raw.ID = "job-1"
 	before := b.export(raw).Disks[0].File
 	for _, id := range []string{"job-1", "job-2"} {
-		def := b.job(models.FormatQcow2)
+		def := b.job(job.FormatQcow2)
 		def.ID = id
 		var obstacles *migrate.PreflightError
 		if _, _, err := b.run(context.Background(), def); !errors.As(err, &obstacles) {
@@ -299,6 +299,6 @@ func TestAnImageInAnotherFormatDoesNotCountAsTheOneThatIsThere(t *testing.T) {
 }
 
 // cancelled is what cancelling a job does that is not running.
-func (b *bench) cancelled(def models.JobDefinition) (models.Result, error) {
+func (b *bench) cancelled(def job.Definition) (job.Result, error) {
 	return b.m.CleanUp(context.Background(), def, false, progress.New())
 }

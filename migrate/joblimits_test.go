@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 )
 
@@ -14,13 +14,13 @@ import (
 func TestAJobsLimitIsLiftedWhileItRunsAndBefore(t *testing.T) {
 	t.Parallel()
 	disks := twoDisks(t)
-	for _, way := range []models.Transport{models.TransportNFC, models.TransportDatastore} {
+	for _, way := range []job.Transport{job.TransportNFC, job.TransportDatastore} {
 		for _, running := range []bool{true, false} {
 			t.Run(string(way), func(t *testing.T) {
 				t.Parallel()
 				b := newFlatBench(t, withCBT(), disks...)
 				b.m.JobLimits = &migrate.JobLimits{}
-				def := b.by(way, models.FormatRaw)
+				def := b.by(way, job.FormatRaw)
 				def.ID, def.Options.Limit = "job-1", "20kB/s"
 				if running {
 					b.OnByte("guest1", 0, 512, func() { b.m.JobLimits.Set("job-1", 0) })

@@ -14,7 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
@@ -113,7 +113,7 @@ func newBench(t testing.TB, cfg vspheretest.Config, disks ...string) *bench {
 	}
 	b.Server = vspheretest.Start(t, cfg)
 	b.m = &migrate.Migrator{
-		Endpoint: func(models.JobDefinition) (vsphere.Config, error) { return b.config(), nil },
+		Endpoint: func(job.Definition) (vsphere.Config, error) { return b.config(), nil },
 		Budget:   transfer.BudgetOptions{Min: time.Millisecond, Max: 20 * time.Millisecond},
 	}
 	return b
@@ -132,25 +132,25 @@ func (b *bench) config() vsphere.Config {
 	return cfg
 }
 
-func (b *bench) job(format models.Format) models.JobDefinition {
-	return models.JobDefinition{VMPath: "guest1", OutputPath: b.out, Options: models.JobOptions{Format: format}}
+func (b *bench) job(format job.Format) job.Definition {
+	return job.Definition{VMPath: "guest1", OutputPath: b.out, Options: job.Options{Format: format}}
 }
 
 // run exports and returns the tracker too, for its events.
-func (b *bench) run(ctx context.Context, def models.JobDefinition) (models.Result, *progress.Tracker, error) {
+func (b *bench) run(ctx context.Context, def job.Definition) (job.Result, *progress.Tracker, error) {
 	t := progress.New()
 	result, err := b.m.Run(ctx, def, t)
 	return result, t, err
 }
 
 // cleanUp removes what an earlier run of def left, its part files too.
-func (b *bench) cleanUp(def models.JobDefinition) error {
+func (b *bench) cleanUp(def job.Definition) error {
 	_, err := b.m.CleanUp(context.Background(), def, false, progress.New())
 	return err
 }
 
 // export is run for a job that must succeed.
-func (b *bench) export(def models.JobDefinition) models.Result {
+func (b *bench) export(def job.Definition) job.Result {
 	b.t.Helper()
 	result, tracker, err := b.run(context.Background(), def)
 	if err != nil {
@@ -169,7 +169,7 @@ func events(t *progress.Tracker) string {
 
 // identical holds every disk of result against its source, with qemu-img as
 // the judge.
-func (b *bench) identical(result models.Result) {
+func (b *bench) identical(result job.Result) {
 	b.t.Helper()
 	if len(result.Disks) != len(b.raw) {
 		b.t.Fatalf("%d disks landed, want %d", len(result.Disks), len(b.raw))

@@ -8,9 +8,9 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/internal/atomicfile"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // ledgerVersion is raised whenever an older ledger cannot be gone on from.
@@ -19,11 +19,11 @@ const ledgerVersion = 1
 // identity is what must be unchanged for finished disks of an earlier run to
 // be used again.
 type identity struct {
-	VCenter       string        `json:"vcenter"` // host of its URL
-	InstanceUUID  string        `json:"instance_uuid"`
-	ChangeVersion string        `json:"change_version"` // of the VM's configuration
-	Format        models.Format `json:"format"`
-	Compress      bool          `json:"compress,omitempty"`
+	VCenter       string     `json:"vcenter"` // host of its URL
+	InstanceUUID  string     `json:"instance_uuid"`
+	ChangeVersion string     `json:"change_version"` // of the VM's configuration
+	Format        job.Format `json:"format"`
+	Compress      bool       `json:"compress,omitempty"`
 }
 
 // ledger is what a run writes down so that the next one can go on. It lives in
@@ -39,15 +39,15 @@ type ledger struct {
 
 // diskEntry tells how far one disk is.
 type diskEntry struct {
-	Part       string            `json:"part"` // file name in the work directory
-	Capacity   int64             `json:"capacity"`
-	LeaseKey   string            `json:"lease_key,omitempty"`  // of the item under the lease that Done is owed to
-	Checkpoint *checkpoint       `json:"checkpoint,omitempty"` // where to go on
-	Arrived    bool              `json:"arrived,omitempty"`    // complete and on stable storage; its manifest was not read yet
-	Inflated   bool              `json:"inflated,omitempty"`   // when Arrived: every grain was inflated on the way
-	Done       bool              `json:"done,omitempty"`       // Arrived, and verified
-	SHA256     string            `json:"sha256,omitempty"`     // when Arrived or Done: "sha256:<hex>" of the stream as it came
-	Result     models.DiskResult `json:"result,omitzero"`      // when Arrived or Done
+	Part       string         `json:"part"` // file name in the work directory
+	Capacity   int64          `json:"capacity"`
+	LeaseKey   string         `json:"lease_key,omitempty"`  // of the item under the lease that Done is owed to
+	Checkpoint *checkpoint    `json:"checkpoint,omitempty"` // where to go on
+	Arrived    bool           `json:"arrived,omitempty"`    // complete and on stable storage; its manifest was not read yet
+	Inflated   bool           `json:"inflated,omitempty"`   // when Arrived: every grain was inflated on the way
+	Done       bool           `json:"done,omitempty"`       // Arrived, and verified
+	SHA256     string         `json:"sha256,omitempty"`     // when Arrived or Done: "sha256:<hex>" of the stream as it came
+	Result     job.DiskResult `json:"result,omitzero"`      // when Arrived or Done
 }
 
 // whole reports whether every byte of the disk is here.

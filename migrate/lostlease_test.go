@@ -16,7 +16,7 @@ import (
 
 	"github.com/vmware/govmomi/vim25/soap"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
@@ -53,7 +53,7 @@ func (b *bench) losing(method string) *atomic.Int64 {
 	b.t.Cleanup(server.Close)
 	cfg.URL.Host = strings.TrimPrefix(server.URL, "https://")
 	cfg.Thumbprint = soap.ThumbprintSHA256(server.Certificate())
-	b.m.Endpoint = func(models.JobDefinition) (vsphere.Config, error) { return cfg, nil }
+	b.m.Endpoint = func(job.Definition) (vsphere.Config, error) { return cfg, nil }
 	return &lost
 }
 
@@ -66,7 +66,7 @@ func TestALeaseThatALostConnectionLeftIsWaitedFor(t *testing.T) {
 	seen := make(chan vspheretest.LeaseEventKind, 100)
 	b.OnLease(func(e vspheretest.LeaseEvent) { seen <- e.Kind })
 	lost := b.losing("ExportVm")
-	result := b.export(b.job(models.FormatRaw))
+	result := b.export(b.job(job.FormatRaw))
 	if lost.Load() != 1 {
 		t.Fatal("no answer was lost")
 	}

@@ -35,7 +35,7 @@ const extraPatience = 6
 // unvouched says why no manifest vouches for a file that has arrived.
 type unvouched struct {
 	why      string
-	verified string // how a disk is verified instead, as [models.DiskResult] has it
+	verified string // how a disk is verified instead, as [job.DiskResult] has it
 	final    bool   // another lease of this host would have no manifest either
 }
 

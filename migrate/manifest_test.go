@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -21,17 +21,17 @@ import (
 // into the first two, and stored as they come into the others.
 var kept = []struct {
 	name     string
-	format   models.Format
+	format   job.Format
 	compress bool
 }{
-	{"raw", models.FormatRaw, false},
-	{"qcow2", models.FormatQcow2, false},
-	{"compressed qcow2", models.FormatQcow2, true},
-	{"ovf", models.FormatOVF, false},
+	{"raw", job.FormatRaw, false},
+	{"qcow2", job.FormatQcow2, false},
+	{"compressed qcow2", job.FormatQcow2, true},
+	{"ovf", job.FormatOVF, false},
 }
 
 // verified checks by what each disk of result was verified.
-func verified(t *testing.T, result models.Result, want string) {
+func verified(t *testing.T, result job.Result, want string) {
 	t.Helper()
 	for _, d := range result.Disks {
 		if d.Verified != want {
@@ -84,7 +84,7 @@ func TestAFaultAtTheManifestIsNoReasonToDoWithoutIt(t *testing.T) {
 			if want != "manifest" {
 				b.m.ManifestPatience = 500 * time.Millisecond
 			}
-			result := b.export(b.job(models.FormatQcow2))
+			result := b.export(b.job(job.FormatQcow2))
 			verified(t, result, want)
 			b.identical(result)
 			b.clean()
@@ -97,7 +97,7 @@ func TestAnNVRAMThatNoManifestListsIsSaidToBeVerifiedByItsSize(t *testing.T) {
 	cfg := vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", EFI: true, NVRAM: []byte(strings.Repeat("nvram", 1000))}}}
 	b := newBench(t, cfg, rawDisk(t, mib, extent{0, mib, false}))
 	b.addFault("fault:call=HttpNfcLeaseGetManifest,fault=NotSupported,times=always")
-	result := b.export(b.job(models.FormatOVF))
+	result := b.export(b.job(job.FormatOVF))
 	if notes := strings.Join(result.Notes, "\n"); !strings.Contains(notes, "nvram was verified by its size alone") {
 		t.Errorf("nothing says that the NVRAM has no checksum:\n%s", notes)
 	}
@@ -180,8 +180,8 @@ func TestWithVerifyManifestADiskWhoseManifestIsLostIsFetchedAgain(t *testing.T) 
 	b.m.LeasePause = time.Millisecond
 	b.addFault("manifest:late=1h")
 	b.loseLeaseAtManifest("expire")
-	def := b.job(models.FormatRaw)
-	def.Options.Verify = models.VerifyManifest
+	def := b.job(job.FormatRaw)
+	def.Options.Verify = job.VerifyManifest
 	result := b.export(def)
 	verified(t, result, "manifest")
 	b.identical(result)
@@ -192,8 +192,8 @@ func TestWithVerifyManifestAHostWithoutOneIsRefusedBeforeAByteMoves(t *testing.T
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{Faults: []string{"fault:call=HttpNfcLeaseGetManifest,fault=NotSupported,times=always"}},
 		rawDisk(t, 8*mib, extent{0, 4 * mib, false}))
-	def := b.job(models.FormatRaw)
-	def.Options.Verify = models.VerifyManifest
+	def := b.job(job.FormatRaw)
+	def.Options.Verify = job.VerifyManifest
 	_, _, err := b.run(t.Context(), def)
 	if !migrate.Permanent(err) || !strings.Contains(migrate.Hint(err), "-verify manifest") {
 		t.Errorf("error %v, hint %q", err, migrate.Hint(err))
@@ -245,7 +245,7 @@ func TestADiskThatWaitsForItsManifestSurvivesTheProcess(t *testing.T) {
 			var asked atomic.Int64
 			b.OnCall("HttpNfcLeaseGetManifest", func() {
 				if asked.Add(1) == 2 {
-					cancel(models.Cancelled{KeepParts: true})
+					cancel(job.Cancelled{KeepParts: true})
 				}
 			})
 			if _, tracker, err := b.run(ctx, def); err == nil {
@@ -268,7 +268,7 @@ func TestOneDiskOfThreeThatIsNeverListedDoesNotSpoilTheOthers(t *testing.T) {
 	b := newBench(t, vspheretest.Config{Faults: []string{"manifest:late=1h,disk=1,times=always"}},
 		rawDisk(t, mib, extent{0, mib, false}), rawDisk(t, 2*mib, extent{0, mib, false}), rawDisk(t, 3*mib, extent{0, mib, false}))
 	b.m.ManifestPatience = 10 * time.Millisecond
-	result := b.export(b.job(models.FormatQcow2))
+	result := b.export(b.job(job.FormatQcow2))
 	for i, want := range []string{"manifest", "end-of-stream", "manifest"} {
 		if got := result.Disks[i].Verified; got != want {
 			t.Errorf("disk %d is verified by %q, want %q", i, got, want)
@@ -285,7 +285,7 @@ func TestWaitingForTheManifestIsShown(t *testing.T) {
 	tracker := progress.New()
 	done := make(chan error, 1)
 	go func() {
-		_, err := b.m.Run(context.Background(), b.job(models.FormatRaw), tracker)
+		_, err := b.m.Run(context.Background(), b.job(job.FormatRaw), tracker)
 		done <- err
 	}()
 	for !strings.Contains(tracker.Snapshot().Activity, "waiting for the host's manifest") {
@@ -309,11 +309,11 @@ func TestAnOutageWhileDescribingCostsNoDisk(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{}, twoDisks(t)...)
 	b.addFault("fault:call=CreateDescriptor,fault=SystemError")
-	if _, _, err := b.run(t.Context(), b.job(models.FormatOVF)); err == nil {
+	if _, _, err := b.run(t.Context(), b.job(job.FormatOVF)); err == nil {
 		t.Fatal("the run succeeded")
 	}
 	before := b.BytesServed("guest1", 0) + b.BytesServed("guest1", 1)
-	result := b.export(b.job(models.FormatOVF))
+	result := b.export(b.job(job.FormatOVF))
 	if n := b.BytesServed("guest1", 0) + b.BytesServed("guest1", 1) - before; n != 0 {
 		t.Errorf("%d bytes were served again", n)
 	}
@@ -326,7 +326,7 @@ func TestAnOutageWhileDescribingCostsNoDisk(t *testing.T) {
 
 // impatient makes the run give up on a call that is not answered within a second.
 func (b *bench) impatient() {
-	b.m.Endpoint = func(models.JobDefinition) (vsphere.Config, error) {
+	b.m.Endpoint = func(job.Definition) (vsphere.Config, error) {
 		cfg := b.config()
 		cfg.Timeouts.Lease, cfg.Outage = 500*time.Millisecond, time.Second
 		return cfg, nil
@@ -340,7 +340,7 @@ func TestAManifestThatIsNeverAnsweredIsNotWaitedForWithoutEnd(t *testing.T) {
 	b := newBench(t, vspheretest.Config{LeaseTimeout: time.Second, Faults: []string{"hang:call=HttpNfcLeaseGetManifest,times=always"}},
 		rawDisk(t, 8*mib, extent{0, 4 * mib, false}))
 	b.impatient()
-	result := b.export(b.job(models.FormatOVF))
+	result := b.export(b.job(job.FormatOVF))
 	verified(t, result, "grain-checksums")
 	b.identical(result)
 	b.clean()
@@ -350,8 +350,8 @@ func TestWithVerifyManifestADiskThatIsNeverListedFailsAfterASecondTry(t *testing
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{NoManifest: true}, rawDisk(t, mib, extent{0, mib, false}))
 	b.m.LeasePause, b.m.ManifestPatience = time.Millisecond, 10*time.Millisecond
-	def := b.job(models.FormatQcow2)
-	def.Options.Verify = models.VerifyManifest
+	def := b.job(job.FormatQcow2)
+	def.Options.Verify = job.VerifyManifest
 	_, _, err := b.run(t.Context(), def)
 	if !errors.Is(err, migrate.ErrVerify) || !strings.Contains(migrate.Hint(err), "-verify manifest") {
 		t.Errorf("error %v, hint %q", err, migrate.Hint(err))
@@ -371,11 +371,11 @@ func TestWithVerifyManifestADiskThatIsNeverListedFailsAfterASecondTry(t *testing
 func TestADiskThatAnEarlierRunVerifiedByItsGrainsIsFetchedAgainWhereAManifestIsWanted(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{Faults: []string{"fault:call=HttpNfcLeaseGetManifest,fault=NotSupported,times=always"}}, twoDisks(t)...)
-	def := b.job(models.FormatRaw)
+	def := b.job(job.FormatRaw)
 	def.Options.ParallelDownloads = 1
-	b.cancelAt(def, 1, 2*mib, models.Cancelled{KeepParts: true})
+	b.cancelAt(def, 1, 2*mib, job.Cancelled{KeepParts: true})
 	b.ClearFaults()
-	def.Options.Verify = models.VerifyManifest
+	def.Options.Verify = job.VerifyManifest
 	result := b.export(def)
 	verified(t, result, "manifest")
 	b.identical(result)

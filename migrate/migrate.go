@@ -32,7 +32,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -41,7 +41,7 @@ import (
 // Migrator runs exports. One Migrator serves any number of runs at a time.
 type Migrator struct {
 	// Endpoint says which vCenter a job is for, and with which credentials.
-	Endpoint func(models.JobDefinition) (vsphere.Config, error)
+	Endpoint func(job.Definition) (vsphere.Config, error)
 
 	Limits       *Limits           // shared by all runs; nil means limits of this run alone
 	Limiter      *transfer.Limiter // bandwidth of all runs; nil is unlimited
@@ -68,11 +68,11 @@ type Migrator struct {
 // Run exports the VM that def asks for into its output directory and counts
 // into t. It returns when nothing of the run is left behind, at vSphere or as a
 // goroutine, also when ctx ends. The cause of ctx may be one of package
-// models: see [models.Cancelled] for what happens to part files.
+// models: see [job.Cancelled] for what happens to part files.
 //
 // Errors that only a person can mend satisfy [Permanent]; [Hint] gives the
 // advice that comes with an error.
-func (m *Migrator) Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error) {
+func (m *Migrator) Run(ctx context.Context, def job.Definition, t *progress.Tracker) (job.Result, error) {
 	r := m.newRun(def, t)
 	defer m.JobLimits.hold(def.ID, r.limiter)()
 	result, err := r.do(ctx)
@@ -80,19 +80,19 @@ func (m *Migrator) Run(ctx context.Context, def models.JobDefinition, t *progres
 		// The end of ctx is the reason, whatever broke because of it. What could
 		// not be put back is another error: such a run did not just end.
 		if r.undone != nil {
-			return models.Result{}, fmt.Errorf("%v, and not everything could be put back: %w", context.Cause(ctx), r.undone)
+			return job.Result{}, fmt.Errorf("%v, and not everything could be put back: %w", context.Cause(ctx), r.undone)
 		}
-		return models.Result{}, fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))
+		return job.Result{}, fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))
 	}
 	if err != nil {
-		return models.Result{}, errors.Join(err, r.undone)
+		return job.Result{}, errors.Join(err, r.undone)
 	}
 	t.SetPhase(progress.Done)
 	return result, nil
 }
 
 // newRun returns a run with every default in place.
-func (m *Migrator) newRun(def models.JobDefinition, t *progress.Tracker) *run {
+func (m *Migrator) newRun(def job.Definition, t *progress.Tracker) *run {
 	r := &run{m: m, def: def.WithDefaults(), t: t, log: m.Log, limits: m.Limits, started: time.Now()}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -104,7 +104,7 @@ func (m *Migrator) newRun(def models.JobDefinition, t *progress.Tracker) *run {
 	if r.limits == nil {
 		r.limits = &Limits{}
 	}
-	rate, _ := models.ParseRate(def.Options.Limit) // validated when the job was taken
+	rate, _ := job.ParseRate(def.Options.Limit) // validated when the job was taken
 	r.limiter = transfer.NewLimiter(rate, m.Limiter)
 	return r
 }
@@ -112,7 +112,7 @@ func (m *Migrator) newRun(def models.JobDefinition, t *progress.Tracker) *run {
 // run is one VM's export. Its fields are set in the order of the phases.
 type run struct {
 	m       *Migrator
-	def     models.JobDefinition
+	def     job.Definition
 	t       *progress.Tracker
 	log     *slog.Logger
 	limits  *Limits
@@ -159,7 +159,7 @@ func (r *run) info(file, format string, args ...any) {
 	r.log.Info(text, "file", file)
 }
 
-func (r *run) do(ctx context.Context) (result models.Result, err error) {
+func (r *run) do(ctx context.Context) (result job.Result, err error) {
 	if err := CheckOutput(r.def.OutputPath); err != nil {
 		return result, err
 	}
@@ -274,12 +274,12 @@ func detached(ctx context.Context, f func(context.Context) error) error {
 
 // lost reports whether another daemon is running the job by now: what is at
 // vSphere and on disk is that daemon's.
-func lost(ctx context.Context) bool { return errors.Is(context.Cause(ctx), models.ErrLeaseLost) }
+func lost(ctx context.Context) bool { return errors.Is(context.Cause(ctx), job.ErrClaimLost) }
 
 // keepParts reports whether the work directory should survive a run that ends
 // now.
 func keepParts(ctx context.Context) bool {
-	var c models.Cancelled
+	var c job.Cancelled
 	if errors.As(context.Cause(ctx), &c) {
 		return c.KeepParts
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
@@ -39,12 +39,12 @@ func exportInOutage(t *testing.T, method string, how vspheretest.Outage) {
 	b.m.LeasePause = time.Millisecond
 	cfg := b.config()
 	cfg.DialOutage = time.Minute
-	b.m.Endpoint = func(models.JobDefinition) (vsphere.Config, error) { return cfg, nil }
+	b.m.Endpoint = func(job.Definition) (vsphere.Config, error) { return cfg, nil }
 	var once sync.Once
 	b.OnCall(method, func() {
 		once.Do(func() { time.AfterFunc(1500*time.Millisecond, b.Down(vspheretest.Control, how)) })
 	})
-	def := b.job(models.FormatOVF)
+	def := b.job(job.FormatOVF)
 	def.Options.Snapshot, def.Options.RemoveCDROM = guest.PoweredOn, true
 	result, tracker, err := b.run(context.Background(), def)
 	if method == "CreateSnapshot_Task" {
@@ -77,8 +77,8 @@ func TestARunShowsThatItWaitsForVCenter(t *testing.T) {
 			up()
 		}
 	}
-	b.m.Endpoint = func(models.JobDefinition) (vsphere.Config, error) { return cfg, nil }
-	if _, err := b.m.Run(context.Background(), b.job(models.FormatRaw), tracker); err != nil {
+	b.m.Endpoint = func(job.Definition) (vsphere.Config, error) { return cfg, nil }
+	if _, err := b.m.Run(context.Background(), b.job(job.FormatRaw), tracker); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(shown, "waiting for "+cfg.URL.Host+" since ") || !strings.Contains(shown, "503") {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
@@ -29,7 +29,7 @@ func TestAnOutputThatIsNoDirectoryIsSaidToBeNone(t *testing.T) {
 		filepath.Join(link, "below"):         link + " is a link to something that is not there",
 	} {
 		b.out = output
-		def := b.job(models.FormatRaw)
+		def := b.job(job.FormatRaw)
 		if _, _, err := b.run(context.Background(), def); err == nil || !strings.Contains(err.Error(), want) || !migrate.Permanent(err) || migrate.Hint(err) == "" {
 			t.Errorf("%s: the run says %v, with the hint %q", output, err, migrate.Hint(err))
 		}

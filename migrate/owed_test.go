@@ -13,7 +13,7 @@ import (
 	"github.com/vmware/govmomi/find"
 	"github.com/vmware/govmomi/object"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -22,32 +22,32 @@ import (
 
 // runningGuest is a bench whose VM runs and has a CD in its drive, and the export
 // of it from a snapshot.
-func runningGuest(t *testing.T, faults ...string) (*bench, models.JobDefinition) {
+func runningGuest(t *testing.T, faults ...string) (*bench, job.Definition) {
 	t.Helper()
 	b := newBench(t, vspheretest.Config{
 		VMs:    []vspheretest.VM{{Name: "guest1", PoweredOn: true}},
 		Faults: faults,
 	}, rawDisk(t, 4*mib, extent{0, 4 * mib, false}))
-	def := b.job(models.FormatRaw)
+	def := b.job(job.FormatRaw)
 	def.Options.Snapshot = true
 	return b, def
 }
 
 // driveGuest is a bench whose VM is off and has a CD in its drive, and the export
 // of it that takes the drive out.
-func driveGuest(t *testing.T, faults ...string) (*bench, models.JobDefinition) {
+func driveGuest(t *testing.T, faults ...string) (*bench, job.Definition) {
 	t.Helper()
 	b := newBench(t, vspheretest.Config{
 		VMs:    []vspheretest.VM{{Name: "guest1", ISO: []byte("an ISO image")}},
 		Faults: faults,
 	}, rawDisk(t, 4*mib, extent{0, 4 * mib, false}))
-	def := b.job(models.FormatRaw)
+	def := b.job(job.FormatRaw)
 	def.Options.RemoveCDROM = true
 	return b, def
 }
 
 // cancelOn exports and cancels when a call of method arrives.
-func (b *bench) cancelOn(method string, def models.JobDefinition, cause error) error {
+func (b *bench) cancelOn(method string, def job.Definition, cause error) error {
 	b.t.Helper()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -87,9 +87,9 @@ func (b *bench) gone() {
 
 func TestASnapshotThatIsStillBeingMadeWhenARunIsCancelledIsRemovedLater(t *testing.T) {
 	t.Parallel()
-	for name, later := range map[string]func(*bench, models.JobDefinition){
-		"by the next run": func(b *bench, def models.JobDefinition) { b.identical(b.export(def)) },
-		"by cleaning up": func(b *bench, def models.JobDefinition) {
+	for name, later := range map[string]func(*bench, job.Definition){
+		"by the next run": func(b *bench, def job.Definition) { b.identical(b.export(def)) },
+		"by cleaning up": func(b *bench, def job.Definition) {
 			if err := b.cleanUp(def); err != nil {
 				b.t.Error(err)
 			}
@@ -98,7 +98,7 @@ func TestASnapshotThatIsStillBeingMadeWhenARunIsCancelledIsRemovedLater(t *testi
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b, def := runningGuest(t, "task:call=CreateSnapshot_Task,takes=1h")
-			err := b.cancelOn("CreateSnapshot_Task", def, models.Cancelled{})
+			err := b.cancelOn("CreateSnapshot_Task", def, job.Cancelled{})
 			tasks := b.RunningTasks()
 			if len(tasks) != 1 {
 				t.Fatalf("tasks %+v", tasks)
@@ -116,7 +116,7 @@ func TestADriveThatIsStillBeingTakenOutWhenARunIsCancelledComesBackLater(t *test
 	t.Parallel()
 	b, def := driveGuest(t, "task:call=ReconfigVM_Task,takes=1h")
 	before := b.CDROM("guest1")
-	err := b.cancelOn("ReconfigVM_Task", def, models.Cancelled{})
+	err := b.cancelOn("ReconfigVM_Task", def, job.Cancelled{})
 	b.owes(err, "CD/DVD drive", "is at work to take the CD/DVD drives out")
 	b.Release()
 	if err := b.cleanUp(def); err != nil {
@@ -157,7 +157,7 @@ func TestARemovalThatTakesLongIsOwedUntilItHasEnded(t *testing.T) {
 	b, def := runningGuest(t, "task:call=RemoveSnapshot_Task,takes=1h")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
-	b.OnByte("guest1", 0, mib, func() { cancel(models.ErrShutdown) })
+	b.OnByte("guest1", 0, mib, func() { cancel(job.ErrShutdown) })
 	_, _, err := b.run(ctx, def)
 	b.owes(err, "is at work to remove the snapshot")
 	if err := b.cleanUp(def); err == nil {
@@ -176,7 +176,7 @@ func TestARemovalThatTakesLongIsOwedUntilItHasEnded(t *testing.T) {
 func TestALeaseThatIsOpenedLateWhenARunIsCancelledIsAborted(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{Faults: []string{"late:call=ExportVm,after=4s"}}, rawDisk(t, mib, extent{0, mib, true}))
-	err := b.cancelOn("ExportVm", b.job(models.FormatRaw), models.Cancelled{})
+	err := b.cancelOn("ExportVm", b.job(job.FormatRaw), job.Cancelled{})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
@@ -187,8 +187,8 @@ func TestALeaseThatIsOpenedLateWhenARunIsCancelledIsAborted(t *testing.T) {
 func TestALeaseWhoseAnswerNeverComesIsRememberedByACancelledRun(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{LeaseTimeout: 2 * time.Second, Faults: []string{"hang:call=ExportVm", "fault:call=Logout,fault=SystemError"}}, rawDisk(t, mib, extent{0, mib, true}))
-	def := b.job(models.FormatRaw)
-	err := b.cancelOn("ExportVm", def, models.Cancelled{})
+	def := b.job(job.FormatRaw)
+	err := b.cancelOn("ExportVm", def, job.Cancelled{})
 	b.owes(err, "an export lease that vSphere may have opened", "times out by itself")
 	b.identical(b.export(def)) // waits for it
 	b.gone()
@@ -199,10 +199,10 @@ func TestALeaseThatCannotBeAbortedIsAbortedByTheNextRun(t *testing.T) {
 	b := newBench(t, vspheretest.Config{LeaseTimeout: time.Hour, Faults: []string{
 		"fault:call=HttpNfcLeaseAbort,fault=SystemError,times=2", "fault:call=Logout,fault=SystemError",
 	}}, rawDisk(t, 4*mib, extent{0, 4 * mib, false}))
-	def := b.job(models.FormatRaw)
+	def := b.job(job.FormatRaw)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
-	b.OnByte("guest1", 0, mib, func() { cancel(models.Cancelled{}) })
+	b.OnByte("guest1", 0, mib, func() { cancel(job.Cancelled{}) })
 	_, _, err := b.run(ctx, def)
 	open := b.Leases()
 	if len(open) != 1 {
@@ -223,7 +223,7 @@ func TestALeaseThatCannotBeAbortedIsAbortedBeforeTheNextOneOfTheRun(t *testing.T
 		"fault:call=HttpNfcLeaseAbort,fault=SystemError,times=1", "status:code=404,disk=0",
 	}}, rawDisk(t, 4*mib, extent{0, 4 * mib, false}))
 	b.m.LeasePause = time.Millisecond
-	b.identical(b.export(b.job(models.FormatRaw)))
+	b.identical(b.export(b.job(job.FormatRaw)))
 	b.clean()
 }
 
@@ -232,7 +232,7 @@ func TestALeaseThatCanNeitherBeCompletedNorAbortedIsOwed(t *testing.T) {
 	b := newBench(t, vspheretest.Config{LeaseTimeout: time.Hour, Faults: []string{
 		"fault:call=HttpNfcLeaseComplete,fault=SystemError", "fault:call=HttpNfcLeaseAbort,fault=SystemError,times=2",
 	}}, rawDisk(t, mib, extent{0, mib, true}))
-	def := b.job(models.FormatRaw)
+	def := b.job(job.FormatRaw)
 	def.ID = "job-1"
 	result := b.export(def)
 	if len(result.Owed) != 1 || !strings.Contains(result.Owed[0], "the export lease session[") {
@@ -270,7 +270,7 @@ func (b *bench) hands(act func(ctx context.Context, vm *object.VirtualMachine) (
 func TestNothingIsOwedOfAVMThatIsGone(t *testing.T) {
 	t.Parallel()
 	b, def := runningGuest(t)
-	b.cancelAt(def, 0, mib, models.ErrLeaseLost) // leaves as a crash does
+	b.cancelAt(def, 0, mib, job.ErrClaimLost) // leaves as a crash does
 	b.ExpireLeases()
 	if err := b.PowerOff("guest1"); err != nil {
 		t.Fatal(err)
@@ -285,7 +285,7 @@ func TestNothingIsOwedOfAVMThatIsGone(t *testing.T) {
 func TestWhatIsOwedOfAVMThatWasRenamedIsPutBack(t *testing.T) {
 	t.Parallel()
 	b, def := runningGuest(t)
-	b.cancelAt(def, 0, mib, models.ErrLeaseLost)
+	b.cancelAt(def, 0, mib, job.ErrClaimLost)
 	b.hands(func(ctx context.Context, vm *object.VirtualMachine) (*object.Task, error) {
 		return vm.Rename(ctx, "renamed")
 	})
@@ -301,7 +301,7 @@ func TestWhatIsOwedOfAVMThatWasRenamedIsPutBack(t *testing.T) {
 func TestASnapshotThatSomebodyElseHasRemovedIsNotOwed(t *testing.T) {
 	t.Parallel()
 	b, def := runningGuest(t)
-	b.cancelAt(def, 0, mib, models.ErrLeaseLost)
+	b.cancelAt(def, 0, mib, job.ErrClaimLost)
 	ctx := t.Context()
 	c, err := vsphere.Dial(ctx, b.config())
 	if err != nil {
@@ -339,7 +339,7 @@ func TestACancelWhileVCenterIsAwayRemembersEverything(t *testing.T) {
 	up := func() {}
 	b.OnByte("guest1", 0, mib, func() {
 		up = b.Down(vspheretest.Control, vspheretest.Refuse)
-		cancel(models.Cancelled{})
+		cancel(job.Cancelled{})
 	})
 	_, _, err := b.run(ctx, def)
 	b.owes(err, "the export lease", "the snapshot "+vsphere.SnapshotPrefix)
@@ -356,11 +356,11 @@ func TestACancelWhileVCenterIsAwayRemembersEverything(t *testing.T) {
 func TestCleaningUpAsksVSphereOnlyWhenSomethingIsOwed(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{}, twoDisks(t)...)
-	def := b.job(models.FormatRaw)
+	def := b.job(job.FormatRaw)
 	def.ID = "job-1"
 	def.Options.ParallelDownloads = 1
-	b.cancelAt(def, 1, mib, models.ErrShutdown)
-	b.m.Endpoint = func(models.JobDefinition) (vsphere.Config, error) {
+	b.cancelAt(def, 1, mib, job.ErrShutdown)
+	b.m.Endpoint = func(job.Definition) (vsphere.Config, error) {
 		t.Error("vSphere is asked")
 		return vsphere.Config{}, errors.New("no vCenter")
 	}
@@ -379,7 +379,7 @@ func TestDrivesThatCannotBePutBackStayOwed(t *testing.T) {
 	if err := b.AddFault("fault:call=ReconfigVM_Task,fault=InvalidPowerState,times=always"); err != nil {
 		t.Fatal(err)
 	}
-	for _, err := range []error{b.cancelOn("ReconfigVM_Task", def, models.Cancelled{}), b.cleanUp(def)} {
+	for _, err := range []error{b.cancelOn("ReconfigVM_Task", def, job.Cancelled{}), b.cleanUp(def)} {
 		b.owes(err, "CD/DVD drive 1: removed", "fault InvalidPowerState")
 	}
 	b.ClearFaults()
@@ -396,13 +396,13 @@ func TestAJobThatHasEndedIsSettledWithoutTouchingItsParts(t *testing.T) {
 	t.Parallel()
 	b, def := driveGuest(t)
 	def.ID = "job-1"
-	b.cancelAt(def, 0, mib, models.ErrLeaseLost) // leaves as a crash does
+	b.cancelAt(def, 0, mib, job.ErrClaimLost) // leaves as a crash does
 	if b.CDROM("guest1").Present {
 		t.Fatal("the drive is there")
 	}
 	other := def
 	other.ID = "job-2"
-	for _, d := range []models.JobDefinition{other, def} {
+	for _, d := range []job.Definition{other, def} {
 		if err := b.m.Settle(t.Context(), d, progress.New()); err != nil {
 			t.Errorf("%s: %v", d.ID, err)
 		}
@@ -423,7 +423,7 @@ func TestARunSaysThatALedgerCannotBeRead(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(work, "ledger.json"), []byte{0, 0}, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	result := b.export(b.job(models.FormatRaw))
+	result := b.export(b.job(job.FormatRaw))
 	b.identical(result)
 	if notes := strings.Join(result.Notes, "\n"); !strings.Contains(notes, "nobody knows what that run left at vSphere") {
 		t.Errorf("notes %q", notes)

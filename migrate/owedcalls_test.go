@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
@@ -45,15 +45,15 @@ func TestWhateverBecomesOfACallACancelledRunLeavesNothingForGood(t *testing.T) {
 			}, rawDisk(t, 4*mib, extent{0, 4 * mib, false}))
 			before := b.CDROM("guest1")
 			b.m.Arrival = time.Second
-			def := b.job(models.FormatRaw)
+			def := b.job(job.FormatRaw)
 			def.Options.Snapshot, def.Options.RemoveCDROM = true, true
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
 			if strings.Contains(fault, "call=CreateSnapshot_Task") || strings.Contains(fault, "call=ReconfigVM_Task") {
 				method, _, _ := strings.Cut(strings.SplitAfter(fault, "call=")[1], ",")
-				b.OnCall(method, func() { cancel(models.Cancelled{}) })
+				b.OnCall(method, func() { cancel(job.Cancelled{}) })
 			} else {
-				b.OnByte("guest1", 0, mib, func() { cancel(models.Cancelled{}) })
+				b.OnByte("guest1", 0, mib, func() { cancel(job.Cancelled{}) })
 			}
 			_, tracker, err := b.run(ctx, def)
 			var owed *migrate.OwedError

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -13,7 +13,7 @@ import (
 // Check finds the VM that def asks for and lists every obstacle to its export,
 // without changing anything (F-INV-3). With an empty OutputPath the destination
 // is not looked at.
-func (m *Migrator) Check(ctx context.Context, def models.JobDefinition) (vm vsphere.VM, obstacles []vsphere.Obstacle, err error) {
+func (m *Migrator) Check(ctx context.Context, def job.Definition) (vm vsphere.VM, obstacles []vsphere.Obstacle, err error) {
 	r := m.newRun(def, progress.New())
 	if err := r.connect(ctx); err != nil {
 		return vm, nil, err

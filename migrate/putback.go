@@ -6,7 +6,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -40,7 +40,7 @@ func (r *run) undo(ctx context.Context, success bool) error {
 	}
 	limit := undoTimeout
 	switch cause := context.Cause(ctx); {
-	case errors.Is(cause, models.ErrShutdown):
+	case errors.Is(cause, job.ErrShutdown):
 		limit = shutdownTimeout
 	case cause != nil:
 		limit = cancelTimeout
@@ -193,13 +193,13 @@ func (w *workdir) debts() []Debt {
 // leave ends the run's work at vSphere and in the work directory. done says that
 // every file has its name. What could not be put back goes into result then,
 // and into r.undone otherwise.
-func (r *run) leave(ctx context.Context, done bool, result *models.Result) {
+func (r *run) leave(ctx context.Context, done bool, result *job.Result) {
 	if lost(ctx) { // it is another daemon's
 		_ = r.work.lock.Close()
 		return
 	}
 	var owed error
-	if done || r.prepared || errors.As(context.Cause(ctx), new(models.Cancelled)) {
+	if done || r.prepared || errors.As(context.Cause(ctx), new(job.Cancelled)) {
 		owed = r.undo(ctx, done)
 	} else {
 		owed = r.stillOwed(nil)

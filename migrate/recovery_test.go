@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -19,7 +19,7 @@ import (
 
 // cancelAt exports and cancels with cause when guest1's disk has served n
 // bytes.
-func (b *bench) cancelAt(def models.JobDefinition, disk int, n int64, cause error) error {
+func (b *bench) cancelAt(def job.Definition, disk int, n int64, cause error) error {
 	b.t.Helper()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -38,7 +38,7 @@ func TestACancelledRunLeavesNothingBehind(t *testing.T) {
 		t.Run(string(format), func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, vspheretest.Config{}, disks...)
-			if err := b.cancelAt(b.job(format), 0, 3*mib, models.Cancelled{}); err == nil {
+			if err := b.cancelAt(b.job(format), 0, 3*mib, job.Cancelled{}); err == nil {
 				t.Fatal("no error")
 			}
 			b.clean()
@@ -59,7 +59,7 @@ func TestAShutDownRunGoesOnWithoutFetchingAFinishedDiskAgain(t *testing.T) {
 				b := newBench(t, vspheretest.Config{Profile: profile}, disks...)
 				def := b.job(format)
 				def.Options.ParallelDownloads = 1 // disk 0 first
-				b.cancelAt(def, 1, mib, models.ErrShutdown)
+				b.cancelAt(def, 1, mib, job.ErrShutdown)
 				b.clean()
 				served := b.BytesServed("guest1", 0)
 				if len(b.visible()) > 0 || len(b.hidden()) == 0 {
@@ -78,9 +78,9 @@ func TestAShutDownRunGoesOnWithoutFetchingAFinishedDiskAgain(t *testing.T) {
 func TestAVMThatChangedMeanwhileStartsClean(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{}, twoDisks(t)...)
-	def := b.job(models.FormatQcow2)
+	def := b.job(job.FormatQcow2)
 	def.Options.ParallelDownloads = 1
-	b.cancelAt(def, 1, mib, models.ErrShutdown)
+	b.cancelAt(def, 1, mib, job.ErrShutdown)
 	b.Touch("guest1")
 	served := b.BytesServed("guest1", 0)
 	result := b.export(def)
@@ -97,7 +97,7 @@ func TestARunningVMIsExportedFromASnapshotThatIsGoneAfterwards(t *testing.T) {
 	t.Run("refused without -snapshot", func(t *testing.T) {
 		t.Parallel()
 		b := newBench(t, running, disks...)
-		_, _, err := b.run(context.Background(), b.job(models.FormatQcow2))
+		_, _, err := b.run(context.Background(), b.job(job.FormatQcow2))
 		var preflight *migrate.PreflightError
 		if !errors.As(err, &preflight) || preflight.Obstacles[0].Code != vsphere.CodePower {
 			t.Fatalf("error %v", err)
@@ -109,7 +109,7 @@ func TestARunningVMIsExportedFromASnapshotThatIsGoneAfterwards(t *testing.T) {
 	t.Run("success", func(t *testing.T) {
 		t.Parallel()
 		b := newBench(t, vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", PoweredOn: true}}}, disks...)
-		def := b.job(models.FormatQcow2)
+		def := b.job(job.FormatQcow2)
 		def.Options.Snapshot = true
 		b.identical(b.export(def))
 		b.clean()
@@ -117,9 +117,9 @@ func TestARunningVMIsExportedFromASnapshotThatIsGoneAfterwards(t *testing.T) {
 	t.Run("failure", func(t *testing.T) {
 		t.Parallel()
 		b := newBench(t, vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", PoweredOn: true}}}, disks...)
-		def := b.job(models.FormatQcow2)
+		def := b.job(job.FormatQcow2)
 		def.Options.Snapshot = true
-		b.cancelAt(def, 0, mib, models.ErrShutdown)
+		b.cancelAt(def, 0, mib, job.ErrShutdown)
 		b.clean()
 		if kept := b.hidden(); kept != nil {
 			t.Errorf("disks of a snapshot that is gone are kept: %v", kept)
@@ -131,10 +131,10 @@ func TestCDDrivesStayOutOnSuccessAndComeBackOnFailure(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", ISO: []byte("an ISO image")}}}, twoDisks(t)...)
 	before := b.CDROM("guest1")
-	def := b.job(models.FormatRaw)
+	def := b.job(job.FormatRaw)
 	def.Options.RemoveCDROM = true
 	def.Options.ParallelDownloads = 1
-	b.cancelAt(def, 1, mib, models.ErrShutdown)
+	b.cancelAt(def, 1, mib, job.ErrShutdown)
 	if after := b.CDROM("guest1"); !before.Present || after != before {
 		t.Fatalf("the drive was %+v and is %+v", before, after)
 	}
@@ -151,7 +151,7 @@ func TestCDDrivesStayOutOnSuccessAndComeBackOnFailure(t *testing.T) {
 func TestAnExportNeverReplacesWhatIsThereUnlessAsked(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{}, twoDisks(t)...)
-	def := b.job(models.FormatRaw)
+	def := b.job(job.FormatRaw)
 	first := b.export(def)
 	before, err := os.Stat(first.Disks[0].File)
 	if err != nil {
@@ -172,7 +172,7 @@ func TestAnExportNeverReplacesWhatIsThereUnlessAsked(t *testing.T) {
 func TestAJobThatWasFinishedIsNotDoneAgain(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{}, twoDisks(t)...)
-	def := b.job(models.FormatRaw)
+	def := b.job(job.FormatRaw)
 	def.ID = "job-1"
 	first := b.export(def)
 	served := b.BytesServed("guest1", 0)
@@ -185,7 +185,7 @@ func TestAJobThatWasFinishedIsNotDoneAgain(t *testing.T) {
 func TestTwoRunsOfOneVMInOneDirectoryExcludeEachOther(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{}, twoDisks(t)...)
-	def := b.job(models.FormatRaw)
+	def := b.job(job.FormatRaw)
 	second := make(chan error, 1)
 	b.OnByte("guest1", 0, mib, func() {
 		_, _, err := b.run(context.Background(), def)
@@ -201,7 +201,7 @@ func TestAVMThatCannotFitIsRefusedBeforeAByteMoves(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{}, twoDisks(t)...)
 	b.out = filepath.Join(tinyFileSystem(t, 4*mib), "out")
-	_, _, err := b.run(context.Background(), b.job(models.FormatRaw))
+	_, _, err := b.run(context.Background(), b.job(job.FormatRaw))
 	var preflight *migrate.PreflightError
 	if !errors.As(err, &preflight) || preflight.Obstacles[0].Code != migrate.CodeSpace {
 		t.Fatalf("error %v", err)
@@ -239,9 +239,9 @@ func TestAFullFileSystemIsToldAndLeavesNoFinalName(t *testing.T) {
 func TestALeaseAndASnapshotOfADeadRunAreRemovedByCancelling(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", PoweredOn: true}}}, twoDisks(t)...)
-	def := b.job(models.FormatRaw)
+	def := b.job(job.FormatRaw)
 	def.Options.Snapshot = true
-	b.cancelAt(def, 0, mib, models.ErrLeaseLost) // leaves as a crash does
+	b.cancelAt(def, 0, mib, job.ErrClaimLost) // leaves as a crash does
 	if len(b.Snapshots("guest1")) != 1 {
 		t.Fatalf("snapshots %v", b.Snapshots("guest1"))
 	}
@@ -274,7 +274,7 @@ func TestEveryPhaseIsShown(t *testing.T) {
 			<-changed
 		}
 	}()
-	if _, err := b.m.Run(context.Background(), b.job(models.FormatRaw), tracker); err != nil {
+	if _, err := b.m.Run(context.Background(), b.job(job.FormatRaw), tracker); err != nil {
 		t.Fatal(err)
 	}
 	got := <-seen
@@ -302,7 +302,7 @@ func TestNoEventOrErrorHoldsTheTicketOrThePassword(t *testing.T) {
 		}
 	})
 	b.m.LeasePause = time.Millisecond
-	_, tracker, err := b.run(context.Background(), b.job(models.FormatRaw))
+	_, tracker, err := b.run(context.Background(), b.job(job.FormatRaw))
 	if err == nil || len(tickets) == 0 {
 		t.Fatalf("error %v with %d leases", err, len(tickets))
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
@@ -34,7 +34,7 @@ func TestAHostWithSHA1OnlyCostsNoSecondReadingOfADisk(t *testing.T) {
 			}
 		}
 	})
-	result := b.export(b.job(models.FormatOVF))
+	result := b.export(b.job(job.FormatOVF))
 	mf, err := os.ReadFile(filepath.Join(b.out, "guest1.mf"))
 	if err != nil {
 		t.Fatal(err)
@@ -58,9 +58,9 @@ func TestASecondRunAtAHostWithSHA1OnlyKnowsEverySHA256(t *testing.T) {
 		t.Run(string(profile), func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, vspheretest.Config{Profile: profile, APIVersion: "6.5.0"}, twoDisks(t)...)
-			def := b.job(models.FormatOVF)
+			def := b.job(job.FormatOVF)
 			def.Options.ParallelDownloads = 1
-			b.cancelAt(def, 1, 2*mib, models.Cancelled{KeepParts: true})
+			b.cancelAt(def, 1, 2*mib, job.Cancelled{KeepParts: true})
 			result := b.export(def)
 			if !result.Disks[0].Resumed {
 				t.Error("the first disk was fetched again")

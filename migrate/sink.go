@@ -8,10 +8,10 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/disk/qcow2"
 	"github.com/hyper2kvm/hyper2kvm/internal/directio"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // sink is where an attempt at a disk puts the stream: into an image, or into a
@@ -29,14 +29,14 @@ type sink interface {
 // with the one that is there.
 func (r *run) openSink(path string, capacity int64, from *disk.Position) (sink, error) {
 	switch r.def.Options.Format {
-	case models.FormatOVF:
+	case job.FormatOVF:
 		return openStreamSink(path, from)
-	case models.FormatRaw:
+	case job.FormatRaw:
 		if from != nil {
 			return newImageSink(disk.OpenRaw(path, capacity))
 		}
 		return newImageSink(disk.CreateRaw(path, capacity))
-	case models.FormatQcow2:
+	case job.FormatQcow2:
 		o := qcow2.Options{Compress: r.def.Options.Compress}
 		if from != nil {
 			return newImageSink(qcow2.Open(path, capacity, o))

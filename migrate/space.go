@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -40,7 +40,7 @@ const (
 // disks can hold. Thin disks have there what was written to them; thick ones all
 // of their size, and nobody knows how much of it is data. So does what lies below
 // a snapshot count twice, and of a VM of an inventory's list the disks are not known.
-func SpaceOf(vm vsphere.VM, o models.JobOptions) Space {
+func SpaceOf(vm vsphere.VM, o job.Options) Space {
 	used, capacity, thin := vm.CommittedBytes, int64(0), len(vm.Disks) > 0
 	for _, d := range vm.Disks {
 		capacity += d.Capacity
@@ -50,7 +50,7 @@ func SpaceOf(vm vsphere.VM, o models.JobOptions) Space {
 		used = capacity
 	}
 	s := Space{AtMost: used}
-	compressed := o.Format == models.FormatOVF || o.Format == "" || o.Compress
+	compressed := o.Format == job.FormatOVF || o.Format == "" || o.Compress
 	if thin && !compressed && vm.Snapshots == 0 && vm.CommittedBytes > 0 {
 		s.AtLeast = used
 		if vm.Power != vsphere.PoweredOff {

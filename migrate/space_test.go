@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -27,19 +27,19 @@ func TestTheSpaceOfAnExportIsKnownAsFarAsItCanBe(t *testing.T) {
 	off := vsphere.PoweredOff
 	for name, tt := range map[string]struct {
 		vm            vsphere.VM
-		o             models.JobOptions
+		o             job.Options
 		most, atLeast int64 // GiB
 	}{
-		"thin":                      {vsphere.VM{Power: off, CommittedBytes: 5 * gib, Disks: disks(true, 9, 1)}, models.JobOptions{Format: models.FormatRaw}, 5, 5},
-		"thick":                     {vsphere.VM{Power: off, CommittedBytes: 10 * gib, Disks: disks(false, 9, 1)}, models.JobOptions{Format: models.FormatRaw}, 10, 0},
-		"thin, compressed":          {vsphere.VM{Power: off, CommittedBytes: 5 * gib, Disks: disks(true, 9)}, models.JobOptions{Format: models.FormatQcow2, Compress: true}, 5, 0},
-		"thin, as it is sent":       {vsphere.VM{Power: off, CommittedBytes: 5 * gib, Disks: disks(true, 9)}, models.JobOptions{Format: models.FormatOVF}, 5, 0},
-		"thin, format by default":   {vsphere.VM{Power: off, CommittedBytes: 5 * gib, Disks: disks(true, 9)}, models.JobOptions{}, 5, 0},
-		"thin, with snapshots":      {vsphere.VM{Power: off, CommittedBytes: 5 * gib, Disks: disks(true, 9), Snapshots: 1}, models.JobOptions{Format: models.FormatRaw}, 5, 0},
-		"more than the disks hold":  {vsphere.VM{Power: off, CommittedBytes: 50 * gib, Disks: disks(true, 9)}, models.JobOptions{Format: models.FormatRaw}, 9, 9},
-		"running, with a swap file": {vsphere.VM{Power: vsphere.PoweredOn, MemoryMiB: 4 << 10, CommittedBytes: 7 * gib, Disks: disks(true, 9)}, models.JobOptions{Format: models.FormatRaw}, 7, 3},
-		"disks not known":           {vsphere.VM{Power: off, CommittedBytes: 5 * gib, DiskCount: 1}, models.JobOptions{Format: models.FormatRaw}, 5, 0},
-		"nothing told":              {vsphere.VM{Power: off, Disks: disks(true, 9)}, models.JobOptions{Format: models.FormatRaw}, 9, 0},
+		"thin":                      {vsphere.VM{Power: off, CommittedBytes: 5 * gib, Disks: disks(true, 9, 1)}, job.Options{Format: job.FormatRaw}, 5, 5},
+		"thick":                     {vsphere.VM{Power: off, CommittedBytes: 10 * gib, Disks: disks(false, 9, 1)}, job.Options{Format: job.FormatRaw}, 10, 0},
+		"thin, compressed":          {vsphere.VM{Power: off, CommittedBytes: 5 * gib, Disks: disks(true, 9)}, job.Options{Format: job.FormatQcow2, Compress: true}, 5, 0},
+		"thin, as it is sent":       {vsphere.VM{Power: off, CommittedBytes: 5 * gib, Disks: disks(true, 9)}, job.Options{Format: job.FormatOVF}, 5, 0},
+		"thin, format by default":   {vsphere.VM{Power: off, CommittedBytes: 5 * gib, Disks: disks(true, 9)}, job.Options{}, 5, 0},
+		"thin, with snapshots":      {vsphere.VM{Power: off, CommittedBytes: 5 * gib, Disks: disks(true, 9), Snapshots: 1}, job.Options{Format: job.FormatRaw}, 5, 0},
+		"more than the disks hold":  {vsphere.VM{Power: off, CommittedBytes: 50 * gib, Disks: disks(true, 9)}, job.Options{Format: job.FormatRaw}, 9, 9},
+		"running, with a swap file": {vsphere.VM{Power: vsphere.PoweredOn, MemoryMiB: 4 << 10, CommittedBytes: 7 * gib, Disks: disks(true, 9)}, job.Options{Format: job.FormatRaw}, 7, 3},
+		"disks not known":           {vsphere.VM{Power: off, CommittedBytes: 5 * gib, DiskCount: 1}, job.Options{Format: job.FormatRaw}, 5, 0},
+		"nothing told":              {vsphere.VM{Power: off, Disks: disks(true, 9)}, job.Options{Format: job.FormatRaw}, 9, 0},
 	} {
 		if got, want := migrate.SpaceOf(tt.vm, tt.o), (migrate.Space{AtMost: tt.most * gib, AtLeast: tt.atLeast * gib}); got != want {
 			t.Errorf("%s: %+v, want %+v", name, got, want)
@@ -52,9 +52,9 @@ func TestAResumedExportNeedsOnlyRoomForWhatIsNotHere(t *testing.T) {
 	b := newBench(t, vspheretest.Config{}, twoDisks(t)...) // 5 MiB of data, and 4
 	tiny := tinyFileSystem(t, 16*mib)
 	b.out = filepath.Join(tiny, "out")
-	def := b.job(models.FormatRaw)
+	def := b.job(job.FormatRaw)
 	def.Options.ParallelDownloads = 1
-	b.cancelAt(def, 1, mib, models.ErrShutdown)
+	b.cancelAt(def, 1, mib, job.ErrShutdown)
 	free, err := migrate.FreeSpace(tiny)
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +85,7 @@ func twoVMs(t *testing.T, size, space int64) *bench {
 }
 
 // second is the export of guest2, which ends with the error that it sends.
-func (b *bench) second(format models.Format) (tracker *progress.Tracker, ended <-chan error) {
+func (b *bench) second(format job.Format) (tracker *progress.Tracker, ended <-chan error) {
 	tracker = progress.New()
 	def := b.job(format)
 	def.VMPath = "guest2"
@@ -116,7 +116,7 @@ func waits(t *testing.T, tracker *progress.Tracker, ended <-chan error) {
 
 func TestAnExportThatHasItsSpaceIsNotRunOutOfItByAnother(t *testing.T) {
 	t.Parallel()
-	for _, format := range []models.Format{models.FormatRaw, models.FormatQcow2, models.FormatOVF} {
+	for _, format := range []job.Format{job.FormatRaw, job.FormatQcow2, job.FormatOVF} {
 		t.Run(string(format), func(t *testing.T) {
 			t.Parallel()
 			b := twoVMs(t, 8*mib, 14*mib)
@@ -147,11 +147,11 @@ func TestExportsThatFitBesideEachOtherDoNotWait(t *testing.T) {
 	t.Parallel()
 	b := twoVMs(t, 4*mib, 14*mib)
 	b.OnByte("guest1", 0, mib, func() { // goes on when the second has ended
-		if _, ended := b.second(models.FormatRaw); <-ended != nil {
+		if _, ended := b.second(job.FormatRaw); <-ended != nil {
 			t.Error("the second export failed")
 		}
 	})
-	b.identical(b.export(b.job(models.FormatRaw)))
+	b.identical(b.export(b.job(job.FormatRaw)))
 }
 
 func TestAnExportThatWaitsForSpaceTakesWhatAnotherLeaves(t *testing.T) {
@@ -161,11 +161,11 @@ func TestAnExportThatWaitsForSpaceTakesWhatAnotherLeaves(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	b.OnByte("guest1", 0, mib, func() {
 		var tracker *progress.Tracker
-		tracker, ended = b.second(models.FormatRaw)
+		tracker, ended = b.second(job.FormatRaw)
 		waits(t, tracker, ended)
-		cancel(models.Cancelled{})
+		cancel(job.Cancelled{})
 	})
-	if _, _, err := b.run(ctx, b.job(models.FormatRaw)); !errors.Is(err, context.Canceled) {
+	if _, _, err := b.run(ctx, b.job(job.FormatRaw)); !errors.Is(err, context.Canceled) {
 		t.Errorf("the first export says %v", err)
 	}
 	if err := <-ended; err != nil {
@@ -178,17 +178,17 @@ func TestAnExportThatWaitsForSpaceCanBeCancelled(t *testing.T) {
 	b := twoVMs(t, 8*mib, 14*mib)
 	b.OnByte("guest1", 0, mib, func() {
 		ctx, cancel := context.WithCancelCause(context.Background())
-		tracker, def, ended := progress.New(), b.job(models.FormatRaw), make(chan error, 1)
+		tracker, def, ended := progress.New(), b.job(job.FormatRaw), make(chan error, 1)
 		def.VMPath = "guest2"
 		go func() {
 			_, err := b.m.Run(ctx, def, tracker)
 			ended <- err
 		}()
 		waits(t, tracker, ended)
-		cancel(models.Cancelled{})
+		cancel(job.Cancelled{})
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			t.Errorf("the second export says %v", err)
 		}
 	})
-	b.identical(b.export(b.job(models.FormatRaw)))
+	b.identical(b.export(b.job(job.FormatRaw)))
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
@@ -32,7 +32,7 @@ func (b *bench) anotherState(disks ...string) {
 }
 
 // changed tells whether the result says that the VM was changed.
-func changed(result models.Result) bool {
+func changed(result job.Result) bool {
 	return strings.Contains(strings.Join(result.Notes, "\n"), "so that all are of one state")
 }
 
@@ -84,7 +84,7 @@ func TestADiskWhoseLeaseWasLostIsNotKeptWhenTheVMHasChangedSince(t *testing.T) {
 	b.m.LeasePause = time.Millisecond
 	b.anotherState(rawDisk(t, 8*mib, extent{3 * mib, 4 * mib, false}))
 	b.loseLeaseAtManifest("expire")
-	result := b.export(b.job(models.FormatRaw))
+	result := b.export(b.job(job.FormatRaw))
 	verified(t, result, "manifest")
 	b.identical(result)
 	b.clean()
@@ -97,7 +97,7 @@ func TestAVMThatKeepsChangingFailsWithThatReason(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, vspheretest.Config{Profile: vspheretest.VSAN, Faults: []string{fault}}, twoDisks(t)...)
 			b.m.LeasePause = time.Millisecond
-			_, tracker, err := b.run(t.Context(), b.job(models.FormatRaw))
+			_, tracker, err := b.run(t.Context(), b.job(job.FormatRaw))
 			if !errors.Is(err, migrate.ErrChanging) || migrate.Hint(err) == "" {
 				t.Errorf("error %v\n%s", err, events(tracker))
 			}
@@ -106,7 +106,7 @@ func TestAVMThatKeepsChangingFailsWithThatReason(t *testing.T) {
 			}
 			b.clean()
 			b.ClearFaults()
-			b.identical(b.export(b.job(models.FormatRaw)))
+			b.identical(b.export(b.job(job.FormatRaw)))
 			b.clean()
 		})
 	}
@@ -118,7 +118,7 @@ func TestAVMThatChangesUnderItsOnlyLeaseIsExportedOnce(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{Faults: []string{"touch:on=open,times=always"}}, twoDisks(t)...)
 	b.OnByte("guest1", 0, 2*mib, func() { b.Touch("guest1") })
-	result := b.export(b.job(models.FormatQcow2))
+	result := b.export(b.job(job.FormatQcow2))
 	if changed(result) {
 		t.Errorf("it is said to have been fetched again:\n%s", strings.Join(result.Notes, "\n"))
 	}
@@ -134,7 +134,7 @@ func TestChangesOfARunningVMDoNotTouchTheExportOfItsSnapshot(t *testing.T) {
 	t.Parallel()
 	cfg := vspheretest.Config{Profile: vspheretest.VSAN, Faults: []string{"touch:times=always"}, VMs: []vspheretest.VM{{Name: "guest1", PoweredOn: true}}}
 	b := newBench(t, cfg, twoDisks(t)...)
-	def := b.job(models.FormatRaw)
+	def := b.job(job.FormatRaw)
 	def.Options.Snapshot = true
 	result := b.export(def)
 	if changed(result) {
@@ -149,7 +149,7 @@ func TestTakingTheDrivesOutIsNotTakenForAChangeBySomebodyElse(t *testing.T) {
 	t.Parallel()
 	cfg := vspheretest.Config{Profile: vspheretest.VSAN, VMs: []vspheretest.VM{{Name: "guest1", ISO: []byte("an ISO image")}}}
 	b := newBench(t, cfg, twoDisks(t)...)
-	def := b.job(models.FormatOVF)
+	def := b.job(job.FormatOVF)
 	def.Options.RemoveCDROM = true
 	result := b.export(def)
 	if changed(result) {
@@ -162,7 +162,7 @@ func TestTakingTheDrivesOutIsNotTakenForAChangeBySomebodyElse(t *testing.T) {
 // The lease ends when everything was read, and nobody has noticed yet.
 func TestALeaseThatHadEndedBeforeItWasCompletedVouchesForNoState(t *testing.T) {
 	t.Parallel()
-	for _, way := range []models.Transport{models.TransportNFC, models.TransportDatastore} {
+	for _, way := range []job.Transport{job.TransportNFC, job.TransportDatastore} {
 		t.Run(string(way), func(t *testing.T) {
 			t.Parallel()
 			b := newFlatBench(t, vspheretest.Config{Faults: []string{"touch:"}}, twoDisks(t)...)
@@ -173,7 +173,7 @@ func TestALeaseThatHadEndedBeforeItWasCompletedVouchesForNoState(t *testing.T) {
 			)
 			var once sync.Once
 			b.OnCall("HttpNfcLeaseComplete", func() { once.Do(b.ExpireLeases) })
-			result := b.export(b.by(way, models.FormatRaw))
+			result := b.export(b.by(way, job.FormatRaw))
 			if !changed(result) {
 				t.Errorf("the result does not say that the VM was changed:\n%s", strings.Join(result.Notes, "\n"))
 			}

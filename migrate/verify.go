@@ -10,14 +10,14 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
-// How a disk was verified, as [models.DiskResult] tells it. Without a manifest it
+// How a disk was verified, as [job.DiskResult] tells it. Without a manifest it
 // is always complete by its own structure, up to its end-of-stream marker, and
 // every grain of it was inflated and has its Adler-32.
 const (
@@ -161,7 +161,7 @@ func entryOf(entries []vsphere.ManifestEntry, key string) (vsphere.ManifestEntry
 // withoutManifest verifies the disk by what it carries itself, unless the job
 // wants nothing but a manifest.
 func (d *diskRun) withoutManifest(ctx context.Context, why *unvouched) error {
-	if d.r.def.Options.Verify == models.VerifyManifest {
+	if d.r.def.Options.Verify == job.VerifyManifest {
 		if why.final || d.unlisted {
 			return withoutManifestError(why)
 		}
@@ -290,7 +290,7 @@ func (d *diskRun) digestFor(ctx context.Context, algorithm string) (string, erro
 	if algorithm != algSHA1 && algorithm != algSHA256 {
 		return "", permanent{fmt.Errorf("%w: the manifest uses the unknown algorithm %q", ErrVerify, algorithm)}
 	}
-	if d.r.def.Options.Format == models.FormatOVF {
+	if d.r.def.Options.Format == job.FormatOVF {
 		return d.r.fileDigest(ctx, d, algorithm)
 	}
 	if d.algorithm != "" {

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -25,7 +25,7 @@ func TestADiskAgreesWithAManifestInSizeAndInEitherHash(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := &diskRun{result: models.DiskResult{Digest: "sha1:" + sha1, StreamSize: 100}, sha256: "sha256:" + sha256}
+			d := &diskRun{result: job.DiskResult{Digest: "sha1:" + sha1, StreamSize: 100}, sha256: "sha256:" + sha256}
 			if err := d.compare(t.Context(), c.entry); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 				t.Errorf("error %v, want %v", err, c.want)
 			}

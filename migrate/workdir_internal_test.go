@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -42,8 +42,8 @@ func stored(t *testing.T, w *workdir) ledger {
 	return l
 }
 
-func partOf(w *workdir, format models.Format) *diskRun {
-	r := &run{work: w, def: models.JobDefinition{Options: models.JobOptions{Format: format}}}
+func partOf(w *workdir, format job.Format) *diskRun {
+	r := &run{work: w, def: job.Definition{Options: job.Options{Format: format}}}
 	return &diskRun{r: r, disk: vsphere.Disk{Key: 2000, Capacity: 1 << 20}, name: "vm-disk-0"}
 }
 
@@ -61,7 +61,7 @@ func TestNothingVouchesForAPartFileThatIsBegunAgain(t *testing.T) {
 			if err := w.setEntry("2000", &e); err != nil {
 				t.Fatal(err)
 			}
-			out, err := partOf(w, models.FormatRaw).openSink(nil)
+			out, err := partOf(w, job.FormatRaw).openSink(nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +77,7 @@ func TestNothingVouchesForAPartFileThatIsBegunAgain(t *testing.T) {
 
 func TestAPartFileThatIsMissingOrShortIsBegunAgain(t *testing.T) {
 	t.Parallel()
-	for _, format := range []models.Format{models.FormatOVF, models.FormatRaw, models.FormatQcow2} {
+	for _, format := range []job.Format{job.FormatOVF, job.FormatRaw, job.FormatQcow2} {
 		for name, content := range map[string][]byte{"missing": nil, "short": make([]byte, 1000)} {
 			d := partOf(newWorkdir(t), format)
 			if content != nil {
@@ -145,7 +145,7 @@ func (f *forgetful) Checkpoint() error                      { return f.fail("che
 func TestNothingVouchesForADiskWhoseImageCouldNotBeWritten(t *testing.T) {
 	t.Parallel()
 	for _, fails := range []string{"write", "checkpoint", ""} {
-		d := partOf(newWorkdir(t), models.FormatRaw)
+		d := partOf(newWorkdir(t), job.FormatRaw)
 		d.file = progress.New().AddFile("vm-disk-0", 4<<20)
 		areas := transfer.NewAreas([]transfer.Area{{Length: 4 << 20}})
 		f := &flatRead{diskRun: d, info: transfer.Info{ETag: "e"}, areas: &areas}

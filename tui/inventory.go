@@ -5,7 +5,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -69,9 +69,9 @@ func fromWire(vm wire.VM) vsphere.VM {
 // daemon's affair and named only because a job has one; what it has to say about
 // it is left out.
 func (inv daemonInventory) inspect(ctx context.Context, vm vsphere.VM, o vsphere.PreflightOptions) (vsphere.VM, []vsphere.Obstacle, error) {
-	def := models.JobDefinition{
+	def := job.Definition{
 		VMPath: vm.Path, OutputPath: "/var/lib/hyper2kvm/check", VCenter: inv.vcenter,
-		Options: models.JobOptions{Snapshot: o.Snapshot, RemoveCDROM: o.RemoveCDROM},
+		Options: job.Options{Snapshot: o.Snapshot, RemoveCDROM: o.RemoveCDROM},
 	}
 	r, err := inv.client.Check(ctx, def)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/tui/monitor"
 	"github.com/hyper2kvm/hyper2kvm/tui/plan"
@@ -105,7 +106,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	cfg.DialOutage = vsphere.DefaultOutage // it has answered just now: a VM whose turn comes in an outage waits
 	m := migrate.Migrator{
-		Endpoint: func(models.JobDefinition) (vsphere.Config, error) { return cfg, nil },
+		Endpoint: func(job.Definition) (vsphere.Config, error) { return cfg, nil },
 		Limits:   &migrate.Limits{}, Reservations: &migrate.Reservations{}, Log: o.Log,
 	}
 	s := services{
@@ -132,10 +133,10 @@ func logOut(ctx context.Context, p *terminal.Printer, s session) {
 // defaults are the choices that a person finds.
 func defaults(o Options) plan.Choices {
 	c := plan.Choices{Output: "vms", VMs: runs.DefaultParallel, VCenter: o.VCenter}
-	c.Options.Format = models.FormatQcow2
-	c.Options.ParallelDownloads = models.DefaultParallelDownloads
+	c.Options.Format = job.FormatQcow2
+	c.Options.ParallelDownloads = job.DefaultParallelDownloads
 	var workers int
-	if _, err := fmt.Sscanf(o.getenv("DOWNLOAD_WORKERS"), "%d", &workers); err == nil && workers >= 1 && workers <= models.MaxParallelDownloads {
+	if _, err := fmt.Sscanf(o.getenv("DOWNLOAD_WORKERS"), "%d", &workers); err == nil && workers >= 1 && workers <= job.MaxParallelDownloads {
 		c.Options.ParallelDownloads = workers
 	}
 	if o.Daemon != "" {
@@ -172,7 +173,7 @@ func daemonServices(d *client.Client) services {
 		command: "h2kvmctl -daemon " + plan.Quote(d.BaseURL()) + " submit -file hyper2kvm-jobs.yaml",
 		free:    func(string) int64 { return -1 },
 		begin: func(ctx context.Context, specs []runs.Spec, _ plan.Choices) (*runs.Group, error) {
-			defs := make([]models.JobDefinition, len(specs))
+			defs := make([]job.Definition, len(specs))
 			for i, s := range specs {
 				defs[i] = s.Def
 			}

@@ -8,7 +8,7 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/tui/form"
 	"github.com/hyper2kvm/hyper2kvm/tui/monitor"
@@ -83,7 +83,7 @@ type freeSpace struct {
 
 func newWizard(s services, vms []vsphere.VM, c plan.Choices) *wizard {
 	w := &wizard{s: s, choices: c, format: string(c.Options.Format), free: -1}
-	w.transport = string(cmp.Or(c.Options.Transport, models.TransportNFC))
+	w.transport = string(cmp.Or(c.Options.Transport, job.TransportNFC))
 	w.picker = picker.New(vms, picker.Options{Title: s.title, Inspect: w.inspect})
 	w.page = w.newForm()
 	return w
@@ -262,15 +262,15 @@ func (w *wizard) output() string {
 func (w *wizard) final() plan.Choices {
 	c := w.choices
 	c.Output = w.output()
-	c.Options.Format = models.Format(w.format)
-	if c.Options.Format != models.FormatQcow2 {
+	c.Options.Format = job.Format(w.format)
+	if c.Options.Format != job.FormatQcow2 {
 		c.Options.Compress = false
 	}
 	c.Options.Transport = ""
-	if w.transport != string(models.TransportNFC) {
-		c.Options.Transport = models.Transport(w.transport)
+	if w.transport != string(job.TransportNFC) {
+		c.Options.Transport = job.Transport(w.transport)
 	}
-	if c.Options.Format == models.FormatOVF {
+	if c.Options.Format == job.FormatOVF {
 		c.Options.Virtio, c.Options.Transport = false, ""
 	}
 	return c

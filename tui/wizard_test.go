@@ -15,6 +15,8 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
+	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/job/jobfile"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
 	"github.com/hyper2kvm/hyper2kvm/tui/plan"
@@ -37,12 +39,12 @@ type tour struct {
 // ended is a backend whose jobs are done at once.
 type ended struct{}
 
-func (ended) Export(_ context.Context, job *runs.Job) (models.Result, error) {
-	job.Tracker.SetPhase(progress.Done)
-	return models.Result{OutputDir: job.Def.OutputPath}, nil
+func (ended) Export(_ context.Context, j *runs.Job) (job.Result, error) {
+	j.Tracker.SetPhase(progress.Done)
+	return job.Result{OutputDir: j.Def.OutputPath}, nil
 }
 
-func (ended) Remove(context.Context, *runs.Job) (models.Result, error) { return models.Result{}, nil }
+func (ended) Remove(context.Context, *runs.Job) (job.Result, error) { return job.Result{}, nil }
 
 func (ended) Hold(context.Context, *runs.Job, bool) error { return nil }
 
@@ -89,7 +91,7 @@ func newTour(t *testing.T) *tour {
 		},
 	}
 	c := plan.Choices{Output: "/srv/vms", VMs: 2}
-	c.Options.Format, c.Options.ParallelDownloads = models.FormatQcow2, 4
+	c.Options.Format, c.Options.ParallelDownloads = job.FormatQcow2, 4
 	tr.w = newWizard(s, vms, c)
 	tr.send(tea.WindowSizeMsg{Width: 100, Height: 40})
 	return tr
@@ -164,7 +166,7 @@ func TestBackAndForthThroughTheStepsKeepsWhatWasChosen(t *testing.T) {
 	tr.press("enter")
 	tr.want("→ web01/", "→ it_s db/", `-vm '/DC0/vm/it'\''s db'`)
 	tr.press("enter")
-	if len(tr.begun) != 1 || len(tr.begun[0]) != 3 || tr.begun[0][1].Def.Options.Format != models.FormatRaw {
+	if len(tr.begun) != 1 || len(tr.begun[0]) != 3 || tr.begun[0][1].Def.Options.Format != job.FormatRaw {
 		t.Fatalf("begun: %+v", tr.begun)
 	}
 	tr.want("finished: 3 of 3 exported and verified")
@@ -286,7 +288,7 @@ func TestTheJobFileIsWrittenForItsOwnerWhenAskedFor(t *testing.T) {
 	if info, err := f.Stat(); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("its mode is %v, %v", info.Mode(), err)
 	}
-	if batch, err := models.DecodeJobs(f, "application/yaml"); err != nil || len(batch.Jobs) != 2 {
+	if batch, err := jobfile.Decode(f, "application/yaml"); err != nil || len(batch.Jobs) != 2 {
 		t.Errorf("it is read as %+v, %v", batch, err)
 	}
 }
@@ -335,7 +337,7 @@ func TestTheSummaryTellsEachOutcomeAndCounts(t *testing.T) {
 	var out, errOut strings.Builder
 	p := terminal.New(&out, &errOut)
 	err := summarize(p, []runs.Status{
-		{Spec: runs.Spec{Name: "a"}, State: runs.Done, Result: models.Result{OutputDir: "/srv/a", DomainXML: "/srv/a b/a.xml", Files: []string{"x"}, Disks: []models.DiskResult{{Verified: "manifest"}, {Verified: "second-read"}}}},
+		{Spec: runs.Spec{Name: "a"}, State: runs.Done, Result: job.Result{OutputDir: "/srv/a", DomainXML: "/srv/a b/a.xml", Files: []string{"x"}, Disks: []job.DiskResult{{Verified: "manifest"}, {Verified: "second-read"}}}},
 		{Spec: runs.Spec{Name: "b"}, State: runs.Failed, Err: fmt.Errorf("lost: %w", os.ErrDeadlineExceeded)},
 		{Spec: runs.Spec{Name: "c"}, State: runs.Cancelled},
 	}, false, false)
@@ -371,15 +373,15 @@ func TestWatchingShowsWhatHasNotEndedAndWhatEndedLately(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 8, 0, 0, 0, time.UTC)
 	ago := func(d time.Duration) *time.Time { at := now.Add(-d); return &at }
-	job := func(name string, s models.Status, ended *time.Time) models.Job {
-		return models.Job{Definition: models.JobDefinition{Name: name, ID: name}, Status: s, CompletedAt: ended}
+	j := func(name string, s models.Status, ended *time.Time) models.Job {
+		return models.Job{Definition: job.Definition{Name: name, ID: name}, Status: s, CompletedAt: ended}
 	}
 	var got []string
 	for _, s := range watched([]models.Job{ // the newest first
-		job("running", models.StatusRunning, nil),
-		job("overnight", models.StatusFailed, ago(10*time.Hour)),
-		job("old", models.StatusCompleted, ago(100*time.Hour)),
-		job("pending", models.StatusPending, nil),
+		j("running", models.StatusRunning, nil),
+		j("overnight", models.StatusFailed, ago(10*time.Hour)),
+		j("old", models.StatusCompleted, ago(100*time.Hour)),
+		j("pending", models.StatusPending, nil),
 	}, now) {
 		got = append(got, s.Name)
 	}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // inventory is a vCenter with 3,000 VMs, so that listing them takes pages.
@@ -26,7 +26,7 @@ func (inventory) VMs(_ context.Context, vcenter string) ([]wire.VM, error) {
 	return vms, nil
 }
 
-func (inventory) Check(_ context.Context, def models.JobDefinition) (wire.CheckResult, error) {
+func (inventory) Check(_ context.Context, def job.Definition) (wire.CheckResult, error) {
 	r := wire.CheckResult{VM: &wire.VM{Path: def.VMPath, PowerState: "poweredOn"}}
 	if def.VMPath == "/DC0/vm/bad" {
 		r.Findings = []wire.Finding{

@@ -14,8 +14,8 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/apitest"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/memory"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // manyJobs is a daemon with n jobs.
@@ -24,7 +24,7 @@ func manyJobs(t *testing.T, n int) *apitest.Daemon {
 	store := memory.New()
 	batch := make([]jobs.NewJob, n)
 	for i := range batch {
-		batch[i] = jobs.NewJob{Definition: models.JobDefinition{
+		batch[i] = jobs.NewJob{Definition: job.Definition{
 			ID: fmt.Sprintf("job-%04d", i), Name: "a < b & c", VMPath: "/vm", OutputPath: "/out",
 		}.WithDefaults()}
 	}

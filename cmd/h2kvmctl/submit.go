@@ -14,8 +14,8 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 )
 
@@ -42,23 +42,23 @@ func jobFlags() []cli.Flag {
 }
 
 // jobFrom makes a job of the flags.
-func jobFrom(cmd *cli.Command) models.JobDefinition {
-	return models.JobDefinition{
+func jobFrom(cmd *cli.Command) job.Definition {
+	return job.Definition{
 		Name:       cmd.String("name"),
 		VMPath:     cmd.String("vm"),
 		OutputPath: cmd.String("output"),
 		VCenter:    cmd.String("vcenter"),
 		Priority:   cmd.Int("priority"),
-		Options: models.JobOptions{
+		Options: job.Options{
 			ParallelDownloads: cmd.Int("parallel"),
 			RemoveCDROM:       cmd.Bool("remove-cdrom"),
-			Format:            models.Format(cmd.String("format")),
+			Format:            job.Format(cmd.String("format")),
 			Snapshot:          cmd.Bool("snapshot"),
 			Virtio:            cmd.Bool("virtio"),
 			Compress:          cmd.Bool("compress"),
 			Verify:            cmd.String("verify"),
 			Retries:           cmd.Int("retries"),
-			Transport:         models.Transport(cmd.String("transport")),
+			Transport:         job.Transport(cmd.String("transport")),
 			Limit:             cmd.String("limit"),
 		},
 	}
@@ -131,7 +131,7 @@ func (a *app) submit(ctx context.Context, cmd *cli.Command, c *client.Client) er
 		}
 		r, err = c.SubmitFile(ctx, body, contentType, cmd.Bool("atomic"))
 	} else {
-		r, err = c.Submit(ctx, []models.JobDefinition{jobFrom(cmd)}, false)
+		r, err = c.Submit(ctx, []job.Definition{jobFrom(cmd)}, false)
 	}
 	if err != nil && !errors.Is(err, client.ErrRejected) {
 		return err

@@ -8,8 +8,8 @@ import (
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
@@ -58,7 +58,7 @@ func (a *app) clean(ctx context.Context, cmd *cli.Command) (err error) {
 	a.JSON = cmd.Bool("json")
 	t := progress.New()
 	// What needs no vCenter is done without one.
-	c := (&migrate.Migrator{Endpoint: func(models.JobDefinition) (vsphere.Config, error) { return a.config(cmd) }, Log: a.logger()}).NewCleaner(t)
+	c := (&migrate.Migrator{Endpoint: func(job.Definition) (vsphere.Config, error) { return a.config(cmd) }, Log: a.logger()}).NewCleaner(t)
 	defer a.hangUp(ctx, c)
 	if !a.JSON {
 		defer a.follow(t)()

@@ -11,8 +11,8 @@ import (
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
@@ -24,8 +24,8 @@ import (
 func planFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "vm", Usage: "the VM: inventory `PATH`, name, or UUID"},
-		&cli.StringFlag{Name: "format", Value: string(models.FormatOVF), Usage: "`FORMAT` to land in: ovf, raw, or qcow2"},
-		&cli.StringFlag{Name: "transport", Value: string(models.TransportNFC), Usage: "how disks are read: nfc, through the export lease; datastore, in ranges; auto chooses"},
+		&cli.StringFlag{Name: "format", Value: string(job.FormatOVF), Usage: "`FORMAT` to land in: ovf, raw, or qcow2"},
+		&cli.StringFlag{Name: "transport", Value: string(job.TransportNFC), Usage: "how disks are read: nfc, through the export lease; datastore, in ranges; auto chooses"},
 		&cli.BoolFlag{Name: "snapshot", Usage: "export a running VM from a temporary snapshot"},
 		&cli.BoolFlag{Name: "remove-cdrom", Usage: "take CD/DVD drives out of the VM first; put back if the export fails"},
 		&cli.BoolFlag{Name: "overwrite", Usage: "replace what an earlier export left in the output directory"},
@@ -40,7 +40,7 @@ func (a *app) exportCommand() *cli.Command {
 failure, run the same command again: verified disks are not fetched twice.`,
 		Flags: append(planFlags(),
 			&cli.StringFlag{Name: "output", Usage: "`DIR` to put the files in; made when it is not there"},
-			&cli.IntFlag{Name: "parallel", Value: models.DefaultParallelDownloads, Usage: "transfers at a time, 1 to 64", Sources: cli.EnvVars("DOWNLOAD_WORKERS")},
+			&cli.IntFlag{Name: "parallel", Value: job.DefaultParallelDownloads, Usage: "transfers at a time, 1 to 64", Sources: cli.EnvVars("DOWNLOAD_WORKERS")},
 			&cli.BoolFlag{Name: "virtio", Usage: "put disks and NICs on virtio in the libvirt domain; the guest needs the drivers"},
 			&cli.BoolFlag{Name: "compress", Usage: "write compressed qcow2 clusters"},
 			&cli.StringFlag{Name: "verify", Usage: "`how`: full inflates every grain also where that is not needed to write it, and reads a datastore twice; manifest takes nothing but vSphere's manifest for a proof"},
@@ -51,20 +51,20 @@ failure, run the same command again: verified disks are not fetched twice.`,
 }
 
 // definition makes a job of the flags.
-func definition(cmd *cli.Command) (models.JobDefinition, error) {
-	def := models.JobDefinition{
+func definition(cmd *cli.Command) (job.Definition, error) {
+	def := job.Definition{
 		VMPath:     cmd.String("vm"),
 		OutputPath: cmd.String("output"),
-		Options: models.JobOptions{
+		Options: job.Options{
 			ParallelDownloads: cmd.Int("parallel"),
 			RemoveCDROM:       cmd.Bool("remove-cdrom"),
-			Format:            models.Format(cmd.String("format")),
+			Format:            job.Format(cmd.String("format")),
 			Snapshot:          cmd.Bool("snapshot"),
 			Virtio:            cmd.Bool("virtio"),
 			Compress:          cmd.Bool("compress"),
 			Verify:            cmd.String("verify"),
 			Overwrite:         cmd.Bool("overwrite"),
-			Transport:         models.Transport(cmd.String("transport")),
+			Transport:         job.Transport(cmd.String("transport")),
 			Limit:             cmd.String("limit"),
 		},
 	}
@@ -78,7 +78,7 @@ func definition(cmd *cli.Command) (models.JobDefinition, error) {
 }
 
 // validate applies the rules of job files, in the words of the flags.
-func validate(def models.JobDefinition) error {
+func validate(def job.Definition) error {
 	abs, err := filepath.Abs(def.OutputPath)
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (a *app) migrator(cmd *cli.Command) (*migrate.Migrator, error) {
 	}
 	cfg.DialOutage = dialOutage
 	m := &migrate.Migrator{
-		Endpoint: func(models.JobDefinition) (vsphere.Config, error) { return cfg, nil },
+		Endpoint: func(job.Definition) (vsphere.Config, error) { return cfg, nil },
 		Limits:   &migrate.Limits{},
 		Log:      a.logger(),
 	}
@@ -144,7 +144,7 @@ func (a *app) export(ctx context.Context, cmd *cli.Command) error {
 }
 
 // watch runs the export and shows its progress.
-func (a *app) watch(ctx context.Context, m *migrate.Migrator, def models.JobDefinition) (models.Result, error) {
+func (a *app) watch(ctx context.Context, m *migrate.Migrator, def job.Definition) (job.Result, error) {
 	t := progress.New()
 	mode := display.Auto
 	if a.JSON {
@@ -166,7 +166,7 @@ func (a *app) watch(ctx context.Context, m *migrate.Migrator, def models.JobDefi
 }
 
 // summary tells what landed where.
-func (a *app) summary(r models.Result) {
+func (a *app) summary(r job.Result) {
 	for _, d := range r.Disks {
 		a.Info("%s: %s, %s", display.SafeText(d.File), display.Bytes(d.Capacity), plan.Verified(d))
 	}

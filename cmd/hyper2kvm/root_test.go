@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // stuck is a session that cannot be ended.
@@ -29,9 +29,9 @@ func TestTheSummaryIsSafeForATerminal(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
 	a := app{Printer: terminal.New(&out, &out)}
-	a.summary(models.Result{
+	a.summary(job.Result{
 		VMName: "a", OutputDir: "/srv/a", DomainXML: "/srv/a\x1b[2J.xml",
-		Disks: []models.DiskResult{{File: "a-disk-0.raw", Verified: "second-read"}},
+		Disks: []job.DiskResult{{File: "a-disk-0.raw", Verified: "second-read"}},
 	})
 	for _, part := range []string{"read from the datastore twice", `Next: virsh define '/srv/a\x1b[2J.xml'`} {
 		if !strings.Contains(out.String(), part) {

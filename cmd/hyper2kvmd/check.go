@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -21,7 +21,7 @@ func (v vcenters) check() (warnings []string, err error) {
 		if _, err := vsphere.ParseURL(c.URL); err != nil {
 			errs = append(errs, fmt.Errorf("vcenters.%s.url: %w", name, err))
 		}
-		if c.Thumbprint != "" && !models.ValidThumbprint(c.Thumbprint) {
+		if c.Thumbprint != "" && !job.ValidThumbprint(c.Thumbprint) {
 			errs = append(errs, fmt.Errorf("vcenters.%s.thumbprint: must be a SHA-1 or SHA-256 in hexadecimal digits, with or without colons", name))
 		}
 		if _, err := c.Password(v.getenv("CREDENTIALS_DIRECTORY")); err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
@@ -115,7 +116,7 @@ func TestAJobIsExportedFromANamedVCenter(t *testing.T) {
 		t.Fatalf("vms: %+v, %v", vms, err)
 	}
 	out := t.TempDir()
-	def := models.JobDefinition{VMPath: vms.VMs[0].Path, OutputPath: out, Options: models.JobOptions{Format: models.FormatRaw}}
+	def := job.Definition{VMPath: vms.VMs[0].Path, OutputPath: out, Options: job.Options{Format: job.FormatRaw}}
 	if r, err := c.Check(ctx, def); err != nil || !r.OK || r.VM == nil {
 		t.Errorf("check: %+v, %v", r, err)
 	}
@@ -124,7 +125,7 @@ func TestAJobIsExportedFromANamedVCenter(t *testing.T) {
 	if r, err := c.Check(ctx, none); err != nil || r.OK || r.Findings[0].Severity != wire.SeverityError {
 		t.Errorf("check of a VM that is not there: %+v, %v", r, err)
 	}
-	r, err := c.Submit(ctx, []models.JobDefinition{def}, false)
+	r, err := c.Submit(ctx, []job.Definition{def}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,12 +174,12 @@ while True:
     print(f"Progress: {job['progress']['percent_complete']}%")
     time.sleep(5)
 `
-	job, err := json.Marshal(models.JobDefinition{Name: "example-vm-export", VMPath: lab.InventoryPath("web"), OutputPath: t.TempDir()})
+	j, err := json.Marshal(job.Definition{Name: "example-vm-export", VMPath: lab.InventoryPath("web"), OutputPath: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), python, "-c", before+contract+`print(job["status"], job.get("error"), job["result"]["success"])`)
-	cmd.Env = []string{"http_proxy=" + url, "no_proxy=", "PATH=/usr/bin:/bin", "JOB=" + string(job)}
+	cmd.Env = []string{"http_proxy=" + url, "no_proxy=", "PATH=/usr/bin:/bin", "JOB=" + string(j)}
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.HasSuffix(string(out), "completed None True\n") {
 		t.Errorf("%v\n%s", err, out)
@@ -196,7 +197,7 @@ func TestAJobWithAUserOfItsOwnIsRunAsThatUser(t *testing.T) {
 		getenv: func(string) string { return "" },
 	}
 	for user, want := range map[string][2]string{"": {"daemon", "the daemon's"}, "alice": {"alice", "her own"}} {
-		def := models.JobDefinition{VMPath: "web", Username: user}
+		def := job.Definition{VMPath: "web", Username: user}
 		if user != "" {
 			def.Password = want[1]
 		}
@@ -217,7 +218,7 @@ func TestAJobBringsItsOwnVCenterAndPasswordToAFreshDaemon(t *testing.T) {
 	defer c.Close()
 	u := lab.URL()
 	password, _ := u.User.Password()
-	r, err := c.Submit(t.Context(), []models.JobDefinition{{
+	r, err := c.Submit(t.Context(), []job.Definition{{
 		VMPath: lab.InventoryPath("web"), OutputPath: t.TempDir(),
 		VCenterURL: "https://" + u.Host + "/sdk", Username: u.User.Username(), Password: password, Insecure: true,
 	}}, false)
@@ -245,21 +246,21 @@ func TestInsecureOfAJobDoesNotWeakenTheDaemonsVCenter(t *testing.T) {
 		getenv: func(name string) string { return govc[name] },
 	}
 	for name, tt := range map[string]struct {
-		def    models.JobDefinition
+		def    job.Definition
 		ignore bool
 	}{
-		"not asked for":              {models.JobDefinition{VCenter: "prod"}, false},
-		"at an address of its own":   {models.JobDefinition{VCenterURL: "https://own.example/sdk", Insecure: true}, false},
-		"at a vCenter that checks":   {models.JobDefinition{VCenter: "prod", Insecure: true}, true},
-		"at one that does not":       {models.JobDefinition{VCenter: "lab", Insecure: true}, false},
-		"at that of the environment": {models.JobDefinition{Insecure: true}, true},
+		"not asked for":              {job.Definition{VCenter: "prod"}, false},
+		"at an address of its own":   {job.Definition{VCenterURL: "https://own.example/sdk", Insecure: true}, false},
+		"at a vCenter that checks":   {job.Definition{VCenter: "prod", Insecure: true}, true},
+		"at one that does not":       {job.Definition{VCenter: "lab", Insecure: true}, false},
+		"at that of the environment": {job.Definition{Insecure: true}, true},
 	} {
 		if note := v.insecureIgnored(tt.def); (note != "") != tt.ignore {
 			t.Errorf("%s: %q", name, note)
 		}
 	}
 	govc["GOVC_INSECURE"] = "1"
-	if note := v.insecureIgnored(models.JobDefinition{Insecure: true}); note != "" {
+	if note := v.insecureIgnored(job.Definition{Insecure: true}); note != "" {
 		t.Errorf("the environment says so too: %q", note)
 	}
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
@@ -43,7 +43,7 @@ func newRunner(v vcenters, bandwidth *transfer.Limiter) *runner {
 }
 
 // Run implements jobs.Runner.
-func (r *runner) Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error) {
+func (r *runner) Run(ctx context.Context, def job.Definition, t *progress.Tracker) (job.Result, error) {
 	m := r.migrator
 	m.Limits = r.others
 	if l, ok := r.limits[def.VCenter]; ok && def.VCenterURL == "" {
@@ -57,20 +57,20 @@ func (r *runner) Run(ctx context.Context, def models.JobDefinition, t *progress.
 }
 
 // CleanUp implements jobs.Runner.
-func (r *runner) CleanUp(ctx context.Context, def models.JobDefinition, keepParts bool, t *progress.Tracker) (models.Result, error) {
+func (r *runner) CleanUp(ctx context.Context, def job.Definition, keepParts bool, t *progress.Tracker) (job.Result, error) {
 	res, err := r.migrator.CleanUp(ctx, def, keepParts, t)
 	return res, r.judge(ctx, def, t.Phase(), err)
 }
 
 // Settle implements jobs.Settler.
-func (r *runner) Settle(ctx context.Context, def models.JobDefinition, t *progress.Tracker) error {
+func (r *runner) Settle(ctx context.Context, def job.Definition, t *progress.Tracker) error {
 	return r.judge(ctx, def, t.Phase(), r.migrator.Settle(ctx, def, t))
 }
 
 // judge tells failures of a vCenter from those of a job: what it puts down to
 // the vCenter becomes a [jobs.Unavailable]. phase is the one in which the run
 // ended.
-func (r *runner) judge(ctx context.Context, def models.JobDefinition, phase progress.Phase, err error) error {
+func (r *runner) judge(ctx context.Context, def job.Definition, phase progress.Phase, err error) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ const answerTime = 20 * time.Second
 
 // trouble returns what is wrong with the vCenter that a job could not connect
 // to, or that refused a login later on; nil when nothing is.
-func (r *runner) trouble(def models.JobDefinition, connecting bool, err error) *jobs.Unavailable {
+func (r *runner) trouble(def job.Definition, connecting bool, err error) *jobs.Unavailable {
 	own := def.Username != "" // the job's own credentials do not change
 	var refused *refusedError
 	var held *heldError
@@ -127,7 +127,7 @@ func unknownName(err error) bool {
 }
 
 // Probe implements jobs.VCenters by logging in and out again.
-func (r *runner) Probe(ctx context.Context, def models.JobDefinition) error {
+func (r *runner) Probe(ctx context.Context, def job.Definition) error {
 	cfg, err := r.vcenters.endpoint(def)
 	if err == nil {
 		cfg.KeepAlive = -1
@@ -147,7 +147,7 @@ func (r *runner) Probe(ctx context.Context, def models.JobDefinition) error {
 }
 
 // Forgive implements jobs.VCenters.
-func (r *runner) Forgive(def models.JobDefinition) {
+func (r *runner) Forgive(def job.Definition) {
 	if cfg, err := r.vcenters.endpoint(def); err == nil {
 		r.vcenters.logins.forgive(cfg)
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sealer"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // settings are flags, environment and configuration file in one: flags come
@@ -53,13 +53,13 @@ func settingsFrom(cmd *cli.Command, getenv func(string) string) (settings, error
 			return s, fmt.Errorf("-jobs: must be 1 to %d", config.MaxJobs)
 		}
 	}
-	if s.limit, err = models.ParseRate(cmp.Or(cmd.String("limit"), d.Limit)); err != nil {
+	if s.limit, err = job.ParseRate(cmp.Or(cmd.String("limit"), d.Limit)); err != nil {
 		return s, errors.New("-limit: must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s")
 	}
 	if v := getenv("DOWNLOAD_WORKERS"); v != "" {
 		s.parallel, err = strconv.Atoi(v)
-		if err != nil || s.parallel < 1 || s.parallel > models.MaxParallelDownloads {
-			return s, fmt.Errorf("DOWNLOAD_WORKERS: must be 1 to %d", models.MaxParallelDownloads)
+		if err != nil || s.parallel < 1 || s.parallel > job.MaxParallelDownloads {
+			return s, fmt.Errorf("DOWNLOAD_WORKERS: must be 1 to %d", job.MaxParallelDownloads)
 		}
 	}
 	if s.db = cmd.String("db"); s.db == "" {

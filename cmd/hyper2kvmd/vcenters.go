@@ -10,7 +10,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -36,7 +36,7 @@ func (v vcenters) names() []string {
 // endpoint says which vCenter a job is for. A job that has a user of its own and
 // no address is for the daemon's vCenter, as that user. Its errors are
 // [api.ErrUnknownVCenter], [api.ErrNoInventory], or about the configuration.
-func (v vcenters) endpoint(def models.JobDefinition) (vsphere.Config, error) {
+func (v vcenters) endpoint(def job.Definition) (vsphere.Config, error) {
 	switch {
 	case def.VCenterURL != "":
 		u, err := vsphere.ParseURL(def.VCenterURL)
@@ -130,7 +130,7 @@ func (v vcenters) fromEnv() (vsphere.Config, error) {
 // insecureIgnored returns what to tell a person when a job asks for an unchecked
 // certificate in vain, and "" otherwise. The daemon's own vCenter is checked as
 // its configuration says: the credentials at stake are the daemon's.
-func (v vcenters) insecureIgnored(def models.JobDefinition) string {
+func (v vcenters) insecureIgnored(def job.Definition) string {
 	if !def.Insecure || def.VCenterURL != "" {
 		return ""
 	}
@@ -180,7 +180,7 @@ func (i inventory) VMs(ctx context.Context, name string) (vms []wire.VM, err err
 }
 
 // Check implements api.Inventory. That there is no such VM is a finding too.
-func (i inventory) Check(ctx context.Context, def models.JobDefinition) (wire.CheckResult, error) {
+func (i inventory) Check(ctx context.Context, def job.Definition) (wire.CheckResult, error) {
 	vm, obstacles, err := i.migrator.Check(ctx, def)
 	var ambiguous *vsphere.AmbiguousError
 	switch {

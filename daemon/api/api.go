@@ -16,6 +16,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"sync"
 	"time"
 
@@ -24,12 +25,13 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/job/jobfile"
 )
 
 // DefaultMaxBody bounds a request's body, in bytes: the largest job file fits,
 // and one byte more is refused.
-const DefaultMaxBody = models.MaxJobFile + 1
+const DefaultMaxBody = jobfile.MaxSize + 1
 
 // inventoryTimeout bounds what is asked of a vCenter within a request.
 const inventoryTimeout = 2 * time.Minute
@@ -42,7 +44,7 @@ type Inventory interface {
 	// name; "" is the default one.
 	VMs(ctx context.Context, vcenter string) ([]wire.VM, error)
 	// Check runs preflight on a validated job. Findings are no error.
-	Check(ctx context.Context, def models.JobDefinition) (wire.CheckResult, error)
+	Check(ctx context.Context, def job.Definition) (wire.CheckResult, error)
 }
 
 // Bandwidth is the limit of all jobs together, in bytes per second, where 0 is
@@ -70,7 +72,7 @@ type Options struct {
 	AnyHost bool
 
 	// ParallelDownloads is for submitted jobs that do not say; 0 leaves it to
-	// package models.
+	// package job.
 	ParallelDownloads int
 
 	MaxBody   int64         // bytes, 0 means DefaultMaxBody
@@ -141,7 +143,7 @@ func (a *API) config() huma.Config {
 					"Every error is an RFC 9457 problem that also has `error` and `timestamp`.",
 			},
 			Components: &huma.Components{
-				Schemas: huma.NewMapRegistry(prefix, huma.DefaultSchemaNamer),
+				Schemas: huma.NewMapRegistry(prefix, schemaName),
 			},
 		},
 		OpenAPIPath:   "/openapi",
@@ -149,6 +151,19 @@ func (a *API) config() huma.Config {
 		DefaultFormat: "application/json",
 		Transformers:  []huma.Transformer{a.asProblem},
 	}
+}
+
+// schemaName is what a schema is called: the name of its Go type, but for those that
+// have had another since before the type was called so, because programs are
+// generated from the description.
+func schemaName(t reflect.Type, hint string) string {
+	switch huma.DefaultSchemaNamer(t, hint) {
+	case "Definition":
+		return "JobDefinition"
+	case "Options":
+		return "JobOptions"
+	}
+	return huma.DefaultSchemaNamer(t, hint)
 }
 
 // Endpoint is one route, for people.

@@ -12,16 +12,16 @@ import (
 	"strings"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job/jobfile"
 )
 
 // decodeJobs decodes a job file and maps what is wrong with it to an answer.
-func decodeJobs(b []byte, contentType string) (models.Batch, error) {
-	batch, err := models.DecodeJobs(bytes.NewReader(b), contentType)
+func decodeJobs(b []byte, contentType string) (jobfile.Batch, error) {
+	batch, err := jobfile.Decode(bytes.NewReader(b), contentType)
 	if err == nil {
 		return batch, nil
 	}
-	if errors.Is(err, models.ErrTooLarge) {
+	if errors.Is(err, jobfile.ErrTooLarge) {
 		return batch, failure(http.StatusRequestEntityTooLarge, err.Error())
 	}
 	causes := []error{err}
@@ -41,7 +41,7 @@ func decodeJobs(b []byte, contentType string) (models.Batch, error) {
 // it is written there, and stands once. A null is the same as leaving the key
 // out. Errors name the key, never a value.
 func decodeJSON(b []byte, out any) error {
-	b = models.WithoutBOM(b)
+	b = jobfile.WithoutBOM(b)
 	err := checkObject(b, jsonFields(out))
 	if err == nil {
 		err = json.Unmarshal(b, out)
@@ -84,7 +84,7 @@ func checkObject(b []byte, fields []string) error {
 		key, _ := token.(string) // the decoder sees to it
 		switch {
 		case !slices.Contains(fields, key):
-			return fmt.Errorf("unknown field %s%s", models.QuoteKey(key), spelling(key, fields))
+			return fmt.Errorf("unknown field %s%s", jobfile.QuoteKey(key), spelling(key, fields))
 		case seen[key]:
 			return fmt.Errorf("field %q is given twice", key)
 		}

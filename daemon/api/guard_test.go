@@ -10,7 +10,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 func TestUnknownPathsAndMethodsAreAnsweredInJSON(t *testing.T) {
@@ -79,7 +79,7 @@ func TestADaemonForOthersTakesAnyHost(t *testing.T) {
 type panicking struct{}
 
 func (panicking) VMs(context.Context, string) ([]wire.VM, error) { panic("hunter2") }
-func (panicking) Check(context.Context, models.JobDefinition) (wire.CheckResult, error) {
+func (panicking) Check(context.Context, job.Definition) (wire.CheckResult, error) {
 	panic("hunter2")
 }
 

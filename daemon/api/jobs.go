@@ -7,6 +7,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 type healthReply struct {
@@ -90,7 +91,7 @@ func (a *API) submit(ctx context.Context, in *submitInput) (*submitReply, error)
 // fill puts the daemon's defaults where a job says nothing. A vCenter is named
 // now, so that its limits count the job whatever way it was submitted, and a
 // later change of the default does not send it elsewhere.
-func (a *API) fill(j *models.JobDefinition) {
+func (a *API) fill(j *job.Definition) {
 	if j.Options.ParallelDownloads == 0 {
 		j.Options.ParallelDownloads = a.o.ParallelDownloads
 	}
@@ -115,7 +116,7 @@ func (a *API) cancel(ctx context.Context, in *rawInput) (*reply[wire.CancelResul
 	if c.JobIDs == nil {
 		return nil, failure(http.StatusBadRequest, "body: job_ids is missing; give the ids of the jobs to cancel")
 	}
-	outcome := a.jobs.Cancel(ctx, c.JobIDs, models.Cancelled{KeepParts: c.KeepParts})
+	outcome := a.jobs.Cancel(ctx, c.JobIDs, job.Cancelled{KeepParts: c.KeepParts})
 	out := wire.CancelResult{
 		Cancelled: []string{},
 		Failed:    []string{},

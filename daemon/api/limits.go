@@ -9,6 +9,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // registerLimits adds the routes that show and change bandwidths.
@@ -21,10 +22,10 @@ func (b builder) registerLimits(a *API) {
 	huma.Register(b.h, put, a.setLimits)
 	body.Content = b.json(reflect.TypeFor[wire.SetLimit]())
 
-	job, body := b.withBody(b.op("set-job-limit", "PUT", "/jobs/{id}/limit", "Change a job's bandwidth"))
-	job.Description = "Takes effect at once, also while the job runs, and is kept with the job. " +
+	j, body := b.withBody(b.op("set-job-limit", "PUT", "/jobs/{id}/limit", "Change a job's bandwidth"))
+	j.Description = "Takes effect at once, also while the job runs, and is kept with the job. " +
 		"The limit of all jobs together holds beside it. 409 when the job has ended."
-	huma.Register(b.h, job, a.setJobLimit)
+	huma.Register(b.h, j, a.setJobLimit)
 	body.Content = b.json(reflect.TypeFor[wire.SetLimit]())
 }
 
@@ -33,7 +34,7 @@ func (a *API) limits(context.Context, *struct{}) (*reply[wire.Limits], error) {
 		return nil, failure(http.StatusNotImplemented, "limits: this daemon has no limit to change")
 	}
 	n := a.o.Bandwidth.Limit()
-	return &reply[wire.Limits]{wire.Limits{Limit: models.FormatRate(n), BytesPerSecond: n, Timestamp: a.now()}}, nil
+	return &reply[wire.Limits]{wire.Limits{Limit: job.FormatRate(n), BytesPerSecond: n, Timestamp: a.now()}}, nil
 }
 
 func (a *API) setLimits(ctx context.Context, in *rawInput) (*reply[wire.Limits], error) {
@@ -43,7 +44,7 @@ func (a *API) setLimits(ctx context.Context, in *rawInput) (*reply[wire.Limits],
 	}
 	if a.o.Bandwidth != nil {
 		a.o.Bandwidth.SetLimit(rate)
-		a.log.InfoContext(ctx, "the bandwidth of all jobs was changed", "limit", models.FormatRate(rate))
+		a.log.InfoContext(ctx, "the bandwidth of all jobs was changed", "limit", job.FormatRate(rate))
 	}
 	return a.limits(ctx, nil)
 }
@@ -72,11 +73,11 @@ func decodeLimit(b []byte) (string, int64, error) {
 	if err := decodeJSON(b, &s); err != nil {
 		return "", 0, err
 	}
-	rate, err := models.ParseRate(s.Limit)
+	rate, err := job.ParseRate(s.Limit)
 	if err != nil || s.Limit == "" {
 		return "", 0, failure(http.StatusUnprocessableEntity, "limit", wire.ProblemDetail{
 			Location: "body.limit", Message: `must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s, or "none"`,
 		})
 	}
-	return models.FormatRate(rate), rate, nil
+	return job.FormatRate(rate), rate, nil
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/memory"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // pending adds n jobs to a store.
@@ -29,7 +30,7 @@ func pending(t *testing.T, store jobs.Store, n int) {
 	batch := make([]jobs.NewJob, n)
 	for i := range batch {
 		id := fmt.Sprintf("job-%05d", i)
-		batch[i] = jobs.NewJob{Definition: models.JobDefinition{
+		batch[i] = jobs.NewJob{Definition: job.Definition{
 			ID: id, VMPath: "/DC0/vm/" + strings.Repeat("folder/", 20) + id, OutputPath: "/srv/vms/" + id, VCenter: "lab",
 		}.WithDefaults()}
 	}
@@ -81,7 +82,7 @@ func (endless) List(_ context.Context, q jobs.Query) (jobs.Page, error) {
 	page := jobs.Page{Jobs: make([]models.Job, n), Total: manyJobs, Next: strconv.Itoa(first + n)}
 	for i := range page.Jobs {
 		page.Jobs[i] = models.Job{
-			Definition: models.JobDefinition{ID: strconv.Itoa(first + i), VMPath: strings.Repeat("folder/", 50), OutputPath: "/out"},
+			Definition: job.Definition{ID: strconv.Itoa(first + i), VMPath: strings.Repeat("folder/", 50), OutputPath: "/out"},
 			Status:     models.StatusPending, Progress: new(models.Progress),
 		}
 	}

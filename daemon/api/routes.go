@@ -8,6 +8,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // reply is a 200 with a JSON body.
@@ -45,7 +46,7 @@ func (a *API) register(h huma.API) {
 		"507 when there is no room to store them."
 	submit.Responses["422"] = b.response("Every job was rejected", "application/json", reflect.TypeFor[wire.SubmitResult]())
 	huma.Register(h, submit, a.submit)
-	body.Content = b.jobFile(reflect.TypeFor[models.JobDefinition](), reflect.TypeFor[wire.Batch](), reflect.TypeFor[[]models.JobDefinition]())
+	body.Content = b.jobFile(reflect.TypeFor[job.Definition](), reflect.TypeFor[wire.Batch](), reflect.TypeFor[[]job.Definition]())
 
 	query, body := b.withBody(b.op("query-jobs", "POST", "/jobs/query", "List jobs"))
 	query.Description = "job_ids comes before all, all before status; without any of them every job matches. " +
@@ -58,7 +59,7 @@ func (a *API) register(h huma.API) {
 	check, body := b.withBody(b.op("check-job", "POST", "/jobs/check", "Run preflight on a job"))
 	check.Description = "Finds everything that stands in the job's way without moving a byte or queueing it."
 	huma.Register(h, check, a.check)
-	body.Content = b.jobFile(reflect.TypeFor[models.JobDefinition]())
+	body.Content = b.jobFile(reflect.TypeFor[job.Definition]())
 
 	cancel, body := b.withBody(b.op("cancel-jobs", "POST", "/jobs/cancel", "Cancel jobs"))
 	cancel.Description = "Answers when the jobs' runs have really ended. Part files are removed unless keep_parts is set."
@@ -158,8 +159,8 @@ func (b builder) finish() {
 		}
 	}
 	// It cannot say that a reference may be null.
-	job := schemas["Job"]
-	job.Properties["result"] = &huma.Schema{AnyOf: []*huma.Schema{job.Properties["result"], {Type: "null"}}}
+	j := schemas["Job"]
+	j.Properties["result"] = &huma.Schema{AnyOf: []*huma.Schema{j.Properties["result"], {Type: "null"}}}
 	// It takes omitzero fields for required ones.
 	def := schemas["JobDefinition"]
 	def.Required = slices.DeleteFunc(def.Required, func(s string) bool {

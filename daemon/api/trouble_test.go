@@ -11,6 +11,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/memory"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // troubled is a store that fails with an error, if it has one.
@@ -33,7 +34,7 @@ func (s *troubled) Create(ctx context.Context, batch []jobs.NewJob) error {
 	return s.Store.Create(ctx, batch)
 }
 
-func (s *troubled) Cancel(ctx context.Context, id string, c models.Cancelled) (models.Status, error) {
+func (s *troubled) Cancel(ctx context.Context, id string, c job.Cancelled) (models.Status, error) {
 	if err := s.fail(); err != nil {
 		return "", err
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // inventory is a vCenter in memory.
@@ -28,8 +28,8 @@ func (v inventory) VMs(_ context.Context, vcenter string) ([]wire.VM, error) {
 	return nil, fmt.Errorf("look up: %w", api.ErrUnknownVCenter)
 }
 
-func (v inventory) Check(_ context.Context, def models.JobDefinition) (wire.CheckResult, error) {
-	if def.Options.Format != models.FormatOVF {
+func (v inventory) Check(_ context.Context, def job.Definition) (wire.CheckResult, error) {
+	if def.Options.Format != job.FormatOVF {
 		return wire.CheckResult{}, errors.New("defaults are not filled in")
 	}
 	return wire.CheckResult{Findings: v.findings}, nil

@@ -23,7 +23,8 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/job/jobfile"
 )
 
 // DefaultPath is read when no -config is given; then it may be absent.
@@ -173,7 +174,7 @@ func (c Config) validate() error {
 	credential("daemon.secret_key_credential", d.SecretKeyCredential)
 	exclusive("daemon.", "secret_key_file", "secret_key_credential", d.SecretKeyFile, d.SecretKeyCredential)
 	within("daemon.jobs", d.Jobs, MaxJobs)
-	if _, err := models.ParseRate(d.Limit); err != nil {
+	if _, err := job.ParseRate(d.Limit); err != nil {
 		bad("daemon.limit", "must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s")
 	}
 	if _, ok := c.VCenters[d.DefaultVCenter]; d.DefaultVCenter != "" && !ok {
@@ -268,7 +269,7 @@ func readSecret(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b = bytes.TrimRight(models.WithoutBOM(b), "\r\n")
+	b = bytes.TrimRight(jobfile.WithoutBOM(b), "\r\n")
 	if len(b) == 0 {
 		return nil, fmt.Errorf("%s is empty", path)
 	}

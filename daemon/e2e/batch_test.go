@@ -10,6 +10,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
@@ -29,17 +30,17 @@ func TestABatchOf201VMsInOneCallIsExported(t *testing.T) {
 	lab := startLab(t, cfg)
 	h := newHome(t, lab, "-jobs", "16")
 	d := h.start()
-	jobs := func(out string) []models.JobDefinition {
-		var defs []models.JobDefinition
+	jobs := func(out string) []job.Definition {
+		var defs []job.Definition
 		for _, vm := range cfg.VMs {
-			defs = append(defs, models.JobDefinition{
+			defs = append(defs, job.Definition{
 				ID: out + "-" + vm.Name, VMPath: lab.InventoryPath(vm.Name), OutputPath: filepath.Join(h.out(out), vm.Name),
-				Options: models.JobOptions{Format: models.FormatRaw},
+				Options: job.Options{Format: job.FormatRaw},
 			})
 		}
 		return defs
 	}
-	bad := models.JobDefinition{VMPath: "/a", OutputPath: "relative"}
+	bad := job.Definition{VMPath: "/a", OutputPath: "relative"}
 
 	r, err := d.Submit(t.Context(), append(jobs("all"), bad), true)
 	if !errors.Is(err, client.ErrRejected) || r.Accepted != 0 || r.Rejected != batch+1 {
@@ -50,7 +51,7 @@ func TestABatchOf201VMsInOneCallIsExported(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name   string
-		defs   []models.JobDefinition
+		defs   []job.Definition
 		atomic bool
 	}{
 		{"all", jobs("all"), true},

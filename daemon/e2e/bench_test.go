@@ -18,6 +18,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlite"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
@@ -38,7 +39,7 @@ func fill(b *testing.B, path string) {
 	add := func(prefix string, n int) {
 		batch := make([]jobs.NewJob, n)
 		for i := range batch {
-			batch[i].Definition = models.JobDefinition{
+			batch[i].Definition = job.Definition{
 				ID: fmt.Sprintf("%s-%06d", prefix, i), Name: "bench", VMPath: "/DC0/vm/bench", OutputPath: "/out",
 				VCenter: fmt.Sprint("vcenter", i%benchVCenters), CreatedAt: time.Now().UTC(),
 			}
@@ -68,17 +69,17 @@ func fill(b *testing.B, path string) {
 // else runs on.
 type halfFull struct{ began chan time.Time }
 
-func (r halfFull) Run(ctx context.Context, def models.JobDefinition, _ *progress.Tracker) (models.Result, error) {
+func (r halfFull) Run(ctx context.Context, def job.Definition, _ *progress.Tracker) (job.Result, error) {
 	if def.VCenter == "free" {
 		r.began <- time.Now()
-		return models.Result{Success: true}, nil
+		return job.Result{Success: true}, nil
 	}
 	<-ctx.Done()
-	return models.Result{}, ctx.Err()
+	return job.Result{}, ctx.Err()
 }
 
-func (halfFull) CleanUp(context.Context, models.JobDefinition, bool, *progress.Tracker) (models.Result, error) {
-	return models.Result{}, nil
+func (halfFull) CleanUp(context.Context, job.Definition, bool, *progress.Tracker) (job.Result, error) {
+	return job.Result{}, nil
 }
 
 // quantiles reports the median and the 99th percentile of times.
@@ -161,9 +162,9 @@ func BenchmarkDaemon(b *testing.B) {
 		})
 	}
 	for _, n := range []int{1, 201} {
-		defs := make([]models.JobDefinition, n)
+		defs := make([]job.Definition, n)
 		for i := range defs {
-			defs[i] = models.JobDefinition{VMPath: "/DC0/vm/x", OutputPath: "/out", VCenter: "vcenter0", Priority: -100}
+			defs[i] = job.Definition{VMPath: "/DC0/vm/x", OutputPath: "/out", VCenter: "vcenter0", Priority: -100}
 		}
 		timed(fmt.Sprint("submit-", n), func() error {
 			_, err := c.Submit(ctx, defs, true)
@@ -174,7 +175,7 @@ func BenchmarkDaemon(b *testing.B) {
 		var times []time.Duration
 		for b.Loop() {
 			began := time.Now()
-			r, err := c.Submit(ctx, []models.JobDefinition{{VMPath: "/DC0/vm/x", OutputPath: "/out", VCenter: "free"}}, true)
+			r, err := c.Submit(ctx, []job.Definition{{VMPath: "/DC0/vm/x", OutputPath: "/out", VCenter: "free"}}, true)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
@@ -103,12 +104,12 @@ type held struct {
 }
 
 // submit starts a daemon and one export of the VM guest.
-func submit(t *testing.T, lab *vspheretest.Server, h *home, o models.JobOptions) held {
+func submit(t *testing.T, lab *vspheretest.Server, h *home, o job.Options) held {
 	t.Helper()
 	d := h.start()
 	out := h.out("guest")
-	def := models.JobDefinition{ID: "guest", VCenter: "lab", VMPath: "guest", OutputPath: out, Options: o}
-	if _, err := d.Submit(t.Context(), []models.JobDefinition{def}, true); err != nil {
+	def := job.Definition{ID: "guest", VCenter: "lab", VMPath: "guest", OutputPath: out, Options: o}
+	if _, err := d.Submit(t.Context(), []job.Definition{def}, true); err != nil {
 		t.Fatal(err)
 	}
 	return held{home: h, lab: lab, daemon: d, id: def.ID, out: out}
@@ -199,7 +200,7 @@ func guest(t *testing.T, cfg vspheretest.Config) (*vspheretest.Server, []string)
 func TestCancelInEachPhaseReturnsAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	running := []vspheretest.VM{{PoweredOn: true}}
-	qcow2 := models.JobOptions{Format: models.FormatQcow2}
+	qcow2 := job.Options{Format: job.FormatQcow2}
 	t.Run("connecting", func(t *testing.T) {
 		t.Parallel()
 		lab, _ := guest(t, vspheretest.Config{})
@@ -213,17 +214,17 @@ func TestCancelInEachPhaseReturnsAndLeavesNothing(t *testing.T) {
 	for name, tt := range map[string]struct {
 		phase string
 		cfg   vspheretest.Config
-		o     models.JobOptions
+		o     job.Options
 		at    func(vspheretest.Request) bool
 	}{
 		"discovering": {"discovering", vspheretest.Config{}, qcow2, calls("RetrievePropertiesEx")},
 		"preparing, while the snapshot is taken": {
 			"preparing", vspheretest.Config{VMs: running},
-			models.JobOptions{Format: models.FormatRaw, Snapshot: true}, after("CreateSnapshot_Task"),
+			job.Options{Format: job.FormatRaw, Snapshot: true}, after("CreateSnapshot_Task"),
 		},
 		"exporting, while the manifest is read":          {"exporting", vspheretest.Config{}, qcow2, calls("HttpNfcLeaseGetManifest")},
-		"describing, while the OVF descriptor is made":   {"describing", vspheretest.Config{}, models.JobOptions{}, calls("CreateDescriptor")},
-		"describing, of a running VM with its snapshot":  {"describing", vspheretest.Config{VMs: running}, models.JobOptions{Snapshot: true}, calls("CreateDescriptor")},
+		"describing, while the OVF descriptor is made":   {"describing", vspheretest.Config{}, job.Options{}, calls("CreateDescriptor")},
+		"describing, of a running VM with its snapshot":  {"describing", vspheretest.Config{VMs: running}, job.Options{Snapshot: true}, calls("CreateDescriptor")},
 		"exporting, before the first byte of a disk":     {"exporting", vspheretest.Config{}, qcow2, func(r vspheretest.Request) bool { return r.Plane == vspheretest.NFC }},
 		"exporting, ranged, before the second request":   {"exporting", vspheretest.Config{Profile: vspheretest.Ranged}, qcow2, second(vspheretest.NFC)},
 		"exporting, while a lease is asked about itself": {"exporting", vspheretest.Config{}, qcow2, after("ExportVm")},
@@ -274,11 +275,11 @@ func TestCancelInEachPhaseReturnsAndLeavesNothing(t *testing.T) {
 			j.cancelled(t)
 		}()
 		for {
-			job, err := j.daemon.Job(t.Context(), j.id)
+			shown, err := j.daemon.Job(t.Context(), j.id)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if job.Cancelling {
+			if shown.Cancelling {
 				break
 			}
 		}
@@ -294,7 +295,7 @@ func TestPartsThatACancelKeepsAreGoneOnFromByARetry(t *testing.T) {
 	t.Parallel()
 	lab, sources := guest(t, vspheretest.Config{Faults: []string{"stall:at=1MiB,disk=1"}})
 	reached := lab.ByteReached("guest", 1, 1*mib)
-	j := submit(t, lab, newHome(t, lab), models.JobOptions{Format: models.FormatQcow2, ParallelDownloads: 1})
+	j := submit(t, lab, newHome(t, lab), job.Options{Format: job.FormatQcow2, ParallelDownloads: 1})
 	j.at(t, reached) // one download at a time: disk 0 is finished
 	r, err := j.daemon.Cancel(t.Context(), []string{j.id}, true)
 	if err != nil || len(r.Cancelled) != 1 {
@@ -313,11 +314,11 @@ func TestPartsThatACancelKeepsAreGoneOnFromByARetry(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	job, err := j.daemon.Job(t.Context(), j.id)
+	shown, err := j.daemon.Job(t.Context(), j.id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	identical(t, job, sources...)
+	identical(t, shown, sources...)
 	if again := lab.BytesServed("guest", 0); again != served {
 		t.Errorf("%d bytes of the finished disk were served again", again-served)
 	}
@@ -329,16 +330,16 @@ func TestACancelThatComesTooLateCompletesTheJobEvenAfterACrash(t *testing.T) {
 	t.Parallel()
 	lab, sources := guest(t, vspheretest.Config{VMs: []vspheretest.VM{{PoweredOn: true}}})
 	g := hold(t, lab, calls("RemoveSnapshot_Task"))
-	j := submit(t, lab, newHome(t, lab), models.JobOptions{Format: models.FormatQcow2, Snapshot: true})
+	j := submit(t, lab, newHome(t, lab), job.Options{Format: job.FormatQcow2, Snapshot: true})
 	j.at(t, g.reached)
 	answered := make(chan error, 1)
 	go func() {
 		_, err := j.daemon.Cancel(t.Context(), []string{j.id}, false)
 		answered <- err
 	}()
-	for job := (models.Job{}); !job.Cancelling; {
+	for shown := (models.Job{}); !shown.Cancelling; {
 		var err error
-		if job, err = j.daemon.Job(t.Context(), j.id); err != nil {
+		if shown, err = j.daemon.Job(t.Context(), j.id); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -353,10 +354,10 @@ func TestACancelThatComesTooLateCompletesTheJobEvenAfterACrash(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	job, err := d.Job(t.Context(), j.id)
+	shown, err := d.Job(t.Context(), j.id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	identical(t, job, sources...)
+	identical(t, shown, sources...)
 	nothingIsLeft(t, lab, "guest")
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
@@ -53,7 +53,7 @@ func TestContract(t *testing.T) {
 // jobFiles writes what a script cannot hold itself, since output paths are
 // absolute: the contract's job file as YAML, a batch, and a bare list as JSON.
 func jobFiles(dir, vm string) error {
-	job := func(out string) string {
+	j := func(out string) string {
 		return fmt.Sprintf(`name: "example-vm-export"
 vm_path: %q
 output_path: %q
@@ -63,17 +63,17 @@ options:
   show_individual_progress: false
 `, vm, filepath.Join(dir, out))
 	}
-	list, err := json.Marshal([]models.JobDefinition{{VMPath: vm, OutputPath: filepath.Join(dir, "listed")}})
+	list, err := json.Marshal([]job.Definition{{VMPath: vm, OutputPath: filepath.Join(dir, "listed")}})
 	if err != nil {
 		return err
 	}
-	python, err := json.Marshal(models.JobDefinition{Name: "example-vm-export", VMPath: vm, OutputPath: filepath.Join(dir, "python")})
+	python, err := json.Marshal(job.Definition{Name: "example-vm-export", VMPath: vm, OutputPath: filepath.Join(dir, "python")})
 	if err != nil {
 		return err
 	}
 	for name, text := range map[string]string{
-		"job.yaml":    job("job"),
-		"batch.yaml":  "jobs:\n  - " + strings.ReplaceAll(strings.TrimSpace(job("batched")), "\n", "\n    ") + "\n",
+		"job.yaml":    j("job"),
+		"batch.yaml":  "jobs:\n  - " + strings.ReplaceAll(strings.TrimSpace(j("batched")), "\n", "\n    ") + "\n",
 		"list.json":   string(list),
 		"python.json": string(python),
 	} {

@@ -13,6 +13,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
@@ -286,15 +287,15 @@ func (s *siege) disarmed() {
 }
 
 // jobs are one export of each VM, in all formats.
-func (s *siege) jobs(wave int) []models.JobDefinition {
-	formats := []models.Format{models.FormatOVF, models.FormatQcow2, models.FormatRaw}
-	var defs []models.JobDefinition
+func (s *siege) jobs(wave int) []job.Definition {
+	formats := []job.Format{job.FormatOVF, job.FormatQcow2, job.FormatRaw}
+	var defs []job.Definition
 	for i, vm := range s.vms {
 		id := fmt.Sprintf("wave%d-%s", wave, vm.Name)
-		defs = append(defs, models.JobDefinition{
+		defs = append(defs, job.Definition{
 			ID: id, VMPath: s.lab.InventoryPath(vm.Name), OutputPath: s.out(id),
-			Options: models.JobOptions{
-				Format: formats[(i+wave)%len(formats)], Compress: (i+wave)%2 == 0 && formats[(i+wave)%len(formats)] == models.FormatQcow2,
+			Options: job.Options{
+				Format: formats[(i+wave)%len(formats)], Compress: (i+wave)%2 == 0 && formats[(i+wave)%len(formats)] == job.FormatQcow2,
 				RemoveCDROM: vm.ISO != nil, Snapshot: vm.PoweredOn, ParallelDownloads: 1 + i%4,
 			},
 		})
@@ -377,7 +378,7 @@ func (s *siege) died() bool {
 
 // mark looks, after a kill, which disks are finished, and that those that were
 // before have not been served since.
-func (s *siege) mark(defs []models.JobDefinition) {
+func (s *siege) mark(defs []job.Definition) {
 	s.t.Helper()
 	for i, def := range defs {
 		for _, disk := range finished(s.t, def, len(s.sources)) {
@@ -400,7 +401,7 @@ func (s *siege) mark(defs []models.JobDefinition) {
 }
 
 // judge looks at a wave whose jobs have all ended.
-func (s *siege) judge(defs []models.JobDefinition) {
+func (s *siege) judge(defs []job.Definition) {
 	s.t.Helper()
 	for i, def := range defs {
 		j, err := s.daemon.Job(s.t.Context(), def.ID)

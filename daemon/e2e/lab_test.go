@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
@@ -112,7 +113,7 @@ type ledger struct {
 
 // finished tells which disks of a job are done, by file name: by the ledger of
 // its work directory, or all of total when the job has left its receipt.
-func finished(t testing.TB, def models.JobDefinition, total int) []int {
+func finished(t testing.TB, def job.Definition, total int) []int {
 	t.Helper()
 	var done []int
 	if receipts, _ := filepath.Glob(filepath.Join(def.OutputPath, "*.export.json")); len(receipts) > 0 {

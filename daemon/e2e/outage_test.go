@@ -12,11 +12,12 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
 // fleet is a lab with n small VMs, and a job for each.
-func fleet(t *testing.T, n int, out string) (*vspheretest.Server, string, []models.JobDefinition) {
+func fleet(t *testing.T, n int, out string) (*vspheretest.Server, string, []job.Definition) {
 	t.Helper()
 	source := rawDisk(t, mib, 64<<10, 7)
 	var cfg vspheretest.Config
@@ -24,18 +25,18 @@ func fleet(t *testing.T, n int, out string) (*vspheretest.Server, string, []mode
 		cfg.VMs = append(cfg.VMs, vspheretest.VM{Name: fmt.Sprintf("vm%03d", i), Disks: []vspheretest.Disk{{Path: source}}})
 	}
 	lab := startLab(t, cfg)
-	var defs []models.JobDefinition
+	var defs []job.Definition
 	for _, vm := range cfg.VMs {
-		defs = append(defs, models.JobDefinition{
+		defs = append(defs, job.Definition{
 			ID: vm.Name, VMPath: lab.InventoryPath(vm.Name), OutputPath: filepath.Join(out, vm.Name),
-			Options: models.JobOptions{Format: models.FormatRaw},
+			Options: job.Options{Format: job.FormatRaw},
 		})
 	}
 	return lab, source, defs
 }
 
 // accept submits jobs that must be accepted.
-func (p *process) accept(t *testing.T, defs []models.JobDefinition) {
+func (p *process) accept(t *testing.T, defs []job.Definition) {
 	t.Helper()
 	if r, err := p.Submit(t.Context(), defs, true); err != nil || r.Accepted != len(defs) {
 		t.Fatalf("submit: %+v, %v", r, err)
@@ -75,7 +76,7 @@ func (p *process) awaitCompleted(t *testing.T, n int) {
 
 // unharmed checks that all jobs are completed, that no attempt was counted, and
 // that nothing is left at the lab.
-func unharmed(t *testing.T, lab *vspheretest.Server, d *process, source string, defs []models.JobDefinition) {
+func unharmed(t *testing.T, lab *vspheretest.Server, d *process, source string, defs []job.Definition) {
 	t.Helper()
 	for _, def := range defs {
 		j, err := d.Job(t.Context(), def.ID)
@@ -226,7 +227,7 @@ func TestACancelAtAHungVCenterIsBoundedAndSoIsTheShutdown(t *testing.T) {
 	t.Parallel()
 	lab, _ := guest(t, vspheretest.Config{Faults: []string{"stall:at=1MiB,times=always"}})
 	reached := lab.ByteReached("guest", 1, 1*mib)
-	j := submit(t, lab, newHome(t, lab), models.JobOptions{Format: models.FormatQcow2})
+	j := submit(t, lab, newHome(t, lab), job.Options{Format: job.FormatQcow2})
 	j.at(t, reached)
 	up := lab.Down(vspheretest.Control, vspheretest.Hang)
 	defer up()
@@ -240,13 +241,13 @@ func TestACancelAtAHungVCenterIsBoundedAndSoIsTheShutdown(t *testing.T) {
 		answered <- answer{r, err}
 	}()
 	for {
-		job, err := j.daemon.Job(t.Context(), j.id)
+		shown, err := j.daemon.Job(t.Context(), j.id)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if job.Cancelling {
-			if !strings.HasPrefix(job.WaitingFor, "cancelling: waiting for vCenter lab") {
-				t.Errorf("the job waits for %q", job.WaitingFor)
+		if shown.Cancelling {
+			if !strings.HasPrefix(shown.WaitingFor, "cancelling: waiting for vCenter lab") {
+				t.Errorf("the job waits for %q", shown.WaitingFor)
 			}
 			break
 		}
@@ -254,9 +255,9 @@ func TestACancelAtAHungVCenterIsBoundedAndSoIsTheShutdown(t *testing.T) {
 	if a := <-answered; a.err != nil || len(a.Cancelled) != 1 {
 		t.Fatalf("cancel: %+v, %v", a.CancelResult, a.err)
 	}
-	job, err := j.daemon.Job(t.Context(), j.id)
-	if err != nil || job.Status != models.StatusCancelled || !strings.Contains(job.Error, "hyper2kvm clean") {
-		t.Errorf("the job is %s: %q (%v), want it to tell what is owed", job.Status, job.Error, err)
+	shown, err := j.daemon.Job(t.Context(), j.id)
+	if err != nil || shown.Status != models.StatusCancelled || !strings.Contains(shown.Error, "hyper2kvm clean") {
+		t.Errorf("the job is %s: %q (%v), want it to tell what is owed", shown.Status, shown.Error, err)
 	}
 	if _, err := j.daemon.Retry(t.Context(), j.id); !errors.Is(err, client.ErrConflict) {
 		t.Errorf("a retry while the run still undoes: %v, want a conflict", err)

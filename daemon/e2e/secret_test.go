@@ -9,7 +9,7 @@ import (
 
 	"filippo.io/age"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
@@ -32,11 +32,11 @@ func TestAPasswordInAJobSurvivesACrashAndIsNowhereInTheClear(t *testing.T) {
 	u := lab.URL()
 	u.User = nil
 	j := held{home: h, lab: lab, daemon: d, id: "guest", out: h.out("guest")}
-	def := models.JobDefinition{
+	def := job.Definition{
 		ID: j.id, VMPath: "guest", OutputPath: j.out, VCenterURL: u.String(), Username: "user", Password: password, Insecure: true,
-		Options: models.JobOptions{Format: models.FormatQcow2},
+		Options: job.Options{Format: job.FormatQcow2},
 	}
-	if _, err := d.Submit(t.Context(), []models.JobDefinition{def}, true); err != nil {
+	if _, err := d.Submit(t.Context(), []job.Definition{def}, true); err != nil {
 		t.Fatal(err)
 	}
 	j.at(t, reached)
@@ -50,11 +50,11 @@ func TestAPasswordInAJobSurvivesACrashAndIsNowhereInTheClear(t *testing.T) {
 			t.Fatalf("watch: %+v, %v", e, err)
 		}
 	}
-	job, err := d.Job(t.Context(), j.id)
-	if err != nil || job.Definition.Password != "" {
+	shown, err := d.Job(t.Context(), j.id)
+	if err != nil || shown.Definition.Password != "" {
 		t.Fatalf("the password comes back out (%v)", err)
 	}
-	identical(t, job, sources...)
+	identical(t, shown, sources...)
 	d.stop(t)
 	nowhere(t, h.dir, password)
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
@@ -183,7 +184,7 @@ func (s *soak) settle(site *site) {
 // wave exports every VM once.
 func (s *soak) wave(n int) {
 	s.t.Helper()
-	var defs []models.JobDefinition
+	var defs []job.Definition
 	guests := make(map[string]*machine) // by job
 	for _, site := range s.sites {
 		for i, g := range site.guests {
@@ -208,24 +209,24 @@ func (s *soak) wave(n int) {
 func jobID(n int, g *machine) string { return fmt.Sprintf("wave%d-%s", n, g.vm.Name) }
 
 // job is the n-th export of a VM that is the i-th of its site.
-func (s *site) job(g *machine, n, i int) models.JobDefinition {
-	format := []models.Format{models.FormatOVF, models.FormatQcow2, models.FormatRaw}[(i+n)%3]
-	transport := models.TransportNFC
-	if format != models.FormatOVF && (i+n)%4 == 0 {
-		transport = models.TransportAuto
+func (s *site) job(g *machine, n, i int) job.Definition {
+	format := []job.Format{job.FormatOVF, job.FormatQcow2, job.FormatRaw}[(i+n)%3]
+	transport := job.TransportNFC
+	if format != job.FormatOVF && (i+n)%4 == 0 {
+		transport = job.TransportAuto
 	}
-	return models.JobDefinition{
+	return job.Definition{
 		ID: jobID(n, g), VCenter: s.name, VMPath: s.lab.InventoryPath(g.vm.Name),
-		Options: models.JobOptions{
-			Format: format, Transport: transport, Compress: format == models.FormatQcow2 && (i+n)%2 == 0,
-			RemoveCDROM: g.vm.ISO != nil, Snapshot: g.vm.PoweredOn, ParallelDownloads: 1 + i%4, Retries: models.MaxRetries,
+		Options: job.Options{
+			Format: format, Transport: transport, Compress: format == job.FormatQcow2 && (i+n)%2 == 0,
+			RemoveCDROM: g.vm.ISO != nil, Snapshot: g.vm.PoweredOn, ParallelDownloads: 1 + i%4, Retries: job.MaxRetries,
 		},
 	}
 }
 
 // cancel asks for the end of a job. It may have ended before.
-func (s *soak) cancel(job string) {
-	s.cancels.Go(func() { _, _ = s.daemon.Cancel(s.t.Context(), []string{job}, false) })
+func (s *soak) cancel(j string) {
+	s.cancels.Go(func() { _, _ = s.daemon.Cancel(s.t.Context(), []string{j}, false) })
 }
 
 // numbers and identifiers would make every message one of its own.
@@ -258,7 +259,7 @@ func (s *soak) await(guests map[string]*machine) {
 }
 
 // judge holds a job's images against all that its VM ever was.
-func (s *soak) judge(def models.JobDefinition, g *machine) {
+func (s *soak) judge(def job.Definition, g *machine) {
 	s.t.Helper()
 	j, err := s.daemon.Job(s.t.Context(), def.ID)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
@@ -73,7 +73,7 @@ func TestManyWatchersSeeTheEndAndLeaveNothingInTheDaemon(t *testing.T) {
 	t.Parallel()
 	lab, _ := guest(t, vspheretest.Config{Faults: []string{"stall:at=1MiB,disk=1"}})
 	reached := lab.ByteReached("guest", 1, mib)
-	j := submit(t, lab, newHome(t, lab), models.JobOptions{Format: models.FormatRaw})
+	j := submit(t, lab, newHome(t, lab), job.Options{Format: job.FormatRaw})
 	j.at(t, reached)
 	before := sockets(t, j.daemon)
 
@@ -119,9 +119,9 @@ func BenchmarkTransfer(b *testing.B) {
 			var flowing time.Duration
 			for b.Loop() {
 				jobs++
-				def := models.JobDefinition{
+				def := job.Definition{
 					ID: fmt.Sprint("job", jobs), VMPath: "guest", OutputPath: filepath.Join(h.out(""), fmt.Sprint(jobs)),
-					Options: models.JobOptions{Format: models.FormatRaw},
+					Options: job.Options{Format: job.FormatRaw},
 				}
 				// The watchers come before the first byte: the job waits for them.
 				reached, passed := make(chan struct{}), make(chan struct{})
@@ -130,7 +130,7 @@ func BenchmarkTransfer(b *testing.B) {
 					<-passed
 				})
 				whole := lab.ByteReached("guest", 0, lab.Stream("guest", 0).Size)
-				if _, err := d.Submit(b.Context(), []models.JobDefinition{def}, true); err != nil {
+				if _, err := d.Submit(b.Context(), []job.Definition{def}, true); err != nil {
 					b.Fatal(err)
 				}
 				<-reached

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // breaker keeps jobs from vCenters that cannot be used. A run that ends with
@@ -104,7 +104,7 @@ func (b *breaker) blocked() (all, refused []string) {
 }
 
 // waiting says what a job that is not running waits for, or is empty.
-func (b *breaker) waiting(def models.JobDefinition) string {
+func (b *breaker) waiting(def job.Definition) string {
 	key := def.VCenterKey()
 	b.mu.Lock()
 	defer b.mu.Unlock()

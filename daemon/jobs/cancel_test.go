@@ -10,6 +10,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
@@ -23,18 +24,18 @@ func TestCancelInEachPhaseReturnsOnceTheRunHasEnded(t *testing.T) {
 			inBubble(t, func(t *testing.T, store jobs.Store) {
 				var cleaned atomic.Bool
 				var cause error
-				d := start(t, store, func(ctx context.Context, _ models.JobDefinition, tr *progress.Tracker) (models.Result, error) {
+				d := start(t, store, func(ctx context.Context, _ job.Definition, tr *progress.Tracker) (job.Result, error) {
 					tr.SetPhase(phase)
 					<-ctx.Done()
 					cause = context.Cause(ctx)
 					time.Sleep(time.Second) // the lease is aborted, the snapshot removed
 					cleaned.Store(true)
-					return models.Result{}, ctx.Err()
+					return job.Result{}, ctx.Err()
 				}, jobs.Options{})
 				submit(t, d.Manager, def("a"))
 				wantStatus(t, d.Manager, "a", models.StatusRunning)
 				began := time.Now()
-				if err := d.Cancel(t.Context(), []string{"a"}, models.Cancelled{KeepParts: true})["a"]; err != nil {
+				if err := d.Cancel(t.Context(), []string{"a"}, job.Cancelled{KeepParts: true})["a"]; err != nil {
 					t.Fatal(err)
 				}
 				if !cleaned.Load() {
@@ -43,7 +44,7 @@ func TestCancelInEachPhaseReturnsOnceTheRunHasEnded(t *testing.T) {
 				if took := time.Since(began); took != time.Second {
 					t.Errorf("Cancel took %v, the run only a second", took)
 				}
-				if cause != (models.Cancelled{KeepParts: true}) {
+				if cause != (job.Cancelled{KeepParts: true}) {
 					t.Errorf("cause = %#v", cause)
 				}
 				if j := wantStatus(t, d.Manager, "a", models.StatusCancelled); j.Error != "" || j.Attempts != 0 {
@@ -56,9 +57,9 @@ func TestCancelInEachPhaseReturnsOnceTheRunHasEnded(t *testing.T) {
 
 func TestCancelAnswersForEachJob(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
-		d := start(t, store, func(ctx context.Context, def models.JobDefinition, tr *progress.Tracker) (models.Result, error) {
+		d := start(t, store, func(ctx context.Context, def job.Definition, tr *progress.Tracker) (job.Result, error) {
 			if def.ID == "done" {
-				return models.Result{}, nil
+				return job.Result{}, nil
 			}
 			return untilStopped(ctx, def, tr)
 		}, jobs.Options{MaxJobs: 1})
@@ -66,7 +67,7 @@ func TestCancelAnswersForEachJob(t *testing.T) {
 		wantStatus(t, d.Manager, "done", models.StatusCompleted)
 		submit(t, d.Manager, def("running"), def("pending"))
 		wantStatus(t, d.Manager, "running", models.StatusRunning)
-		got := d.Cancel(t.Context(), []string{"running", "pending", "done", "unknown", "running"}, models.Cancelled{})
+		got := d.Cancel(t.Context(), []string{"running", "pending", "done", "unknown", "running"}, job.Cancelled{})
 		for id, want := range map[string]error{"running": nil, "pending": nil, "done": jobs.ErrFinished, "unknown": jobs.ErrNotFound} {
 			if err, ok := got[id]; !ok || !errors.Is(err, want) {
 				t.Errorf("Cancel of %s = %v, want %v", id, err, want)
@@ -76,7 +77,7 @@ func TestCancelAnswersForEachJob(t *testing.T) {
 			t.Errorf("answers = %v", got)
 		}
 		wantStatus(t, d.Manager, "pending", models.StatusCancelled)
-		if err := d.Cancel(t.Context(), []string{"running"}, models.Cancelled{})["running"]; err != nil {
+		if err := d.Cancel(t.Context(), []string{"running"}, job.Cancelled{})["running"]; err != nil {
 			t.Errorf("Cancel of a cancelled job = %v", err)
 		}
 	})
@@ -84,16 +85,16 @@ func TestCancelAnswersForEachJob(t *testing.T) {
 
 func TestACancelThatTakesTooLongStands(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
-		d := start(t, store, func(ctx context.Context, _ models.JobDefinition, _ *progress.Tracker) (models.Result, error) {
+		d := start(t, store, func(ctx context.Context, _ job.Definition, _ *progress.Tracker) (job.Result, error) {
 			<-ctx.Done()
 			time.Sleep(time.Minute)
-			return models.Result{}, errors.New("the snapshot could not be removed")
+			return job.Result{}, errors.New("the snapshot could not be removed")
 		}, jobs.Options{})
 		submit(t, d.Manager, def("a"))
 		wantStatus(t, d.Manager, "a", models.StatusRunning)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		if err := d.Cancel(ctx, []string{"a"}, models.Cancelled{})["a"]; !errors.Is(err, context.DeadlineExceeded) {
+		if err := d.Cancel(ctx, []string{"a"}, job.Cancelled{})["a"]; !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Cancel = %v, want DeadlineExceeded", err)
 		}
 		if j := wantStatus(t, d.Manager, "a", models.StatusRunning); !j.Cancelling {
@@ -108,13 +109,13 @@ func TestACancelThatTakesTooLongStands(t *testing.T) {
 
 func TestARunThatEndsInSpiteOfACancelIsCompleted(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
-		d := start(t, store, func(ctx context.Context, _ models.JobDefinition, _ *progress.Tracker) (models.Result, error) {
+		d := start(t, store, func(ctx context.Context, _ job.Definition, _ *progress.Tracker) (job.Result, error) {
 			<-ctx.Done()
-			return models.Result{Success: true}, nil
+			return job.Result{Success: true}, nil
 		}, jobs.Options{})
 		submit(t, d.Manager, def("a"))
 		wantStatus(t, d.Manager, "a", models.StatusRunning)
-		if err := d.Cancel(t.Context(), []string{"a"}, models.Cancelled{})["a"]; !errors.Is(err, jobs.ErrFinished) {
+		if err := d.Cancel(t.Context(), []string{"a"}, job.Cancelled{})["a"]; !errors.Is(err, jobs.ErrFinished) {
 			t.Errorf("Cancel = %v, want ErrFinished", err)
 		}
 		wantStatus(t, d.Manager, "a", models.StatusCompleted)
@@ -124,14 +125,14 @@ func TestARunThatEndsInSpiteOfACancelIsCompleted(t *testing.T) {
 func TestAJobThatWaitsForItsNextAttemptIsCleanedUpEvenByAFullDaemon(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		var cleaned []bool
-		runner := leaving{func(ctx context.Context, def models.JobDefinition, tr *progress.Tracker) (models.Result, error) {
+		runner := leaving{func(ctx context.Context, def job.Definition, tr *progress.Tracker) (job.Result, error) {
 			if def.ID != "a" {
 				return untilStopped(ctx, def, tr)
 			}
-			return models.Result{}, errors.New("broken")
-		}, func(ctx context.Context, _ models.JobDefinition, keepParts bool) (models.Result, error) {
+			return job.Result{}, errors.New("broken")
+		}, func(ctx context.Context, _ job.Definition, keepParts bool) (job.Result, error) {
 			cleaned = append(cleaned, keepParts)
-			return models.Result{}, ctx.Err()
+			return job.Result{}, ctx.Err()
 		}}
 		d := startRunner(t, store, runner, jobs.Options{MaxJobs: 1, RetryMin: time.Hour})
 		a := def("a")
@@ -140,7 +141,7 @@ func TestAJobThatWaitsForItsNextAttemptIsCleanedUpEvenByAFullDaemon(t *testing.T
 		wantStatus(t, d.Manager, "a", models.StatusPending)
 		submit(t, d.Manager, def("long"))
 		wantStatus(t, d.Manager, "long", models.StatusRunning)
-		if err := d.Cancel(t.Context(), []string{"a"}, models.Cancelled{})["a"]; err != nil {
+		if err := d.Cancel(t.Context(), []string{"a"}, job.Cancelled{})["a"]; err != nil {
 			t.Fatal(err)
 		}
 		if len(cleaned) != 1 || cleaned[0] {
@@ -158,7 +159,7 @@ func TestACancelByAnotherDaemonArrivesWithTheHeartbeat(t *testing.T) {
 		wantStatus(t, one.Manager, "a", models.StatusRunning)
 		other := start(t, store, untilStopped, jobs.Options{})
 		began := time.Now()
-		if err := other.Cancel(t.Context(), []string{"a"}, models.Cancelled{})["a"]; err != nil {
+		if err := other.Cancel(t.Context(), []string{"a"}, job.Cancelled{})["a"]; err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took > 6*time.Second {
@@ -171,10 +172,10 @@ func TestACancelByAnotherDaemonArrivesWithTheHeartbeat(t *testing.T) {
 
 // cancelled cancels a job that failed once and waits for its next attempt, so that
 // it is cleaned up.
-func cancelled(t *testing.T, store jobs.Store, keep bool, cleanUp func(context.Context, models.JobDefinition, bool) (models.Result, error)) *daemon {
+func cancelled(t *testing.T, store jobs.Store, keep bool, cleanUp func(context.Context, job.Definition, bool) (job.Result, error)) *daemon {
 	t.Helper()
-	broken := func(context.Context, models.JobDefinition, *progress.Tracker) (models.Result, error) {
-		return models.Result{}, errors.New("broken")
+	broken := func(context.Context, job.Definition, *progress.Tracker) (job.Result, error) {
+		return job.Result{}, errors.New("broken")
 	}
 	d := startRunner(t, store, leaving{broken, cleanUp}, jobs.Options{RetryMin: time.Hour})
 	a := def("a")
@@ -183,13 +184,13 @@ func cancelled(t *testing.T, store jobs.Store, keep bool, cleanUp func(context.C
 	wantStatus(t, d.Manager, "a", models.StatusPending)
 	ctx, stop := context.WithTimeout(t.Context(), time.Second)
 	defer stop()
-	_ = d.Cancel(ctx, []string{"a"}, models.Cancelled{KeepParts: keep})
+	_ = d.Cancel(ctx, []string{"a"}, job.Cancelled{KeepParts: keep})
 	return d
 }
 
 func TestACleanUpIsNotEndedByTheCancelThatItIsFor(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
-		d := cancelled(t, store, true, func(ctx context.Context, _ models.JobDefinition, keepParts bool) (models.Result, error) {
+		d := cancelled(t, store, true, func(ctx context.Context, _ job.Definition, keepParts bool) (job.Result, error) {
 			if !keepParts {
 				t.Error("parts are to be kept")
 			}
@@ -198,9 +199,9 @@ func TestACleanUpIsNotEndedByTheCancelThatItIsFor(t *testing.T) {
 				t.Errorf("ended: %v", context.Cause(ctx))
 			case <-time.After(time.Minute): // several heartbeats
 			}
-			return models.Result{}, nil
+			return job.Result{}, nil
 		})
-		if err := d.Cancel(t.Context(), []string{"a"}, models.Cancelled{})["a"]; err != nil { // again, while it is cleaned up
+		if err := d.Cancel(t.Context(), []string{"a"}, job.Cancelled{})["a"]; err != nil { // again, while it is cleaned up
 			t.Error(err)
 		}
 		if j := wantStatus(t, d.Manager, "a", models.StatusCancelled); j.Error != "" {
@@ -211,17 +212,17 @@ func TestACleanUpIsNotEndedByTheCancelThatItIsFor(t *testing.T) {
 
 func TestACleanUpSaysWhatIsLeftOrThatTheJobWasComplete(t *testing.T) {
 	for name, tt := range map[string]struct {
-		result models.Result
+		result job.Result
 		err    error
 		status models.Status
 		text   string
 	}{
 		"something is left": {err: errors.New("a snapshot is left"), status: models.StatusCancelled, text: "a snapshot is left"},
-		"it was complete":   {result: models.Result{Success: true}, status: models.StatusCompleted},
+		"it was complete":   {result: job.Result{Success: true}, status: models.StatusCompleted},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, store jobs.Store) {
-				d := cancelled(t, store, false, func(context.Context, models.JobDefinition, bool) (models.Result, error) {
+				d := cancelled(t, store, false, func(context.Context, job.Definition, bool) (job.Result, error) {
 					return tt.result, tt.err
 				})
 				if j := wantStatus(t, d.Manager, "a", tt.status); j.Error != tt.text {
@@ -234,12 +235,12 @@ func TestACleanUpSaysWhatIsLeftOrThatTheJobWasComplete(t *testing.T) {
 
 func TestACleanUpThatAShutdownEndsIsDoneByTheNextDaemon(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
-		d := cancelled(t, store, false, func(ctx context.Context, _ models.JobDefinition, _ bool) (models.Result, error) {
+		d := cancelled(t, store, false, func(ctx context.Context, _ job.Definition, _ bool) (job.Result, error) {
 			<-ctx.Done()
-			if cause := context.Cause(ctx); cause != models.ErrShutdown {
+			if cause := context.Cause(ctx); cause != job.ErrShutdown {
 				t.Errorf("ended by %v", cause)
 			}
-			return models.Result{}, ctx.Err()
+			return job.Result{}, ctx.Err()
 		})
 		wantStatus(t, d.Manager, "a", models.StatusRunning)
 		if err := d.stop(); err != nil {

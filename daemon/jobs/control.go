@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // Query returns jobs as q asks. Progress of the jobs that this manager runs is
@@ -70,7 +71,7 @@ func (m *Manager) Stats(ctx context.Context) (Counts, error) { return m.store.Co
 // when the job is cancelled now, [ErrFinished] when it ended otherwise,
 // [ErrNotFound], or ctx's error when that ended first; the request to cancel
 // then stands.
-func (m *Manager) Cancel(ctx context.Context, ids []string, c models.Cancelled) map[string]error {
+func (m *Manager) Cancel(ctx context.Context, ids []string, c job.Cancelled) map[string]error {
 	outcome := make(map[string]error, len(ids))
 	var waiting []string
 	for _, id := range ids {
@@ -106,7 +107,7 @@ func (m *Manager) Cancel(ctx context.Context, ids []string, c models.Cancelled) 
 }
 
 // stop ends the job's run, when it runs here.
-func (m *Manager) stop(id string, c models.Cancelled) {
+func (m *Manager) stop(id string, c job.Cancelled) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if r, ok := m.runs[id]; ok && !r.cleanup {
@@ -121,13 +122,13 @@ func (m *Manager) awaitCancelled(ctx context.Context, id string) error {
 	poll := time.NewTicker(m.o.Poll)
 	defer poll.Stop()
 	for {
-		job, err := m.Get(ctx, id)
+		j, err := m.Get(ctx, id)
 		switch {
 		case err != nil:
 			return err
-		case job.Status == models.StatusCancelled:
+		case j.Status == models.StatusCancelled:
 			return nil
-		case job.Status.Final():
+		case j.Status.Final():
 			return ErrFinished
 		}
 		select {
@@ -224,11 +225,11 @@ func (m *Manager) Resume(key string) error {
 	return nil
 }
 
-// SetLimit bounds a job's bandwidth, in the form of [models.ParseRate], from now
+// SetLimit bounds a job's bandwidth, in the form of [job.ParseRate], from now
 // on, also while it runs, and for later runs of it. It returns [ErrNotFound],
 // [ErrFinished], or the reason why limit is no rate.
 func (m *Manager) SetLimit(ctx context.Context, id, limit string) error {
-	rate, err := models.ParseRate(limit)
+	rate, err := job.ParseRate(limit)
 	if err != nil {
 		return err
 	}

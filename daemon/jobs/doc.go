@@ -17,7 +17,7 @@
 // part.
 //
 // A run ends early for one of three reasons, told by context.Cause:
-// [models.Cancelled], [models.ErrShutdown], [models.ErrLeaseLost]. In each case
+// [job.Cancelled], [job.ErrShutdown], [job.ErrClaimLost]. In each case
 // the goroutine has ended before the status changes. A job that was cancelled
 // while nobody ran it, but that did run before, is claimed once more for
 // [Runner.CleanUp], which removes what is left.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
@@ -30,7 +31,7 @@ type execution struct {
 
 // ending is what a Runner returned.
 type ending struct {
-	result models.Result
+	result job.Result
 	err    error
 }
 
@@ -59,7 +60,7 @@ func (m *Manager) execute(base, ctx context.Context, r *run, c Claim) {
 	m.settling.yield(c.Lease.JobID)
 	ended := make(chan ending, 1)
 	go func() {
-		res, err := safely(e.log, func() (models.Result, error) {
+		res, err := safely(e.log, func() (job.Result, error) {
 			if r.cleanup {
 				return e.cleanUp(ctx, def)
 			}
@@ -83,7 +84,7 @@ func (m *Manager) execute(base, ctx context.Context, r *run, c Claim) {
 
 // cleanUp cleans up after a cancel, and waits for a vCenter that is away until
 // ctx ends.
-func (e *execution) cleanUp(ctx context.Context, def models.JobDefinition) (models.Result, error) {
+func (e *execution) cleanUp(ctx context.Context, def job.Definition) (job.Result, error) {
 	for {
 		res, err := e.m.runner.CleanUp(ctx, def, e.claim.Cancel.KeepParts, e.tracker)
 		if unavailable(err) == nil || !sleep(ctx, e.m.o.ProbeMin) {
@@ -132,7 +133,7 @@ func (e *execution) follow(base, ctx context.Context, ended <-chan ending) (end 
 			return ending{err: err}, true
 		case <-stopped:
 			stopped = nil
-			if errors.As(context.Cause(ctx), new(models.Cancelled)) {
+			if errors.As(context.Cause(ctx), new(job.Cancelled)) {
 				overdue = e.overdue(bounds)
 			}
 		case <-changed:
@@ -181,7 +182,7 @@ func (e *execution) beat(base context.Context) {
 	switch {
 	case errors.Is(err, ErrFenced):
 		e.log.Warn("the lease on the job is lost; ending its run")
-		e.run.cancel(models.ErrLeaseLost)
+		e.run.cancel(job.ErrClaimLost)
 		return
 	case err != nil:
 		if e.trouble.tell(err) {
@@ -189,7 +190,7 @@ func (e *execution) beat(base context.Context) {
 		}
 		// A store in trouble gives the job to nobody else.
 		if !time.Now().Before(e.until) && !errors.As(err, new(*StoreError)) {
-			e.run.cancel(models.ErrLeaseLost)
+			e.run.cancel(job.ErrClaimLost)
 		}
 		return
 	}

@@ -15,42 +15,43 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/memory"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // runnerFunc is a Runner of jobs that leave nothing behind.
-type runnerFunc func(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error)
+type runnerFunc func(ctx context.Context, def job.Definition, t *progress.Tracker) (job.Result, error)
 
-func (f runnerFunc) Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error) {
+func (f runnerFunc) Run(ctx context.Context, def job.Definition, t *progress.Tracker) (job.Result, error) {
 	return f(ctx, def, t)
 }
 
-func (runnerFunc) CleanUp(context.Context, models.JobDefinition, bool, *progress.Tracker) (models.Result, error) {
-	return models.Result{}, nil
+func (runnerFunc) CleanUp(context.Context, job.Definition, bool, *progress.Tracker) (job.Result, error) {
+	return job.Result{}, nil
 }
 
 // leaving is a Runner of jobs that leave something behind.
 type leaving struct {
 	runnerFunc
-	cleanUp func(ctx context.Context, def models.JobDefinition, keepParts bool) (models.Result, error)
+	cleanUp func(ctx context.Context, def job.Definition, keepParts bool) (job.Result, error)
 }
 
-func (l leaving) CleanUp(ctx context.Context, def models.JobDefinition, keepParts bool, _ *progress.Tracker) (models.Result, error) {
+func (l leaving) CleanUp(ctx context.Context, def job.Definition, keepParts bool, _ *progress.Tracker) (job.Result, error) {
 	return l.cleanUp(ctx, def, keepParts)
 }
 
 // succeed is a run that has nothing to do.
-func succeed(context.Context, models.JobDefinition, *progress.Tracker) (models.Result, error) {
-	return models.Result{Success: true}, nil
+func succeed(context.Context, job.Definition, *progress.Tracker) (job.Result, error) {
+	return job.Result{Success: true}, nil
 }
 
 // untilStopped is a run that goes on until its context ends.
-func untilStopped(ctx context.Context, _ models.JobDefinition, t *progress.Tracker) (models.Result, error) {
+func untilStopped(ctx context.Context, _ job.Definition, t *progress.Tracker) (job.Result, error) {
 	t.SetPhase(progress.Exporting)
 	<-ctx.Done()
-	return models.Result{}, ctx.Err()
+	return job.Result{}, ctx.Err()
 }
 
 // daemon is a manager that runs.
@@ -81,12 +82,12 @@ func startRunner(t *testing.T, store jobs.Store, run jobs.Runner, o jobs.Options
 }
 
 // def is a valid definition.
-func def(id string) models.JobDefinition {
-	return models.JobDefinition{ID: id, VMPath: "/dc/vm/" + id, OutputPath: "/out/" + id, VCenter: "lab"}
+func def(id string) job.Definition {
+	return job.Definition{ID: id, VMPath: "/dc/vm/" + id, OutputPath: "/out/" + id, VCenter: "lab"}
 }
 
 // submit submits jobs that must be accepted.
-func submit(t *testing.T, m *jobs.Manager, defs ...models.JobDefinition) {
+func submit(t *testing.T, m *jobs.Manager, defs ...job.Definition) {
 	t.Helper()
 	s, err := m.Submit(t.Context(), defs, true)
 	if err != nil || len(s.IDs) != len(defs) {
@@ -95,7 +96,7 @@ func submit(t *testing.T, m *jobs.Manager, defs ...models.JobDefinition) {
 }
 
 // job returns a job as it is once nothing moves any more.
-func job(t *testing.T, m *jobs.Manager, id string) models.Job {
+func theJob(t *testing.T, m *jobs.Manager, id string) models.Job {
 	t.Helper()
 	synctest.Wait()
 	j, err := m.Get(t.Context(), id)
@@ -107,7 +108,7 @@ func job(t *testing.T, m *jobs.Manager, id string) models.Job {
 
 func wantStatus(t *testing.T, m *jobs.Manager, id string, want models.Status) models.Job {
 	t.Helper()
-	j := job(t, m, id)
+	j := theJob(t, m, id)
 	if j.Status != want {
 		t.Errorf("job %s is %s (%s), want %s", id, j.Status, j.Error, want)
 	}
@@ -204,14 +205,14 @@ type gauge struct {
 	most map[string]int
 }
 
-func (g *gauge) run(ctx context.Context, def models.JobDefinition, _ *progress.Tracker) (models.Result, error) {
+func (g *gauge) run(ctx context.Context, def job.Definition, _ *progress.Tracker) (job.Result, error) {
 	g.add(1, "all", def.VCenter)
 	defer g.add(-1, "all", def.VCenter)
 	select {
 	case <-ctx.Done():
-		return models.Result{}, fmt.Errorf("interrupted: %w", ctx.Err())
+		return job.Result{}, fmt.Errorf("interrupted: %w", ctx.Err())
 	case <-time.After(time.Minute):
-		return models.Result{Success: true}, nil
+		return job.Result{Success: true}, nil
 	}
 }
 

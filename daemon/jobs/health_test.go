@@ -13,6 +13,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
@@ -60,13 +61,13 @@ func TestARunGoesOnWhileItsOwnStoreIsInTrouble(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		var runs atomic.Int64
 		cut := &cutStore{Store: store, how: errFull}
-		d := start(t, cut, func(ctx context.Context, _ models.JobDefinition, _ *progress.Tracker) (models.Result, error) {
+		d := start(t, cut, func(ctx context.Context, _ job.Definition, _ *progress.Tracker) (job.Result, error) {
 			runs.Add(1)
 			select {
 			case <-ctx.Done():
-				return models.Result{}, context.Cause(ctx)
+				return job.Result{}, context.Cause(ctx)
 			case <-time.After(time.Hour):
-				return models.Result{Success: true}, nil
+				return job.Result{Success: true}, nil
 			}
 		}, jobs.Options{})
 		submit(t, d.Manager, def("a"))

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // ErrDrain is returned by [Manager.Run] when runs had not ended in time at a
@@ -79,7 +80,7 @@ func New(store Store, runner Runner, o Options) *Manager {
 }
 
 // Run claims and runs jobs until ctx ends. Then it claims no more, ends the
-// runs with [models.ErrShutdown] as cause, hands their jobs back so that they
+// runs with [job.ErrShutdown] as cause, hands their jobs back so that they
 // can be claimed at once, and returns nil. What has not ended within
 // Options.DrainTimeout is handed back all the same and goes on undoing what it
 // did, for as long as the process lives; [ErrDrain] says that not even that was
@@ -226,7 +227,7 @@ func (m *Manager) drain(base context.Context) error {
 	runs := maps.Clone(m.runs)
 	m.mu.Unlock()
 	for _, r := range runs {
-		r.cancel(models.ErrShutdown)
+		r.cancel(job.ErrShutdown)
 	}
 	var left []string
 	for id, r := range runs {

@@ -13,18 +13,19 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
 func TestASubmittedJobRunsToItsEnd(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
-		d := start(t, store, func(_ context.Context, def models.JobDefinition, tr *progress.Tracker) (models.Result, error) {
+		d := start(t, store, func(_ context.Context, def job.Definition, tr *progress.Tracker) (job.Result, error) {
 			tr.SetPhase(progress.Exporting)
 			f := tr.AddFile("disk-0.vmdk", 100)
 			f.AddReceived(60)
 			f.SetPosition(100)
 			f.SetState(progress.Complete)
-			return models.Result{VMName: def.Name, Success: true}, nil
+			return job.Result{VMName: def.Name, Success: true}, nil
 		}, jobs.Options{})
 		submit(t, d.Manager, def("a"))
 		j := wantStatus(t, d.Manager, "a", models.StatusCompleted)
@@ -68,7 +69,7 @@ func TestLimitsHoldPerDaemonAndPerVCenter(t *testing.T) {
 func TestQueryShowsTheLiveProgressOfARun(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		files := make(chan *progress.File, 1)
-		d := start(t, store, func(ctx context.Context, def models.JobDefinition, tr *progress.Tracker) (models.Result, error) {
+		d := start(t, store, func(ctx context.Context, def job.Definition, tr *progress.Tracker) (job.Result, error) {
 			files <- tr.AddFile("disk-0.vmdk", 1000)
 			return untilStopped(ctx, def, tr)
 		}, jobs.Options{Heartbeat: time.Hour, Lease: 2 * time.Hour})
@@ -92,12 +93,12 @@ func TestAFailedRunIsTriedAgainAfterGrowingDelays(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		var starts []time.Duration
 		began := time.Now()
-		d := start(t, store, func(context.Context, models.JobDefinition, *progress.Tracker) (models.Result, error) {
+		d := start(t, store, func(context.Context, job.Definition, *progress.Tracker) (job.Result, error) {
 			starts = append(starts, time.Since(began).Round(time.Second))
 			if len(starts) < 4 {
-				return models.Result{}, errors.New("host is busy")
+				return job.Result{}, errors.New("host is busy")
 			}
-			return models.Result{Success: true}, nil
+			return job.Result{Success: true}, nil
 		}, jobs.Options{RetryMin: 10 * time.Second, RetryMax: 30 * time.Second})
 		a := def("a")
 		a.Options.Retries = 3
@@ -127,9 +128,9 @@ func TestARunFailsForGood(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, store jobs.Store) {
 				attempts := 0
-				d := start(t, store, func(context.Context, models.JobDefinition, *progress.Tracker) (models.Result, error) {
+				d := start(t, store, func(context.Context, job.Definition, *progress.Tracker) (job.Result, error) {
 					attempts++
-					return models.Result{}, test.err
+					return job.Result{}, test.err
 				}, jobs.Options{})
 				a := def("a")
 				a.Options.Retries = test.retries
@@ -147,8 +148,8 @@ func TestARunFailsForGood(t *testing.T) {
 func TestAFailedJobCanBeTriedAgainByHand(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		err := errors.New("broken")
-		d := start(t, store, func(context.Context, models.JobDefinition, *progress.Tracker) (models.Result, error) {
-			return models.Result{}, err
+		d := start(t, store, func(context.Context, job.Definition, *progress.Tracker) (job.Result, error) {
+			return job.Result{}, err
 		}, jobs.Options{})
 		submit(t, d.Manager, def("a"))
 		wantStatus(t, d.Manager, "a", models.StatusFailed)
@@ -172,7 +173,7 @@ func TestAFailedJobCanBeTriedAgainByHand(t *testing.T) {
 func TestAPanicFailsTheJobAndGoesToTheLogOnly(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		var log bytes.Buffer
-		d := start(t, store, func(context.Context, models.JobDefinition, *progress.Tracker) (models.Result, error) {
+		d := start(t, store, func(context.Context, job.Definition, *progress.Tracker) (job.Result, error) {
 			panic("index out of range")
 		}, jobs.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		a := def("a")
@@ -196,9 +197,9 @@ func TestAPanicFailsTheJobAndGoesToTheLogOnly(t *testing.T) {
 func TestAnOutcomeIsStoredOnceTheStoreIsBack(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		cut := &cutStore{Store: store}
-		d := start(t, cut, func(context.Context, models.JobDefinition, *progress.Tracker) (models.Result, error) {
+		d := start(t, cut, func(context.Context, job.Definition, *progress.Tracker) (job.Result, error) {
 			cut.set(true)
-			return models.Result{Success: true}, nil
+			return job.Result{Success: true}, nil
 		}, jobs.Options{})
 		submit(t, d.Manager, def("a"))
 		time.Sleep(time.Hour)

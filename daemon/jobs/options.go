@@ -12,7 +12,7 @@ import (
 type Options struct {
 	MaxJobs       int            // jobs at once, 0 means 4
 	MaxPerVCenter int            // jobs at once per vCenter, 0 means MaxJobs
-	PerVCenter    map[string]int // other limits for some, by [models.JobDefinition.VCenterKey]
+	PerVCenter    map[string]int // other limits for some, by [job.Definition.VCenterKey]
 
 	Sealer Sealer       // encrypts passwords; nil refuses jobs that carry one
 	Logger *slog.Logger // nil discards

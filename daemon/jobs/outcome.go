@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
@@ -20,7 +21,7 @@ func (e *execution) outcome(ctx context.Context, end ending) Outcome {
 	events, _ := e.news(e.tracker.Phase())
 	o := Outcome{Progress: &e.progress, Events: events}
 	cause := context.Cause(ctx)
-	var cancelled models.Cancelled
+	var cancelled job.Cancelled
 	away := unavailable(end.err)
 	switch {
 	case e.run.cleanup && cause != nil:

@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
@@ -15,7 +15,7 @@ import (
 // started has ended.
 //
 // When ctx ends, context.Cause tells why and thereby what to leave behind: see
-// [models.Cancelled], [models.ErrShutdown] and [models.ErrLeaseLost]. A run that
+// [job.Cancelled], [job.ErrShutdown] and [job.ErrClaimLost]. A run that
 // was cancelled and cleaned up returns an error that is ctx's or its cause; any
 // other error is kept with the cancelled job as what could not be cleaned up. A
 // run that returns nil has completed, cancelled or not.
@@ -24,15 +24,15 @@ import (
 // (found with errors.As) is not worth another attempt. The error's text is
 // shown to users and kept, so it must hold no secret.
 type Runner interface {
-	Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error)
+	Run(ctx context.Context, def job.Definition, t *progress.Tracker) (job.Result, error)
 
 	// CleanUp removes what an earlier run of a cancelled job left, its part
 	// files only without keepParts. An error says what is left, and is kept
 	// with the cancelled job. When the result says Success, that run had
 	// everything, and the job is completed instead. ctx ends only with
-	// [models.ErrShutdown] or [models.ErrLeaseLost]; the job is cleaned up
+	// [job.ErrShutdown] or [job.ErrClaimLost]; the job is cleaned up
 	// by another call then.
-	CleanUp(ctx context.Context, def models.JobDefinition, keepParts bool, t *progress.Tracker) (models.Result, error)
+	CleanUp(ctx context.Context, def job.Definition, keepParts bool, t *progress.Tracker) (job.Result, error)
 }
 
 // errPanic is what a user sees of a run that panicked.
@@ -52,11 +52,11 @@ func permanent(err error) bool {
 
 // safely calls a method of the runner and turns a panic into an error. The
 // stack goes to the log only.
-func safely(log *slog.Logger, call func() (models.Result, error)) (res models.Result, err error) {
+func safely(log *slog.Logger, call func() (job.Result, error)) (res job.Result, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			log.Error("the run panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			res, err = models.Result{}, permanentError{errPanic}
+			res, err = job.Result{}, permanentError{errPanic}
 		}
 	}()
 	return call()

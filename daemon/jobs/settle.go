@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
@@ -17,7 +18,7 @@ import (
 type Settler interface {
 	// Settle puts back what is owed of a job that has ended, and costs next to
 	// nothing when that is nothing. An error says what is still owed.
-	Settle(ctx context.Context, def models.JobDefinition, t *progress.Tracker) error
+	Settle(ctx context.Context, def job.Definition, t *progress.Tracker) error
 }
 
 // settling looks after jobs that have ended and still owe something at vSphere:
@@ -92,8 +93,8 @@ func (m *Manager) settleOne(ctx context.Context, s Settler, id string) {
 		m.settling.forget(id) // a retry has the password
 		return
 	}
-	_, err = safely(m.log, func() (models.Result, error) {
-		return models.Result{}, s.Settle(run, j.Definition, progress.New())
+	_, err = safely(m.log, func() (job.Result, error) {
+		return job.Result{}, s.Settle(run, j.Definition, progress.New())
 	})
 	switch {
 	case err == nil:

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
@@ -24,7 +25,7 @@ type owing struct {
 	settled []string
 }
 
-func (o *owing) Settle(ctx context.Context, def models.JobDefinition, _ *progress.Tracker) error {
+func (o *owing) Settle(ctx context.Context, def job.Definition, _ *progress.Tracker) error {
 	o.mu.Lock()
 	o.settled = append(o.settled, def.ID)
 	o.mu.Unlock()
@@ -37,8 +38,8 @@ func (o *owing) looked() []string {
 	return slices.Clone(o.settled)
 }
 
-func broken(context.Context, models.JobDefinition, *progress.Tracker) (models.Result, error) {
-	return models.Result{}, errors.New("broken")
+func broken(context.Context, job.Definition, *progress.Tracker) (job.Result, error) {
+	return job.Result{}, errors.New("broken")
 }
 
 func TestAtItsStartADaemonSettlesWhatEndedJobsOwe(t *testing.T) {
@@ -75,14 +76,14 @@ func TestAtItsStartADaemonSettlesWhatEndedJobsOwe(t *testing.T) {
 func TestAJobThatEndsOwingSomethingIsSettledLater(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		r := &owing{
-			runnerFunc: func(_ context.Context, def models.JobDefinition, _ *progress.Tracker) (models.Result, error) {
+			runnerFunc: func(_ context.Context, def job.Definition, _ *progress.Tracker) (job.Result, error) {
 				switch def.ID {
 				case "failed":
-					return models.Result{}, errors.New("owed at vSphere")
+					return job.Result{}, errors.New("owed at vSphere")
 				case "owes":
-					return models.Result{Success: true, Owed: []string{"a snapshot"}}, nil
+					return job.Result{Success: true, Owed: []string{"a snapshot"}}, nil
 				}
-				return models.Result{Success: true}, nil
+				return job.Result{Success: true}, nil
 			},
 			settle: func(context.Context, string) error { return nil },
 		}
@@ -106,9 +107,9 @@ func TestAJobThatIsRunAgainEndsItsSettling(t *testing.T) {
 		}
 		var overlap, busy atomic.Bool
 		r := &owing{
-			runnerFunc: func(context.Context, models.JobDefinition, *progress.Tracker) (models.Result, error) {
+			runnerFunc: func(context.Context, job.Definition, *progress.Tracker) (job.Result, error) {
 				overlap.Store(overlap.Load() || busy.Load())
-				return models.Result{Success: true}, nil
+				return job.Result{Success: true}, nil
 			},
 			settle: func(ctx context.Context, _ string) error {
 				busy.Store(true)

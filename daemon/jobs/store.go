@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // Errors by which stores and the [Manager] tell what went wrong.
@@ -103,7 +104,7 @@ type Control interface {
 	// that job's lease has cleaned up.
 	// It returns cancelled for a job that is, and [ErrFinished] for one that
 	// ended otherwise.
-	Cancel(ctx context.Context, id string, c models.Cancelled) (models.Status, error)
+	Cancel(ctx context.Context, id string, c job.Cancelled) (models.Status, error)
 
 	// Retry makes failed and cancelled jobs pending again with all their
 	// attempts. It returns for each id nil, [ErrNotFound], [ErrNotFinished]
@@ -124,7 +125,7 @@ type Reader interface {
 	List(ctx context.Context, q Query) (Page, error)
 
 	// Waiting returns how many jobs of a vCenter (see
-	// [models.JobDefinition.VCenterKey]) are pending and not to be cancelled.
+	// [job.Definition.VCenterKey]) are pending and not to be cancelled.
 	Waiting(ctx context.Context, vcenter string) (int, error)
 
 	// Counts returns how many jobs there are, at a cost that does not depend
@@ -149,7 +150,7 @@ const MaxEvents = 1000
 // NewJob is a job to be created. Definition.ID is set and Definition.Password
 // is empty.
 type NewJob struct {
-	Definition models.JobDefinition
+	Definition job.Definition
 	Secret     []byte // sealed password, nil for none
 }
 
@@ -163,7 +164,7 @@ type ClaimRequest struct {
 	// over.
 	Cancelling bool
 
-	// Full names the vCenters (see [models.JobDefinition.VCenterKey]) of
+	// Full names the vCenters (see [job.Definition.VCenterKey]) of
 	// which no job is to be claimed.
 	Full []string
 	// Refused names those of which only jobs that bring a user of their own
@@ -187,9 +188,9 @@ type Lease struct {
 type Claim struct {
 	Lease    Lease
 	Job      models.Job
-	Secret   []byte            // as given to Create
-	Cancel   *models.Cancelled // set when asked for
-	Failures int               // failed attempts so far
+	Secret   []byte         // as given to Create
+	Cancel   *job.Cancelled // set when asked for
+	Failures int            // failed attempts so far
 
 	// Deaths counts the claims of the job whose owner neither ended them nor
 	// got further than the job had been before. It is 0 again after each end
@@ -206,15 +207,15 @@ type Beat struct {
 
 // Signals is what a heartbeat brings back.
 type Signals struct {
-	Cancel *models.Cancelled // set when a cancel was asked for
-	Deaths int               // as in [Claim]; 0 once the job has got further
+	Cancel *job.Cancelled // set when a cancel was asked for
+	Deaths int            // as in [Claim]; 0 once the job has got further
 }
 
 // Outcome is how a run ended.
 type Outcome struct {
 	// Status is final, or pending to hand the job back.
 	Status   models.Status
-	Result   *models.Result
+	Result   *job.Result
 	Error    string // why it failed, empty otherwise
 	Progress *models.Progress
 	Events   []models.Event // appended before the change of status

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // ErrNoKey refuses a job that carries a password, since the daemon cannot
@@ -37,25 +37,25 @@ func (r Rejection) Unwrap() error { return r.Err }
 
 // Submit stores jobs as pending and returns as soon as they are safe. With
 // atomic, all are accepted or none; otherwise each for itself. Definitions are
-// completed by [models.JobDefinition.WithDefaults] and checked; a job without
+// completed by [job.Definition.WithDefaults] and checked; a job without
 // an ID gets one. The error is the store's; what is wrong with the jobs is in
 // the Submission.
-func (m *Manager) Submit(ctx context.Context, defs []models.JobDefinition, atomic bool) (Submission, error) {
+func (m *Manager) Submit(ctx context.Context, defs []job.Definition, atomic bool) (Submission, error) {
 	var s Submission
 	accepted := make(map[string]int) // index by ID
 	var batch []NewJob
 	now := time.Now().UTC()
 	for i, def := range defs {
-		job, err := m.prepare(def, now)
-		if _, twice := accepted[job.Definition.ID]; err == nil && twice {
+		prepared, err := m.prepare(def, now)
+		if _, twice := accepted[prepared.Definition.ID]; err == nil && twice {
 			err = ErrExists
 		}
 		if err != nil {
 			s.Rejected = append(s.Rejected, Rejection{Index: i, Err: err})
 			continue
 		}
-		accepted[job.Definition.ID] = i
-		batch = append(batch, job)
+		accepted[prepared.Definition.ID] = i
+		batch = append(batch, prepared)
 	}
 	for {
 		if len(batch) == 0 || atomic && len(s.Rejected) > 0 {
@@ -86,7 +86,7 @@ func (m *Manager) Submit(ctx context.Context, defs []models.JobDefinition, atomi
 }
 
 // prepare completes and checks a definition, and seals its password.
-func (m *Manager) prepare(def models.JobDefinition, now time.Time) (NewJob, error) {
+func (m *Manager) prepare(def job.Definition, now time.Time) (NewJob, error) {
 	def = def.WithDefaults()
 	if err := def.Validate(); err != nil {
 		return NewJob{}, err
@@ -95,22 +95,22 @@ func (m *Manager) prepare(def models.JobDefinition, now time.Time) (NewJob, erro
 		def.ID = uuid.NewString()
 	}
 	def.CreatedAt = now
-	job := NewJob{Definition: def.Redacted()}
+	j := NewJob{Definition: def.Redacted()}
 	if def.Password == "" {
-		return job, nil
+		return j, nil
 	}
 	if m.o.Sealer == nil {
 		return NewJob{}, ErrNoKey
 	}
 	var err error
-	if job.Secret, err = m.o.Sealer.Seal([]byte(def.Password)); err != nil {
+	if j.Secret, err = m.o.Sealer.Seal([]byte(def.Password)); err != nil {
 		return NewJob{}, fmt.Errorf("encrypt the password: %w", err)
 	}
-	return job, nil
+	return j, nil
 }
 
 // unseal returns a claimed job's definition with its password.
-func (m *Manager) unseal(c Claim) (models.JobDefinition, error) {
+func (m *Manager) unseal(c Claim) (job.Definition, error) {
 	def := c.Job.Definition
 	if len(c.Secret) == 0 {
 		return def, nil

@@ -10,12 +10,13 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/memory"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
 // batch is n valid definitions without IDs.
-func batch(n int) []models.JobDefinition {
-	defs := make([]models.JobDefinition, n)
+func batch(n int) []job.Definition {
+	defs := make([]job.Definition, n)
 	for i := range defs {
 		defs[i] = def(fmt.Sprintf("vm%03d", i))
 		defs[i].ID = ""
@@ -47,7 +48,7 @@ func TestABadJobIsRejectedAloneOrWithItsBatch(t *testing.T) {
 		t.Run(fmt.Sprintf("atomic=%v", atomic), func(t *testing.T) {
 			t.Parallel()
 			m := jobs.New(memory.New(), runnerFunc(succeed), jobs.Options{})
-			if _, err := m.Submit(t.Context(), []models.JobDefinition{def("taken")}, false); err != nil {
+			if _, err := m.Submit(t.Context(), []job.Definition{def("taken")}, false); err != nil {
 				t.Fatal(err)
 			}
 			defs := batch(5)
@@ -62,7 +63,7 @@ func TestABadJobIsRejectedAloneOrWithItsBatch(t *testing.T) {
 			for _, r := range s.Rejected {
 				rejected[r.Index] = r
 			}
-			var invalid *models.ValidationError
+			var invalid *job.ValidationError
 			if !errors.As(rejected[1], &invalid) {
 				t.Errorf("jobs[1]: %v, want a ValidationError", rejected[1])
 			}
@@ -92,10 +93,10 @@ func TestABadJobIsRejectedAloneOrWithItsBatch(t *testing.T) {
 func TestAnAtomicBatchWithAnIDThatIsTakenIsRefusedWhole(t *testing.T) {
 	t.Parallel()
 	m := jobs.New(memory.New(), runnerFunc(succeed), jobs.Options{})
-	if _, err := m.Submit(t.Context(), []models.JobDefinition{def("taken")}, true); err != nil {
+	if _, err := m.Submit(t.Context(), []job.Definition{def("taken")}, true); err != nil {
 		t.Fatal(err)
 	}
-	s, err := m.Submit(t.Context(), []models.JobDefinition{def("new"), def("taken")}, true)
+	s, err := m.Submit(t.Context(), []job.Definition{def("new"), def("taken")}, true)
 	if err != nil || len(s.IDs) != 0 || len(s.Rejected) != 1 || s.Rejected[0].Index != 1 {
 		t.Errorf("Submit = %+v, %v", s, err)
 	}
@@ -103,7 +104,7 @@ func TestAnAtomicBatchWithAnIDThatIsTakenIsRefusedWhole(t *testing.T) {
 
 const password = "correct horse battery staple"
 
-func withPassword(id string) models.JobDefinition {
+func withPassword(id string) job.Definition {
 	d := def(id)
 	d.VCenter = ""
 	d.VCenterURL = "https://vc.example/sdk"
@@ -115,7 +116,7 @@ func withPassword(id string) models.JobDefinition {
 func TestAPasswordReachesTheRunAndNobodyElse(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		got := make(chan string, 1)
-		d := start(t, store, func(ctx context.Context, def models.JobDefinition, tr *progress.Tracker) (models.Result, error) {
+		d := start(t, store, func(ctx context.Context, def job.Definition, tr *progress.Tracker) (job.Result, error) {
 			got <- def.Password
 			return untilStopped(ctx, def, tr)
 		}, jobs.Options{Sealer: reversing{}})
@@ -140,7 +141,7 @@ func TestAPasswordReachesTheRunAndNobodyElse(t *testing.T) {
 func TestAJobWithAPasswordNeedsAKey(t *testing.T) {
 	t.Parallel()
 	m := jobs.New(memory.New(), runnerFunc(succeed), jobs.Options{})
-	s, err := m.Submit(t.Context(), []models.JobDefinition{withPassword("a")}, false)
+	s, err := m.Submit(t.Context(), []job.Definition{withPassword("a")}, false)
 	if err != nil || len(s.Rejected) != 1 || !errors.Is(s.Rejected[0], jobs.ErrNoKey) {
 		t.Fatalf("Submit = %+v, %v; want ErrNoKey", s, err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
@@ -18,13 +19,13 @@ func TestAShutdownHandsJobsBackAndTheNextDaemonGoesOnAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		var mu sync.Mutex
 		causes := make(map[string]error)
-		d := start(t, store, func(ctx context.Context, def models.JobDefinition, tr *progress.Tracker) (models.Result, error) {
+		d := start(t, store, func(ctx context.Context, def job.Definition, tr *progress.Tracker) (job.Result, error) {
 			_, err := untilStopped(ctx, def, tr)
 			time.Sleep(time.Second) // a checkpoint
 			mu.Lock()
 			defer mu.Unlock()
 			causes[def.ID] = context.Cause(ctx)
-			return models.Result{}, err
+			return job.Result{}, err
 		}, jobs.Options{})
 		submit(t, d.Manager, def("a"), def("b"))
 		wantStatus(t, d.Manager, "b", models.StatusRunning)
@@ -32,7 +33,7 @@ func TestAShutdownHandsJobsBackAndTheNextDaemonGoesOnAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, id := range []string{"a", "b"} {
-			if causes[id] != models.ErrShutdown {
+			if causes[id] != job.ErrShutdown {
 				t.Errorf("cause of %s = %v, want ErrShutdown", id, causes[id])
 			}
 			if j := wantStatus(t, d.Manager, id, models.StatusPending); j.Attempts != 0 || j.NextAttempt != nil || j.Error != "" {
@@ -48,9 +49,9 @@ func TestAShutdownHandsJobsBackAndTheNextDaemonGoesOnAtOnce(t *testing.T) {
 func TestAShutdownIsBoundedAndHandsBackWhatHasNotEnded(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		release := make(chan struct{})
-		d := start(t, store, func(context.Context, models.JobDefinition, *progress.Tracker) (models.Result, error) {
+		d := start(t, store, func(context.Context, job.Definition, *progress.Tracker) (job.Result, error) {
 			<-release
-			return models.Result{Success: true}, nil
+			return job.Result{Success: true}, nil
 		}, jobs.Options{DrainTimeout: 7 * time.Second})
 		submit(t, d.Manager, def("stubborn"))
 		wantStatus(t, d.Manager, "stubborn", models.StatusRunning)
@@ -75,9 +76,9 @@ func TestAShutdownThatCannotHandBackSaysSo(t *testing.T) {
 		release := make(chan struct{})
 		defer close(release)
 		cut := &cutStore{Store: store}
-		d := start(t, cut, func(context.Context, models.JobDefinition, *progress.Tracker) (models.Result, error) {
+		d := start(t, cut, func(context.Context, job.Definition, *progress.Tracker) (job.Result, error) {
 			<-release
-			return models.Result{}, errors.New("too late")
+			return job.Result{}, errors.New("too late")
 		}, jobs.Options{})
 		submit(t, d.Manager, def("stubborn"))
 		wantStatus(t, d.Manager, "stubborn", models.StatusRunning)
@@ -90,9 +91,9 @@ func TestAShutdownThatCannotHandBackSaysSo(t *testing.T) {
 
 func TestAFailureThatIsFinalIsKeptThroughAShutdown(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
-		d := start(t, store, func(ctx context.Context, _ models.JobDefinition, _ *progress.Tracker) (models.Result, error) {
+		d := start(t, store, func(ctx context.Context, _ job.Definition, _ *progress.Tracker) (job.Result, error) {
 			<-ctx.Done()
-			return models.Result{}, permanentErr{"the VM has a vTPM"}
+			return job.Result{}, permanentErr{"the VM has a vTPM"}
 		}, jobs.Options{})
 		submit(t, d.Manager, def("a"))
 		wantStatus(t, d.Manager, "a", models.StatusRunning)
@@ -128,7 +129,7 @@ func dies(t *testing.T, store jobs.Store, percent int64, o jobs.Options) {
 	cut := &cutStore{Store: store}
 	ctx, kill := context.WithCancel(t.Context())
 	defer kill()
-	m := jobs.New(cut, runnerFunc(func(ctx context.Context, def models.JobDefinition, tr *progress.Tracker) (models.Result, error) {
+	m := jobs.New(cut, runnerFunc(func(ctx context.Context, def job.Definition, tr *progress.Tracker) (job.Result, error) {
 		f := tr.AddFile("disk", 100)
 		f.SetPosition(percent)
 		return untilStopped(ctx, def, tr)
@@ -149,7 +150,7 @@ func TestAJobThatTheDaemonDoesNotSurviveFailsInTheEnd(t *testing.T) {
 			dies(t, store, 0, jobs.Options{MaxDeaths: 3})
 		}
 		ran := false
-		run := func(ctx context.Context, def models.JobDefinition, tr *progress.Tracker) (models.Result, error) {
+		run := func(ctx context.Context, def job.Definition, tr *progress.Tracker) (job.Result, error) {
 			ran = true
 			return succeed(ctx, def, tr)
 		}
@@ -178,12 +179,12 @@ func TestACancelledJobThatTheDaemonDoesNotSurviveIsCancelledInTheEnd(t *testing.
 		}
 		next := start(t, &cutStore{Store: store, cut: true}, succeed, jobs.Options{MaxDeaths: 3})
 		_ = next.stop()
-		if _, err := store.Cancel(t.Context(), "deadly", models.Cancelled{}); err != nil {
+		if _, err := store.Cancel(t.Context(), "deadly", job.Cancelled{}); err != nil {
 			t.Fatal(err)
 		}
-		last := startRunner(t, store, leaving{succeed, func(context.Context, models.JobDefinition, bool) (models.Result, error) {
+		last := startRunner(t, store, leaving{succeed, func(context.Context, job.Definition, bool) (job.Result, error) {
 			t.Error("it is cleaned up, which the daemon may not survive either")
-			return models.Result{}, nil
+			return job.Result{}, nil
 		}}, jobs.Options{MaxDeaths: 3})
 		if j := wantStatus(t, last.Manager, "deadly", models.StatusCancelled); j.Error == "" {
 			t.Error("the job does not say why nothing was cleaned up")
@@ -212,7 +213,7 @@ func TestSuspectsRunOneAfterAnotherSoThatTheInnocentDoNotFail(t *testing.T) {
 		for life := range 3 { // each kills the daemon as soon as "deadly" begins
 			cut := &cutStore{Store: store}
 			ctx, kill := context.WithCancel(t.Context())
-			m := jobs.New(cut, runnerFunc(func(ctx context.Context, def models.JobDefinition, tr *progress.Tracker) (models.Result, error) {
+			m := jobs.New(cut, runnerFunc(func(ctx context.Context, def job.Definition, tr *progress.Tracker) (job.Result, error) {
 				running++
 				defer func() { running-- }()
 				switch def.ID {
@@ -220,9 +221,9 @@ func TestSuspectsRunOneAfterAnotherSoThatTheInnocentDoNotFail(t *testing.T) {
 					most = max(most, running)
 					select {
 					case <-ctx.Done():
-						return models.Result{}, ctx.Err()
+						return job.Result{}, ctx.Err()
 					case <-time.After(10 * time.Second):
-						return models.Result{}, nil
+						return job.Result{}, nil
 					}
 				case "deadly":
 					cut.set(true)
@@ -257,16 +258,16 @@ func TestADaemonThatLosesItsLeaseEndsTheRunAndWritesNothing(t *testing.T) {
 		causes := make(chan error, 1)
 		began := time.Now()
 		var ended time.Duration
-		d := start(t, cut, func(ctx context.Context, def models.JobDefinition, tr *progress.Tracker) (models.Result, error) {
+		d := start(t, cut, func(ctx context.Context, def job.Definition, tr *progress.Tracker) (job.Result, error) {
 			_, err := untilStopped(ctx, def, tr)
 			ended = time.Since(began)
 			causes <- context.Cause(ctx)
-			return models.Result{}, err
+			return job.Result{}, err
 		}, jobs.Options{})
 		submit(t, d.Manager, def("a"))
 		wantStatus(t, d.Manager, "a", models.StatusRunning)
 		cut.set(true)
-		if cause := <-causes; cause != models.ErrLeaseLost {
+		if cause := <-causes; cause != job.ErrClaimLost {
 			t.Errorf("cause = %v, want ErrLeaseLost", cause)
 		}
 		if ended > 35*time.Second {
@@ -285,10 +286,10 @@ func TestARunWhoseLeaseWasTakenIsToldWithTheNextHeartbeat(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		cut := &cutStore{Store: store}
 		causes := make(chan error, 1)
-		d := start(t, cut, func(ctx context.Context, def models.JobDefinition, tr *progress.Tracker) (models.Result, error) {
+		d := start(t, cut, func(ctx context.Context, def job.Definition, tr *progress.Tracker) (job.Result, error) {
 			_, err := untilStopped(ctx, def, tr)
 			causes <- context.Cause(ctx)
-			return models.Result{}, err
+			return job.Result{}, err
 		}, jobs.Options{Heartbeat: 29 * time.Second})
 		submit(t, d.Manager, def("a"))
 		wantStatus(t, d.Manager, "a", models.StatusRunning)
@@ -299,7 +300,7 @@ func TestARunWhoseLeaseWasTakenIsToldWithTheNextHeartbeat(t *testing.T) {
 			t.Fatal(err)
 		}
 		cut.set(false)
-		if cause := <-causes; cause != models.ErrLeaseLost {
+		if cause := <-causes; cause != job.ErrClaimLost {
 			t.Errorf("cause = %v, want ErrLeaseLost", cause)
 		}
 		synctest.Wait()

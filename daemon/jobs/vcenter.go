@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // VCenterState is why a vCenter cannot be used.
@@ -56,23 +56,23 @@ type VCenters interface {
 	// Probe tells whether a run of the job could connect now: nil, or an error
 	// as Run returns it. It changes nothing and moves nothing. A login that
 	// was refused is not tried again unless something has changed since.
-	Probe(ctx context.Context, def models.JobDefinition) error
+	Probe(ctx context.Context, def job.Definition) error
 
 	// Forgive lets a login for the job be tried again although it was
 	// refused: a person says so.
-	Forgive(def models.JobDefinition)
+	Forgive(def job.Definition)
 }
 
 // noVCenters take every vCenter for usable once it is time to ask.
 type noVCenters struct{}
 
-func (noVCenters) Probe(context.Context, models.JobDefinition) error { return nil }
+func (noVCenters) Probe(context.Context, job.Definition) error { return nil }
 
-func (noVCenters) Forgive(models.JobDefinition) {}
+func (noVCenters) Forgive(job.Definition) {}
 
 // VCenter is a vCenter that cannot be used, as people see it.
 type VCenter struct {
-	Name      string // see [models.JobDefinition.VCenterKey]; empty is the default one
+	Name      string // see [job.Definition.VCenterKey]; empty is the default one
 	State     VCenterState
 	Since     time.Time
 	Reason    string
@@ -92,7 +92,7 @@ func vcenterName(key string) string {
 func (s VCenterState) blocksAll() bool { return s == Unreachable || s == Misconfigured }
 
 // blocks reports whether a job has to wait while its vCenter is in state s.
-func (s VCenterState) blocks(def models.JobDefinition) bool {
+func (s VCenterState) blocks(def job.Definition) bool {
 	return s == LoginRefused && def.Username == "" || s.blocksAll()
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
@@ -42,7 +43,7 @@ func (s *site) set(vcenter string, state jobs.VCenterState) {
 	s.away[vcenter] = state
 }
 
-func (s *site) err(def models.JobDefinition) error {
+func (s *site) err(def job.Definition) error {
 	state := s.away[def.VCenter]
 	if state == "" || state != jobs.Unreachable && def.Username != "" {
 		return nil
@@ -50,7 +51,7 @@ func (s *site) err(def models.JobDefinition) error {
 	return fmt.Errorf("connect: %w", &jobs.Unavailable{State: state, Back: s.back, Err: errors.New("connection refused")})
 }
 
-func (s *site) Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error) {
+func (s *site) Run(ctx context.Context, def job.Definition, t *progress.Tracker) (job.Result, error) {
 	t.SetPhase(progress.Connecting)
 	s.mu.Lock()
 	s.runs[def.ID]++
@@ -60,36 +61,36 @@ func (s *site) Run(ctx context.Context, def models.JobDefinition, t *progress.Tr
 	err, takes := s.err(def), s.takes
 	s.mu.Unlock()
 	if err != nil {
-		return models.Result{}, err
+		return job.Result{}, err
 	}
 	t.SetPhase(progress.Exporting)
 	select {
 	case <-ctx.Done():
-		return models.Result{}, ctx.Err()
+		return job.Result{}, ctx.Err()
 	case <-time.After(takes):
-		return models.Result{Success: true}, nil
+		return job.Result{Success: true}, nil
 	}
 }
 
-func (s *site) CleanUp(ctx context.Context, def models.JobDefinition, _ bool, _ *progress.Tracker) (models.Result, error) {
+func (s *site) CleanUp(ctx context.Context, def job.Definition, _ bool, _ *progress.Tracker) (job.Result, error) {
 	s.mu.Lock()
 	err, silent := s.err(def), s.silent
 	s.mu.Unlock()
 	if silent {
 		<-ctx.Done()
-		return models.Result{}, ctx.Err()
+		return job.Result{}, ctx.Err()
 	}
-	return models.Result{}, err
+	return job.Result{}, err
 }
 
-func (s *site) Probe(_ context.Context, def models.JobDefinition) error {
+func (s *site) Probe(_ context.Context, def job.Definition) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.probes[def.VCenter]++
 	return s.err(def)
 }
 
-func (s *site) Forgive(models.JobDefinition) {
+func (s *site) Forgive(job.Definition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forgiven++
@@ -140,8 +141,8 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func many(n int, vcenter string) []models.JobDefinition {
-	var out []models.JobDefinition
+func many(n int, vcenter string) []job.Definition {
+	var out []job.Definition
 	for i := range n {
 		d := def(fmt.Sprintf("%s-%02d", vcenter, i))
 		d.VCenter = vcenter
@@ -208,9 +209,9 @@ func TestAnOutageOfAVCenterCostsNoJobAnAttempt(t *testing.T) {
 func TestAVCenterThatComesAndGoesIsNotAskedMoreOften(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		var n atomic.Int64
-		d := start(t, store, func(context.Context, models.JobDefinition, *progress.Tracker) (models.Result, error) {
+		d := start(t, store, func(context.Context, job.Definition, *progress.Tracker) (job.Result, error) {
 			n.Add(1)
-			return models.Result{}, &jobs.Unavailable{State: jobs.Unreachable, Err: errors.New("gone")}
+			return job.Result{}, &jobs.Unavailable{State: jobs.Unreachable, Err: errors.New("gone")}
 		}, jobs.Options{MaxJobs: 3}) // whoever is asked says that it answers
 		submit(t, d.Manager, many(20, "lab")...)
 		time.Sleep(time.Hour)
@@ -258,8 +259,8 @@ func TestARefusedLoginHoldsTheJobsThatUseIt(t *testing.T) {
 func TestARetryForgivesARefusedLoginOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		s := newSite()
-		d := start(t, store, func(context.Context, models.JobDefinition, *progress.Tracker) (models.Result, error) {
-			return models.Result{}, permanentErr{"login refused"}
+		d := start(t, store, func(context.Context, job.Definition, *progress.Tracker) (job.Result, error) {
+			return job.Result{}, permanentErr{"login refused"}
 		}, jobs.Options{VCenters: s, Sealer: reversing{}})
 		var ids []string
 		for _, def := range many(20, "") {
@@ -306,7 +307,7 @@ func TestAWaitingJobIsCancelledAtOnceWhenItDidNothing(t *testing.T) {
 		submit(t, d.Manager, many(3, "lab")...)
 		time.Sleep(time.Minute)
 		began := time.Now()
-		for id, err := range d.Cancel(t.Context(), []string{"lab-00", "lab-01", "lab-02"}, models.Cancelled{}) {
+		for id, err := range d.Cancel(t.Context(), []string{"lab-00", "lab-01", "lab-02"}, job.Cancelled{}) {
 			if err != nil {
 				t.Errorf("cancel of %s: %v", id, err)
 			}
@@ -330,7 +331,7 @@ func TestACancelAtAVCenterThatIsAwayIsBoundedAndSaysWhatItWaitsFor(t *testing.T)
 		wantStatus(t, d.Manager, "a", models.StatusPending)
 		began := time.Now()
 		done := make(chan error, 1)
-		go func() { done <- d.Cancel(t.Context(), []string{"a"}, models.Cancelled{})["a"] }()
+		go func() { done <- d.Cancel(t.Context(), []string{"a"}, job.Cancelled{})["a"] }()
 		time.Sleep(2 * time.Second)
 		j := wantStatus(t, d.Manager, "a", models.StatusRunning)
 		if want := "cancelling: waiting for vCenter lab since "; !strings.HasPrefix(j.WaitingFor, want) {
@@ -358,7 +359,7 @@ func TestACancelWaitsForAVCenterThatComesBackSoon(t *testing.T) {
 		submit(t, d.Manager, def("a"))
 		wantStatus(t, d.Manager, "a", models.StatusPending)
 		time.AfterFunc(8*time.Second, func() { s.set("lab", "") })
-		if err := d.Cancel(t.Context(), []string{"a"}, models.Cancelled{})["a"]; err != nil {
+		if err := d.Cancel(t.Context(), []string{"a"}, job.Cancelled{})["a"]; err != nil {
 			t.Fatal(err)
 		}
 		if j := wantStatus(t, d.Manager, "a", models.StatusCancelled); j.Error != "" {
@@ -370,15 +371,15 @@ func TestACancelWaitsForAVCenterThatComesBackSoon(t *testing.T) {
 func TestACancelledRunThatDoesNotEndIsLeftToItself(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		release := make(chan struct{})
-		d := start(t, store, func(ctx context.Context, _ models.JobDefinition, _ *progress.Tracker) (models.Result, error) {
+		d := start(t, store, func(ctx context.Context, _ job.Definition, _ *progress.Tracker) (job.Result, error) {
 			<-ctx.Done()
 			<-release
-			return models.Result{}, ctx.Err()
+			return job.Result{}, ctx.Err()
 		}, jobs.Options{})
 		submit(t, d.Manager, def("a"))
 		wantStatus(t, d.Manager, "a", models.StatusRunning)
 		began := time.Now()
-		if err := d.Cancel(t.Context(), []string{"a"}, models.Cancelled{})["a"]; err != nil {
+		if err := d.Cancel(t.Context(), []string{"a"}, job.Cancelled{})["a"]; err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took != 2*time.Minute {
@@ -401,16 +402,16 @@ func TestACancelledRunThatDoesNotEndIsLeftToItself(t *testing.T) {
 func TestAShutdownDoesNotWaitForWhatIsCancelledAndAway(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		release := make(chan struct{})
-		d := start(t, store, func(ctx context.Context, _ models.JobDefinition, _ *progress.Tracker) (models.Result, error) {
+		d := start(t, store, func(ctx context.Context, _ job.Definition, _ *progress.Tracker) (job.Result, error) {
 			<-ctx.Done()
 			<-release
-			return models.Result{}, ctx.Err()
+			return job.Result{}, ctx.Err()
 		}, jobs.Options{})
 		submit(t, d.Manager, def("a"))
 		wantStatus(t, d.Manager, "a", models.StatusRunning)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_ = d.Cancel(ctx, []string{"a"}, models.Cancelled{})
+		_ = d.Cancel(ctx, []string{"a"}, job.Cancelled{})
 		if err := d.stop(); err != nil {
 			t.Errorf("Run = %v", err)
 		}

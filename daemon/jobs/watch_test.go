@@ -13,6 +13,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
@@ -60,7 +61,7 @@ func words(events []models.Event) []string {
 }
 
 // export is a run of ten seconds with a retry in it.
-func export(_ context.Context, _ models.JobDefinition, t *progress.Tracker) (models.Result, error) {
+func export(_ context.Context, _ job.Definition, t *progress.Tracker) (job.Result, error) {
 	t.SetPhase(progress.Connecting)
 	time.Sleep(300 * time.Millisecond)
 	t.SetPhase(progress.Exporting)
@@ -74,7 +75,7 @@ func export(_ context.Context, _ models.JobDefinition, t *progress.Tracker) (mod
 		time.Sleep(time.Second)
 	}
 	f.SetState(progress.Complete)
-	return models.Result{Success: true}, nil
+	return job.Result{Success: true}, nil
 }
 
 func TestAWatcherSeesStatesPhasesLogAndProgressInOrder(t *testing.T) {
@@ -102,14 +103,14 @@ func TestAWatcherSeesStatesPhasesLogAndProgressInOrder(t *testing.T) {
 
 func TestProgressComesAtMostOnceASecond(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
-		d := start(t, store, func(ctx context.Context, def models.JobDefinition, tr *progress.Tracker) (models.Result, error) {
+		d := start(t, store, func(ctx context.Context, def job.Definition, tr *progress.Tracker) (job.Result, error) {
 			for range 100 {
 				for _, p := range []progress.Phase{progress.Connecting, progress.Exporting} {
 					tr.SetPhase(p)
 					time.Sleep(50 * time.Millisecond)
 				}
 			}
-			return models.Result{}, nil
+			return job.Result{}, nil
 		}, jobs.Options{})
 		submit(t, d.Manager, def("a"))
 		var last time.Time
@@ -148,8 +149,8 @@ func TestAWatcherResumesBehindAnyEvent(t *testing.T) {
 func TestAWatcherGoesOnWhenAFailedJobIsTriedAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		err := errors.New("broken")
-		d := start(t, store, func(context.Context, models.JobDefinition, *progress.Tracker) (models.Result, error) {
-			return models.Result{}, err
+		d := start(t, store, func(context.Context, job.Definition, *progress.Tracker) (job.Result, error) {
+			return job.Result{}, err
 		}, jobs.Options{})
 		submit(t, d.Manager, def("a"))
 		wantStatus(t, d.Manager, "a", models.StatusFailed)
@@ -175,7 +176,7 @@ func TestNextMayBeCalledAgainAfterItsContextEnded(t *testing.T) {
 		if e, err := w.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("Next = %+v, %v; want DeadlineExceeded", e, err)
 		}
-		m.Cancel(t.Context(), []string{"a"}, models.Cancelled{})
+		m.Cancel(t.Context(), []string{"a"}, job.Cancelled{})
 		if e, err := w.Next(t.Context()); err != nil || e.Status != models.StatusCancelled {
 			t.Errorf("Next = %+v, %v; want the cancel", e, err)
 		}
@@ -189,7 +190,7 @@ func TestAWatcherLearnsThatItsJobIsGone(t *testing.T) {
 			t.Errorf("Watch = %v, want ErrNotFound", err)
 		}
 		submit(t, m, def("a"))
-		m.Cancel(t.Context(), []string{"a"}, models.Cancelled{})
+		m.Cancel(t.Context(), []string{"a"}, job.Cancelled{})
 		w := watch(t, m, "a", 0)
 		if err := m.Delete(t.Context(), "a"); err != nil {
 			t.Fatal(err)

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/tui/runs"
 )
@@ -25,7 +25,7 @@ func Cleanup(s runs.Status) string {
 		if s.Def.Options.RemoveCDROM {
 			parts = append(parts, "CD/DVD drives are put back")
 		}
-		var cancelled models.Cancelled
+		var cancelled job.Cancelled
 		if errors.As(s.Err, &cancelled) && !cancelled.KeepParts {
 			parts = append(parts, "part files are removed")
 		} else {

@@ -12,7 +12,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
 	"github.com/hyper2kvm/hyper2kvm/tui/monitor"
@@ -23,11 +23,11 @@ import (
 // told how to end.
 type halfway struct{ end chan error }
 
-func (b halfway) Export(ctx context.Context, job *runs.Job) (models.Result, error) {
-	t := job.Tracker
+func (b halfway) Export(ctx context.Context, j *runs.Job) (job.Result, error) {
+	t := j.Tracker
 	t.SetPhase(progress.Exporting)
 	for i, state := range []progress.FileState{progress.Complete, progress.Active} {
-		f := t.AddFile(fmt.Sprintf("%s-disk-%d.qcow2", job.Name, i), 1<<30)
+		f := t.AddFile(fmt.Sprintf("%s-disk-%d.qcow2", j.Name, i), 1<<30)
 		f.SetState(state)
 		f.SetPosition(int64(1<<30) >> i)
 		f.AddReceived(1 << 28)
@@ -38,16 +38,16 @@ func (b halfway) Export(ctx context.Context, job *runs.Job) (models.Result, erro
 	}
 	select {
 	case err := <-b.end:
-		return models.Result{
-			OutputDir: "/srv/" + job.Name, DomainXML: "/srv/" + job.Name + "/" + job.Name + ".xml", TotalSize: 3 << 30,
-			Disks: []models.DiskResult{{Verified: "manifest"}, {Verified: "size"}}, Notes: []string{"a note"},
+		return job.Result{
+			OutputDir: "/srv/" + j.Name, DomainXML: "/srv/" + j.Name + "/" + j.Name + ".xml", TotalSize: 3 << 30,
+			Disks: []job.DiskResult{{Verified: "manifest"}, {Verified: "size"}}, Notes: []string{"a note"},
 		}, err
 	case <-ctx.Done():
-		return models.Result{}, fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))
+		return job.Result{}, fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))
 	}
 }
 
-func (halfway) Remove(context.Context, *runs.Job) (models.Result, error) { return models.Result{}, nil }
+func (halfway) Remove(context.Context, *runs.Job) (job.Result, error) { return job.Result{}, nil }
 
 func (halfway) Hold(context.Context, *runs.Job, bool) error { return nil }
 
@@ -67,7 +67,7 @@ func play(t *testing.T, n int, o monitor.Options, act func(*stage)) {
 		var specs []runs.Spec
 		for i := range n {
 			name := fmt.Sprintf("vm%03d", i)
-			specs = append(specs, runs.Spec{Name: name, Def: models.JobDefinition{VMPath: "/DC0/vm/" + name, OutputPath: "/srv/" + name}})
+			specs = append(specs, runs.Spec{Name: name, Def: job.Definition{VMPath: "/DC0/vm/" + name, OutputPath: "/srv/" + name}})
 		}
 		b := halfway{end: make(chan error)}
 		g := runs.NewGroup(b, specs, runs.Options{})

@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 )
 
 // Verified says how a disk was verified, for people.
-func Verified(d models.DiskResult) string {
+func Verified(d job.DiskResult) string {
 	switch d.Verified {
 	case "manifest":
 		return "verified against the host's manifest"
@@ -25,7 +25,7 @@ func Verified(d models.DiskResult) string {
 
 // Verification says in a few words how the disks of a finished job were
 // verified: how many in each way.
-func Verification(disks []models.DiskResult) string {
+func Verification(disks []job.DiskResult) string {
 	if len(disks) == 0 {
 		return "verified"
 	}
@@ -46,7 +46,7 @@ func Verification(disks []models.DiskResult) string {
 
 // NextStep is a line that says what one does with a finished export, "" when
 // nothing is known. It is safe for a terminal.
-func NextStep(r models.Result) string {
+func NextStep(r job.Result) string {
 	word := func(path string) string { return Quote(display.SafeText(path)) }
 	switch {
 	case r.DomainXML != "":

@@ -3,7 +3,7 @@ package plan_test
 import (
 	"testing"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/tui/plan"
 )
 
@@ -25,9 +25,9 @@ func TestEachWayOfVerifyingIsTold(t *testing.T) {
 		"1 disk(s) " + twice:    {"second-read"},
 		"2 disk(s) " + manifest + "; 1 disk(s) " + size: {"manifest", "size", "manifest"},
 	} {
-		var disks []models.DiskResult
+		var disks []job.DiskResult
 		for _, way := range ways {
-			disks = append(disks, models.DiskResult{Verified: way})
+			disks = append(disks, job.DiskResult{Verified: way})
 		}
 		if got := plan.Verification(disks); got != want {
 			t.Errorf("%q is worded %q, want %q", ways, got, want)
@@ -37,7 +37,7 @@ func TestEachWayOfVerifyingIsTold(t *testing.T) {
 
 func TestTheNextStepIsACommandThatIsSafeToShowAndToRun(t *testing.T) {
 	t.Parallel()
-	for want, r := range map[string]models.Result{
+	for want, r := range map[string]job.Result{
 		"":                                      {OutputDir: "/srv"},
 		"Next: virsh define '/srv/a b/a.xml'":   {OutputDir: "/srv/a b", DomainXML: "/srv/a b/a.xml"},
 		`Next: virsh define '/srv/\x1b[2J.xml'`: {DomainXML: "/srv/\x1b[2J.xml"},

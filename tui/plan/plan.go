@@ -17,7 +17,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/tui/runs"
@@ -27,7 +27,7 @@ import (
 // Choices are what one chooses for all VMs of a plan.
 type Choices struct {
 	Output  string // absolute directory
-	Options models.JobOptions
+	Options job.Options
 	VMs     int    // VMs at a time, in this process
 	VCenter string // of the daemon's configuration; "" for its only one, and in this process
 }
@@ -41,7 +41,7 @@ func Jobs(vms []vsphere.VM, c Choices) []runs.Spec {
 		if len(vms) > 1 {
 			output = filepath.Join(c.Output, folder(vm, taken))
 		}
-		def := models.JobDefinition{
+		def := job.Definition{
 			Name: vm.DisplayName(), VMPath: vm.Path, OutputPath: output, Options: c.Options, VCenter: c.VCenter,
 		}
 		if vm.Power == vsphere.PoweredOff {
@@ -66,8 +66,8 @@ func folder(vm vsphere.VM, taken map[string]bool) string {
 
 // Validate returns every problem of the choices in words for people, joined.
 func (c Choices) Validate() error {
-	def := models.JobDefinition{VMPath: "vm", OutputPath: c.Output, Options: c.Options}.WithDefaults()
-	var invalid *models.ValidationError
+	def := job.Definition{VMPath: "vm", OutputPath: c.Output, Options: c.Options}.WithDefaults()
+	var invalid *job.ValidationError
 	if err := def.Validate(); errors.As(err, &invalid) {
 		var texts []string
 		for _, p := range invalid.Problems {
@@ -108,11 +108,11 @@ func CheckSpace(vms []vsphere.VM, c Choices, free int64) (refuse, warn string) {
 }
 
 // Command is the command that runs a job in this process.
-func Command(def models.JobDefinition, thumbprint string) string {
+func Command(def job.Definition, thumbprint string) string {
 	args := []string{"hyper2kvm", "export", "-vm", Quote(def.VMPath), "-output", Quote(def.OutputPath)}
 	o := def.Options
 	args = append(args, "-format", string(o.Format))
-	if o.ParallelDownloads != models.DefaultParallelDownloads {
+	if o.ParallelDownloads != job.DefaultParallelDownloads {
 		args = append(args, "-parallel", strconv.Itoa(o.ParallelDownloads))
 	}
 	for _, flag := range []struct {
@@ -126,7 +126,7 @@ func Command(def models.JobDefinition, thumbprint string) string {
 			args = append(args, flag.name)
 		}
 	}
-	if o.Transport != "" && o.Transport != models.TransportNFC {
+	if o.Transport != "" && o.Transport != job.TransportNFC {
 		args = append(args, "-transport", string(o.Transport))
 	}
 	if o.Verify != "" {
@@ -171,12 +171,12 @@ func Words(command string) []string {
 // JobFile is the jobs as a file that a daemon takes: one job, or jobs: with a
 // list. It holds no password.
 func JobFile(specs []runs.Spec) (string, error) {
-	defs := make([]models.JobDefinition, len(specs))
+	defs := make([]job.Definition, len(specs))
 	for i, s := range specs {
 		defs[i] = s.Def.Redacted()
 	}
 	var v any = struct {
-		Jobs []models.JobDefinition `yaml:"jobs"`
+		Jobs []job.Definition `yaml:"jobs"`
 	}{defs}
 	if len(defs) == 1 {
 		v = defs[0]
@@ -213,24 +213,24 @@ func Steps(vms []vsphere.VM, c Choices) []string {
 		steps = append(steps, "A VM that is off cannot be powered on or moved while it is exported.")
 	}
 	switch o.Format {
-	case models.FormatQcow2:
+	case job.FormatQcow2:
 		text := "Each disk becomes a qcow2 image"
 		if o.Compress {
 			text = "Each disk becomes a compressed qcow2 image"
 		}
 		steps = append(steps, text+", with a libvirt domain for each VM.")
-	case models.FormatRaw:
+	case job.FormatRaw:
 		steps = append(steps, "Each disk becomes a sparse raw image, with a libvirt domain for each VM.")
 	default:
 		steps = append(steps, "Disks stay VMDK as vSphere sends them, with an OVF descriptor and a manifest.")
 	}
 	switch o.Transport {
-	case models.TransportDatastore:
+	case job.TransportDatastore:
 		steps = append(steps, "Disks are read from the datastore in ranges. vSphere has no checksum of those to compare with.")
-	case models.TransportAuto:
+	case job.TransportAuto:
 		steps = append(steps, "Disks are read from the datastore in ranges where that can be, for which vSphere has no checksum, and through the export lease otherwise.")
 	}
-	if o.Virtio && o.Format != models.FormatOVF {
+	if o.Virtio && o.Format != job.FormatOVF {
 		steps = append(steps, "The domain has disks and NICs on virtio: the guest needs the drivers, or it does not boot.")
 	}
 	if o.Overwrite {

@@ -7,7 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/job/jobfile"
 	"github.com/hyper2kvm/hyper2kvm/tui/plan"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -16,7 +17,7 @@ func vm(path, power string, size int64) vsphere.VM {
 	return vsphere.VM{Ref: path, Path: path, Name: path[strings.LastIndexByte(path, '/')+1:], Power: power, CommittedBytes: size}
 }
 
-var choices = plan.Choices{Output: "/srv/vms", Options: models.JobOptions{Format: models.FormatQcow2, Snapshot: true, ParallelDownloads: 8}}
+var choices = plan.Choices{Output: "/srv/vms", Options: job.Options{Format: job.FormatQcow2, Snapshot: true, ParallelDownloads: 8}}
 
 func TestOneVMGoesToTheDirectoryAndSeveralBelowIt(t *testing.T) {
 	t.Parallel()
@@ -58,7 +59,7 @@ func TestTheCommandMeansTheJob(t *testing.T) {
 
 func TestTheWayToReadDisksIsInTheCommandWhenItIsNotTheUsualOne(t *testing.T) {
 	t.Parallel()
-	for way, flag := range map[models.Transport]bool{"": false, models.TransportNFC: false, models.TransportAuto: true, models.TransportDatastore: true} {
+	for way, flag := range map[job.Transport]bool{"": false, job.TransportNFC: false, job.TransportAuto: true, job.TransportDatastore: true} {
 		c := choices
 		c.Options.Transport = way
 		vms := []vsphere.VM{vm("/DC0/vm/web", vsphere.PoweredOff, 1)}
@@ -98,12 +99,12 @@ func TestTheJobFileIsReadBackAsTheJobs(t *testing.T) {
 		if strings.Contains(text, "hunter2") {
 			t.Error("the job file holds the password")
 		}
-		batch, err := models.DecodeJobs(strings.NewReader(text), "application/yaml")
+		batch, err := jobfile.Decode(strings.NewReader(text), "application/yaml")
 		if err != nil {
 			t.Fatalf("%v in\n%s", err, text)
 		}
 		specs[0].Def.Password = ""
-		var want []models.JobDefinition
+		var want []job.Definition
 		for _, s := range specs {
 			want = append(want, s.Def)
 		}
@@ -121,7 +122,7 @@ func TestSpaceThatCannotDoIsRefused(t *testing.T) {
 		return []vsphere.VM{a, b}
 	}
 	compressed, ovf := choices, choices
-	compressed.Options.Compress, ovf.Options.Format = true, models.FormatOVF
+	compressed.Options.Compress, ovf.Options.Format = true, job.FormatOVF
 	cases := []struct {
 		why          string
 		vms          []vsphere.VM
@@ -148,7 +149,7 @@ func TestSpaceThatCannotDoIsRefused(t *testing.T) {
 func TestChoicesThatCannotWorkAreNamed(t *testing.T) {
 	t.Parallel()
 	c := choices
-	c.Output, c.Options.ParallelDownloads, c.Options.Format, c.Options.Compress = "relative", 99, models.FormatRaw, true
+	c.Output, c.Options.ParallelDownloads, c.Options.Format, c.Options.Compress = "relative", 99, job.FormatRaw, true
 	err := c.Validate()
 	if err == nil {
 		t.Fatal("they were accepted")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
@@ -90,7 +91,7 @@ func (s *daemonState) wait(ctx context.Context) (again bool, err error) {
 	case <-p.over:
 	case <-ctx.Done():
 		// It was cancelled when it was held, with its parts kept.
-		return false, fmt.Errorf("%w: %w", context.Canceled, models.Cancelled{KeepParts: true})
+		return false, fmt.Errorf("%w: %w", context.Canceled, job.Cancelled{KeepParts: true})
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,43 +103,43 @@ func (s *daemonState) wait(ctx context.Context) (again bool, err error) {
 
 // Export follows a job to its end; one that was run before is tried again
 // first, and so is one that was held. A cancelled context cancels the job if its
-// cause is a [models.Cancelled]; otherwise the job goes on without us.
-func (d Daemon) Export(ctx context.Context, job *Job) (models.Result, error) {
-	err := d.run(ctx, job)
-	var cancelled models.Cancelled
+// cause is a [job.Cancelled]; otherwise the job goes on without us.
+func (d Daemon) Export(ctx context.Context, j *Job) (job.Result, error) {
+	err := d.run(ctx, j)
+	var cancelled job.Cancelled
 	if cause := context.Cause(ctx); errors.As(cause, &cancelled) {
-		if err := d.drop(ctx, job, cancelled.KeepParts); err != nil {
-			return models.Result{}, fmt.Errorf("cancel the job: %w", err)
+		if err := d.drop(ctx, j, cancelled.KeepParts); err != nil {
+			return job.Result{}, fmt.Errorf("cancel the job: %w", err)
 		}
-		return models.Result{}, fmt.Errorf("%w: %w", context.Canceled, cause)
+		return job.Result{}, fmt.Errorf("%w: %w", context.Canceled, cause)
 	}
 	if err != nil {
-		return models.Result{}, err
+		return job.Result{}, err
 	}
-	return d.outcome(ctx, job)
+	return d.outcome(ctx, j)
 }
 
 // Remove has the daemon cancel a job and clean up what it left.
-func (d Daemon) Remove(ctx context.Context, job *Job) (models.Result, error) {
-	if err := d.drop(ctx, job, false); err != nil {
-		return models.Result{}, fmt.Errorf("cancel the job: %w", err)
+func (d Daemon) Remove(ctx context.Context, j *Job) (job.Result, error) {
+	if err := d.drop(ctx, j, false); err != nil {
+		return job.Result{}, fmt.Errorf("cancel the job: %w", err)
 	}
-	return models.Result{}, nil
+	return job.Result{}, nil
 }
 
 // run follows a job through its pauses until it has ended.
-func (d Daemon) run(ctx context.Context, job *Job) error {
-	for again := job.Again; ; {
+func (d Daemon) run(ctx context.Context, j *Job) error {
+	for again := j.Again; ; {
 		if again {
-			if err := d.retry(ctx, job); err != nil {
+			if err := d.retry(ctx, j); err != nil {
 				return err
 			}
 		}
-		if err := d.follow(ctx, job); err != nil {
+		if err := d.follow(ctx, j); err != nil {
 			return err
 		}
 		var err error
-		if again, err = job.daemon.wait(ctx); err != nil || !again {
+		if again, err = j.daemon.wait(ctx); err != nil || !again {
 			return err
 		}
 	}
@@ -146,77 +147,77 @@ func (d Daemon) run(ctx context.Context, job *Job) error {
 
 // retry has the daemon try a job again, unless it is held once more or did not
 // end.
-func (d Daemon) retry(ctx context.Context, job *Job) error {
-	job.daemon.asking.Lock()
-	defer job.daemon.asking.Unlock()
-	if job.daemon.held() != nil {
+func (d Daemon) retry(ctx context.Context, j *Job) error {
+	j.daemon.asking.Lock()
+	defer j.daemon.asking.Unlock()
+	if j.daemon.held() != nil {
 		return nil
 	}
-	if _, err := d.Client.Retry(ctx, job.ID); err != nil && !errors.Is(err, client.ErrConflict) {
+	if _, err := d.Client.Retry(ctx, j.ID); err != nil && !errors.Is(err, client.ErrConflict) {
 		return err
 	}
 	return nil
 }
 
 // follow passes a job's events on until it has ended.
-func (d Daemon) follow(ctx context.Context, job *Job) error {
-	m := mirror{t: job.Tracker}
-	for ev, err := range d.Client.Watch(ctx, job.ID) {
+func (d Daemon) follow(ctx context.Context, j *Job) error {
+	m := mirror{t: j.Tracker}
+	for ev, err := range d.Client.Watch(ctx, j.ID) {
 		if err != nil {
 			return err
 		}
-		if ev.ID > 0 && ev.ID <= job.daemon.seen {
+		if ev.ID > 0 && ev.ID <= j.daemon.seen {
 			continue
 		}
-		job.daemon.seen = max(job.daemon.seen, ev.ID)
+		j.daemon.seen = max(j.daemon.seen, ev.ID)
 		m.take(ev)
 	}
 	return nil
 }
 
 // outcome is what came of a job that has ended.
-func (d Daemon) outcome(ctx context.Context, job *Job) (models.Result, error) {
-	j, err := d.Client.Job(ctx, job.ID)
+func (d Daemon) outcome(ctx context.Context, entry *Job) (job.Result, error) {
+	j, err := d.Client.Job(ctx, entry.ID)
 	switch {
 	case err != nil:
-		return models.Result{}, err
+		return job.Result{}, err
 	case j.Status == models.StatusCompleted && j.Result != nil:
 		return *j.Result, nil
 	case j.Status == models.StatusCompleted:
-		return models.Result{}, nil
+		return job.Result{}, nil
 	case j.Status == models.StatusCancelled:
-		return models.Result{}, fmt.Errorf("%w: cancelled at the daemon", context.Canceled)
+		return job.Result{}, fmt.Errorf("%w: cancelled at the daemon", context.Canceled)
 	case j.Error != "":
-		return models.Result{}, errors.New(j.Error)
+		return job.Result{}, errors.New(j.Error)
 	}
-	return models.Result{}, fmt.Errorf("the job is %s", j.Status)
+	return job.Result{}, fmt.Errorf("the job is %s", j.Status)
 }
 
 // Hold cancels a job with its part files kept, or has Export try it again.
-func (d Daemon) Hold(ctx context.Context, job *Job, hold bool) error {
+func (d Daemon) Hold(ctx context.Context, j *Job, hold bool) error {
 	if !hold {
-		job.daemon.release()
+		j.daemon.release()
 		return nil
 	}
-	job.daemon.asking.Lock()
-	defer job.daemon.asking.Unlock()
-	job.daemon.hold()
-	if err := d.cancel(ctx, job, true); err != nil {
-		job.daemon.giveUp()
+	j.daemon.asking.Lock()
+	defer j.daemon.asking.Unlock()
+	j.daemon.hold()
+	if err := d.cancel(ctx, j, true); err != nil {
+		j.daemon.giveUp()
 		return err
 	}
 	return nil
 }
 
 // cancel returns when the job's run has ended, also when ctx has.
-func (d Daemon) cancel(ctx context.Context, job *Job, keepParts bool) error {
+func (d Daemon) cancel(ctx context.Context, j *Job, keepParts bool) error {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
 	defer stop()
-	r, err := d.Client.Cancel(ctx, []string{job.ID}, keepParts)
+	r, err := d.Client.Cancel(ctx, []string{j.ID}, keepParts)
 	if err != nil {
 		return err
 	}
-	if text, failed := r.Errors[job.ID]; failed {
+	if text, failed := r.Errors[j.ID]; failed {
 		return errors.New(text)
 	}
 	return nil
@@ -225,29 +226,29 @@ func (d Daemon) cancel(ctx context.Context, job *Job, keepParts bool) error {
 // drop cancels a job for good. A daemon does not touch a job that has ended, and
 // one that is held or has failed is such a job: to get its part files removed it
 // is first tried again.
-func (d Daemon) drop(ctx context.Context, job *Job, keepParts bool) error {
-	job.daemon.asking.Lock()
-	defer job.daemon.asking.Unlock()
+func (d Daemon) drop(ctx context.Context, j *Job, keepParts bool) error {
+	j.daemon.asking.Lock()
+	defer j.daemon.asking.Unlock()
 	if !keepParts {
-		if err := d.revive(ctx, job); err != nil {
+		if err := d.revive(ctx, j); err != nil {
 			return err
 		}
 	}
-	return d.cancel(ctx, job, keepParts)
+	return d.cancel(ctx, j, keepParts)
 }
 
 // revive has a daemon try a job again that was cancelled or has failed.
-func (d Daemon) revive(ctx context.Context, job *Job) error {
+func (d Daemon) revive(ctx context.Context, entry *Job) error {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
 	defer stop()
-	j, err := d.Client.Job(ctx, job.ID)
+	j, err := d.Client.Job(ctx, entry.ID)
 	if err != nil {
 		return err
 	}
 	if j.Status != models.StatusCancelled && j.Status != models.StatusFailed {
 		return nil
 	}
-	_, err = d.Client.Retry(ctx, job.ID)
+	_, err = d.Client.Retry(ctx, entry.ID)
 	return err
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/tui/runs"
 )
@@ -37,7 +38,7 @@ type fakeDaemon struct {
 func newFakeDaemon(t *testing.T) (*fakeDaemon, *client.Client) {
 	t.Helper()
 	d := &fakeDaemon{changed: make(chan struct{}), seen: make(chan struct{})}
-	d.job = models.Job{Definition: models.JobDefinition{ID: "j1"}, Status: models.StatusRunning, Progress: &models.Progress{}}
+	d.job = models.Job{Definition: job.Definition{ID: "j1"}, Status: models.StatusRunning, Progress: &models.Progress{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /jobs/j1", func(w http.ResponseWriter, _ *http.Request) {
 		d.mu.Lock()
@@ -170,7 +171,7 @@ func (d *fakeDaemon) events(w http.ResponseWriter, r *http.Request) {
 // until it is in a state, by what the group itself reports.
 func follow(t *testing.T, c *client.Client) (*runs.Group, func(runs.State) runs.Status) {
 	t.Helper()
-	g := runs.NewGroup(runs.Daemon{Client: c}, []runs.Spec{{Name: "web", ID: "j1", Def: models.JobDefinition{VMPath: "/vm/web"}}}, runs.Options{Parallel: -1})
+	g := runs.NewGroup(runs.Daemon{Client: c}, []runs.Spec{{Name: "web", ID: "j1", Def: job.Definition{VMPath: "/vm/web"}}}, runs.Options{Parallel: -1})
 	ctx, cancel := context.WithCancelCause(context.Background())
 	over := make(chan struct{})
 	go func() { defer close(over); g.Run(ctx) }()
@@ -210,7 +211,7 @@ func TestADaemonsJobIsMirroredToItsEnd(t *testing.T) {
 	g, until := follow(t, c)
 	<-d.seen
 	d.mu.Lock()
-	d.job.Result = &models.Result{VMName: "web", Success: true, TotalSize: 5}
+	d.job.Result = &job.Result{VMName: "web", Success: true, TotalSize: 5}
 	d.mu.Unlock()
 	d.tell(models.StatusCompleted,
 		models.Event{Type: models.EventState, Status: models.StatusRunning, Phase: "exporting"},

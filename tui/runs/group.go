@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 )
@@ -111,26 +111,26 @@ func (g *Group) start(ctx context.Context, active *sync.WaitGroup) {
 }
 
 // remove has the backend clean up what a cancelled job left.
-func (g *Group) remove(ctx context.Context, job *Job) (models.Result, error) {
-	result, err := g.backend.Remove(ctx, job)
+func (g *Group) remove(ctx context.Context, j *Job) (job.Result, error) {
+	result, err := g.backend.Remove(ctx, j)
 	if err == nil && !result.Success {
-		err = fmt.Errorf("%w: %w", context.Canceled, models.Cancelled{})
+		err = fmt.Errorf("%w: %w", context.Canceled, job.Cancelled{})
 	}
 	return result, err
 }
 
 // launch has the backend run a job, by one of its methods. g.mu is held.
-func (g *Group) launch(ctx context.Context, active *sync.WaitGroup, e *entry, run func(context.Context, *Job) (models.Result, error)) {
+func (g *Group) launch(ctx context.Context, active *sync.WaitGroup, e *entry, run func(context.Context, *Job) (job.Result, error)) {
 	if e.Again {
 		e.Tracker.ResetFiles()
 	}
 	e.active = true
 	e.status.Ended, e.status.Err = time.Time{}, nil
 	ctx, e.cancel = context.WithCancelCause(ctx)
-	job, cancel := e.Job, e.cancel
+	j, cancel := e.Job, e.cancel
 	g.nudge()
 	active.Go(func() {
-		result, err := run(ctx, job)
+		result, err := run(ctx, j)
 		cancel(nil)
 		g.ended(e, result, err)
 	})
@@ -138,7 +138,7 @@ func (g *Group) launch(ctx context.Context, active *sync.WaitGroup, e *entry, ru
 
 // ended takes in what came of a job. The next attempt gets a Job of its own: a
 // Hold of this one that comes too late does not reach it.
-func (g *Group) ended(e *entry, result models.Result, err error) {
+func (g *Group) ended(e *entry, result job.Result, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	defer g.nudge()
@@ -238,22 +238,22 @@ func (g *Group) hold(ctx context.Context, e *entry) error {
 	}
 	defer func() { <-e.holding }()
 	g.mu.Lock()
-	job, state, active := e.Job, e.status.State, e.active
+	j, state, active := e.Job, e.status.State, e.active
 	g.mu.Unlock()
 	if !active || state != Paused && state != Running {
 		return nil
 	}
-	err := g.backend.Hold(ctx, job, state == Paused)
+	err := g.backend.Hold(ctx, j, state == Paused)
 	if err == nil {
 		return nil
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if e.Job == job && e.status.State == Paused {
+	if e.Job == j && e.status.State == Paused {
 		e.status.State = Running
 		g.nudge()
 	}
-	return fmt.Errorf("pause %s: %w", job.Name, err)
+	return fmt.Errorf("pause %s: %w", j.Name, err)
 }
 
 // Resume lets a paused job go on, and runs a failed or cancelled one again.
@@ -284,7 +284,7 @@ func (g *Group) Resume(ctx context.Context, i int) error {
 func (g *Group) Cancel(i int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.stop(g.jobs[i], models.Cancelled{})
+	g.stop(g.jobs[i], job.Cancelled{})
 }
 
 // Stop ends every job that has not ended and keeps part files, so that a later
@@ -293,11 +293,11 @@ func (g *Group) Stop() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, e := range g.jobs {
-		g.stop(e, models.Cancelled{KeepParts: true})
+		g.stop(e, job.Cancelled{KeepParts: true})
 	}
 }
 
-func (g *Group) stop(e *entry, why models.Cancelled) {
+func (g *Group) stop(e *entry, why job.Cancelled) {
 	s := &e.status
 	switch {
 	case s.State.Ended(), e.remove:

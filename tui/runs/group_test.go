@@ -8,7 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/tui/runs"
@@ -33,42 +33,42 @@ func newScript(names ...string) *script {
 	return s
 }
 
-func (s *script) Export(ctx context.Context, job *runs.Job) (models.Result, error) {
+func (s *script) Export(ctx context.Context, j *runs.Job) (job.Result, error) {
 	s.mu.Lock()
-	s.started, s.limits = append(s.started, fmt.Sprintf("%s again=%t", job.Name, job.Again)), append(s.limits, job.Limiter)
+	s.started, s.limits = append(s.started, fmt.Sprintf("%s again=%t", j.Name, j.Again)), append(s.limits, j.Limiter)
 	s.mu.Unlock()
-	job.Tracker.SetPhase(progress.Exporting)
-	job.Tracker.Event(progress.Info, "", "moving")
+	j.Tracker.SetPhase(progress.Exporting)
+	j.Tracker.Event(progress.Info, "", "moving")
 	select {
-	case err := <-s.end[job.Name]:
-		return models.Result{VMName: job.Name, TotalSize: 7}, err
+	case err := <-s.end[j.Name]:
+		return job.Result{VMName: j.Name, TotalSize: 7}, err
 	case <-ctx.Done():
 		if s.undone != nil {
-			return models.Result{}, s.undone
+			return job.Result{}, s.undone
 		}
-		return models.Result{}, fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))
+		return job.Result{}, fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))
 	}
 }
 
-func (s *script) Remove(_ context.Context, job *runs.Job) (models.Result, error) {
+func (s *script) Remove(_ context.Context, j *runs.Job) (job.Result, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.started = append(s.started, job.Name+" removed")
-	job.Tracker.SetPhase(progress.Discovering)
-	return models.Result{}, nil
+	s.started = append(s.started, j.Name+" removed")
+	j.Tracker.SetPhase(progress.Discovering)
+	return job.Result{}, nil
 }
 
-func (s *script) Hold(_ context.Context, job *runs.Job, hold bool) error {
+func (s *script) Hold(_ context.Context, j *runs.Job, hold bool) error {
 	if s.gate != nil {
 		<-s.gate
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.holds = append(s.holds, fmt.Sprintf("%s %t", job.Name, hold))
+	s.holds = append(s.holds, fmt.Sprintf("%s %t", j.Name, hold))
 	if hold {
-		job.Limiter.SetLimit(1)
+		j.Limiter.SetLimit(1)
 	} else {
-		job.Limiter.SetLimit(0)
+		j.Limiter.SetLimit(0)
 	}
 	return nil
 }
@@ -76,7 +76,7 @@ func (s *script) Hold(_ context.Context, job *runs.Job, hold bool) error {
 func specs(names ...string) []runs.Spec {
 	var out []runs.Spec
 	for _, n := range names {
-		out = append(out, runs.Spec{Name: n, Def: models.JobDefinition{VMPath: "/vm/" + n}})
+		out = append(out, runs.Spec{Name: n, Def: job.Definition{VMPath: "/vm/" + n}})
 	}
 	return out
 }
@@ -196,7 +196,7 @@ func TestCancellingAJobThatWaitsToBeRunAgainRemovesWhatTheFirstRunLeft(t *testin
 		if got := fmt.Sprint(s.started); got != "[a again=false b again=false a removed]" {
 			t.Errorf("started: %s", got)
 		}
-		var why models.Cancelled
+		var why job.Cancelled
 		st := g.Statuses()[0]
 		if !errors.As(st.Err, &why) || why.KeepParts || st.Reached != progress.Exporting {
 			t.Errorf("it reached %s and was cancelled with %v", st.Reached, st.Err)
@@ -236,7 +236,7 @@ func TestCancellingOneRemovesItsPartsAndStoppingAllKeepsThem(t *testing.T) {
 		g.Stop()
 		wantStates(t, g, runs.Cancelled, runs.Cancelled, runs.Cancelled)
 		for i, keep := range []bool{false, true, true} {
-			var why models.Cancelled
+			var why job.Cancelled
 			if err := g.Statuses()[i].Err; !errors.As(err, &why) || why.KeepParts != keep {
 				t.Errorf("job %d: %v, keep %t; want %t", i, err, why.KeepParts, keep)
 			}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 )
@@ -29,10 +29,10 @@ func (s State) Ended() bool { return s == Done || s == Failed || s == Cancelled 
 
 // Spec is an export to be run.
 type Spec struct {
-	Name string               // of the VM, as people know it
-	Ref  string               // of the VM in the list it was chosen from
-	ID   string               // of the daemon's job, "" in this process
-	Def  models.JobDefinition // what to do
+	Name string         // of the VM, as people know it
+	Ref  string         // of the VM in the list it was chosen from
+	ID   string         // of the daemon's job, "" in this process
+	Def  job.Definition // what to do
 }
 
 // Status is one job at an instant.
@@ -42,7 +42,7 @@ type Status struct {
 	Progress progress.Snapshot
 	Started  time.Time // of the latest attempt; zero before the first
 	Ended    time.Time // zero before the end
-	Result   models.Result
+	Result   job.Result
 	Err      error // why it failed or was cancelled
 	// Reached is the phase in which it ended.
 	Reached progress.Phase
@@ -69,13 +69,13 @@ type Job struct {
 // Backend runs exports.
 type Backend interface {
 	// Export runs a job to its end and counts into its Tracker. The cause of
-	// ctx may be a [models.Cancelled], which says what becomes of part files,
+	// ctx may be a [job.Cancelled], which says what becomes of part files,
 	// or [ErrLeft]. A cancelled job whose remains are cleaned up returns an
 	// error that is context.Canceled.
-	Export(ctx context.Context, job *Job) (models.Result, error)
+	Export(ctx context.Context, j *Job) (job.Result, error)
 	// Remove cleans up what an earlier run of a job left, its part files too.
 	// When the result says Success, that run had everything and is done.
-	Remove(ctx context.Context, job *Job) (models.Result, error)
+	Remove(ctx context.Context, j *Job) (job.Result, error)
 	// Hold stops the flow of a job that runs, or lets it go on.
-	Hold(ctx context.Context, job *Job, hold bool) error
+	Hold(ctx context.Context, j *Job, hold bool) error
 }

@@ -3,7 +3,7 @@ package runs
 import (
 	"context"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 )
 
@@ -18,23 +18,23 @@ type Local struct {
 }
 
 // Export runs a job.
-func (l Local) Export(ctx context.Context, job *Job) (models.Result, error) {
+func (l Local) Export(ctx context.Context, j *Job) (job.Result, error) {
 	m := l.Migrator
-	m.Limiter = job.Limiter
-	return m.Run(ctx, job.Def, job.Tracker)
+	m.Limiter = j.Limiter
+	return m.Run(ctx, j.Def, j.Tracker)
 }
 
 // Remove cleans up what an earlier run of a job left.
-func (l Local) Remove(ctx context.Context, job *Job) (models.Result, error) {
-	return l.Migrator.CleanUp(ctx, job.Def, false, job.Tracker)
+func (l Local) Remove(ctx context.Context, j *Job) (job.Result, error) {
+	return l.Migrator.CleanUp(ctx, j.Def, false, j.Tracker)
 }
 
 // Hold reduces a job's bandwidth to almost nothing, or lifts that.
-func (l Local) Hold(_ context.Context, job *Job, hold bool) error {
+func (l Local) Hold(_ context.Context, j *Job, hold bool) error {
 	if hold {
-		job.Limiter.SetLimit(heldRate)
+		j.Limiter.SetLimit(heldRate)
 	} else {
-		job.Limiter.SetLimit(0)
+		j.Limiter.SetLimit(0)
 	}
 	return nil
 }

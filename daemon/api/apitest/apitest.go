@@ -17,8 +17,8 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/memory"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
@@ -108,7 +108,7 @@ func (r *Runner) verdict(vm string) chan error {
 }
 
 // Probe implements [jobs.VCenters].
-func (r *Runner) Probe(_ context.Context, def models.JobDefinition) error {
+func (r *Runner) Probe(_ context.Context, def job.Definition) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if strings.HasPrefix(path.Base(def.VMPath), "locked") && !r.forgiven {
@@ -118,22 +118,22 @@ func (r *Runner) Probe(_ context.Context, def models.JobDefinition) error {
 }
 
 // Forgive implements [jobs.VCenters].
-func (r *Runner) Forgive(models.JobDefinition) {
+func (r *Runner) Forgive(job.Definition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.forgiven = true
 }
 
 // CleanUp implements [jobs.Runner].
-func (r *Runner) CleanUp(context.Context, models.JobDefinition, bool, *progress.Tracker) (models.Result, error) {
-	return models.Result{}, nil
+func (r *Runner) CleanUp(context.Context, job.Definition, bool, *progress.Tracker) (job.Result, error) {
+	return job.Result{}, nil
 }
 
 // Run implements [jobs.Runner].
-func (r *Runner) Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error) {
+func (r *Runner) Run(ctx context.Context, def job.Definition, t *progress.Tracker) (job.Result, error) {
 	t.SetPhase(progress.Connecting)
 	if err := r.Probe(ctx, def); err != nil {
-		return models.Result{}, err
+		return job.Result{}, err
 	}
 	t.SetPhase(progress.Exporting)
 	f := t.AddFile("disk-0.vmdk", 1000)
@@ -151,15 +151,15 @@ func (r *Runner) Run(ctx context.Context, def models.JobDefinition, t *progress.
 	}
 	select {
 	case <-ctx.Done():
-		return models.Result{}, context.Cause(ctx)
+		return job.Result{}, context.Cause(ctx)
 	case err := <-verdict:
 		if err != nil {
-			return models.Result{}, permanent{err}
+			return job.Result{}, permanent{err}
 		}
 	}
 	f.SetPosition(1000)
 	f.SetState(progress.Complete)
-	return models.Result{VMName: "vm", OutputDir: def.OutputPath, Success: true, TotalSize: 1000, Duration: 1500 * time.Millisecond}, nil
+	return job.Result{VMName: "vm", OutputDir: def.OutputPath, Success: true, TotalSize: 1000, Duration: 1500 * time.Millisecond}, nil
 }
 
 // Throttle is a jobs.Throttle that remembers.

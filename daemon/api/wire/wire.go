@@ -1,5 +1,5 @@
 // Package wire holds the bodies that the REST API takes and gives, beside the
-// job itself (package models). The server and the Go client share it, so that
+// job itself (packages models and job). The server and the Go client share it, so that
 // neither can drift from the other. Field names are a contract with users'
 // scripts: fields may be added, none changes its meaning. Times are RFC 3339,
 // sizes bytes.
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // Health is the body of GET /health, with status 200 when the daemon is healthy
@@ -72,8 +73,8 @@ type RetryResult struct {
 
 // Batch is the body of POST /jobs/submit when several jobs go together.
 type Batch struct {
-	Jobs   []models.JobDefinition `json:"jobs"`
-	Atomic bool                   `json:"atomic,omitempty" doc:"Accept every job or none"`
+	Jobs   []job.Definition `json:"jobs"`
+	Atomic bool             `json:"atomic,omitempty" doc:"Accept every job or none"`
 }
 
 // SubmitResult is the answer to POST /jobs/submit, with status 200 when some

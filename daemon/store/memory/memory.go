@@ -18,6 +18,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/clock"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // Store keeps jobs in memory. See [New].
@@ -44,7 +45,7 @@ type record struct {
 	deaths    int       // see jobs.Claim
 	reached   float64   // per cent, in any run
 	claimable time.Time // by the steady clock
-	cancel    *models.Cancelled
+	cancel    *job.Cancelled
 	events    []models.Event
 	lastEvent int64
 }
@@ -233,7 +234,7 @@ func (s *Store) Finish(ctx context.Context, l jobs.Lease, o jobs.Outcome) error 
 }
 
 // Cancel implements [jobs.Control].
-func (s *Store) Cancel(ctx context.Context, id string, c models.Cancelled) (models.Status, error) {
+func (s *Store) Cancel(ctx context.Context, id string, c job.Cancelled) (models.Status, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}

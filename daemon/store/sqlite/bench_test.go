@@ -13,6 +13,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlite"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // What the benchmarks' store holds.
@@ -23,7 +24,7 @@ const (
 )
 
 // benchDefinition is the definition of job i.
-func benchDefinition(prefix string, i int) models.JobDefinition {
+func benchDefinition(prefix string, i int) job.Definition {
 	d := def(fmt.Sprintf("%s-%06d", prefix, i))
 	d.VCenter = fmt.Sprint("vcenter", i%benchVCenters)
 	d.Priority = i % 3
@@ -58,7 +59,7 @@ func fill(b *testing.B) (string, *sql.DB) {
 		}
 	})
 	add("finished", benchFinished)
-	result, err := json.Marshal(models.Result{VMName: "vm", OutputDir: "/out", Files: []string{"/out/a.qcow2", "/out/b.qcow2"}, TotalSize: 1 << 40, Success: true})
+	result, err := json.Marshal(job.Result{VMName: "vm", OutputDir: "/out", Files: []string{"/out/a.qcow2", "/out/b.qcow2"}, TotalSize: 1 << 40, Success: true})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // How part files are to be treated, as column cancel says it.
@@ -18,7 +19,7 @@ const (
 )
 
 // Cancel implements [jobs.Control].
-func (s *Store) Cancel(ctx context.Context, id string, c models.Cancelled) (models.Status, error) {
+func (s *Store) Cancel(ctx context.Context, id string, c job.Cancelled) (models.Status, error) {
 	now := s.clock.Now()
 	parts := cancelRemove
 	if c.KeepParts {
@@ -117,7 +118,7 @@ func (s *Store) SetLimit(ctx context.Context, id, limit string) error {
 		if err := tx.QueryRowContext(ctx, `SELECT definition FROM jobs WHERE seq = ?`, r.seq).Scan(&r.definition); err != nil {
 			return err
 		}
-		var def models.JobDefinition
+		var def job.Definition
 		if err := json.Unmarshal(r.definition, &def); err != nil {
 			return fmt.Errorf("job %s: stored definition: %w", id, err)
 		}

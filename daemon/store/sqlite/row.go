@@ -9,6 +9,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/clock"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // columns are what [row.scan] reads.
@@ -61,7 +62,7 @@ func (r *row) job(c clock.Clock) (models.Job, error) {
 		return models.Job{}, fmt.Errorf("job %s: stored progress: %w", r.id, err)
 	}
 	if r.result != nil {
-		j.Result = new(models.Result)
+		j.Result = new(job.Result)
 		if err := json.Unmarshal(r.result, j.Result); err != nil {
 			return models.Job{}, fmt.Errorf("job %s: stored result: %w", r.id, err)
 		}
@@ -74,11 +75,11 @@ func (r *row) job(c clock.Clock) (models.Job, error) {
 }
 
 // cancelled returns the request to cancel, or nil.
-func (r *row) cancelled() *models.Cancelled {
+func (r *row) cancelled() *job.Cancelled {
 	if r.cancel == "" {
 		return nil
 	}
-	return &models.Cancelled{KeepParts: r.cancel == cancelKeep}
+	return &job.Cancelled{KeepParts: r.cancel == cancelKeep}
 }
 
 // optional encodes a value to be stored, nil as NULL.

@@ -21,6 +21,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlite"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/storetest"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
@@ -54,8 +55,8 @@ func TestStoreConforms(t *testing.T) {
 	}}.Run(t)
 }
 
-func def(id string) models.JobDefinition {
-	return models.JobDefinition{ID: id, Name: id, VMPath: "/dc/vm/" + id, OutputPath: "/out/" + id, VCenter: "lab"}
+func def(id string) job.Definition {
+	return job.Definition{ID: id, Name: id, VMPath: "/dc/vm/" + id, OutputPath: "/out/" + id, VCenter: "lab"}
 }
 
 func create(t testing.TB, s *sqlite.Store, ids ...string) {
@@ -231,14 +232,14 @@ func TestAMissingDirectoryIsNamed(t *testing.T) {
 }
 
 // runnerFunc is a jobs.Runner.
-type runnerFunc func(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error)
+type runnerFunc func(ctx context.Context, def job.Definition, t *progress.Tracker) (job.Result, error)
 
-func (f runnerFunc) Run(ctx context.Context, def models.JobDefinition, t *progress.Tracker) (models.Result, error) {
+func (f runnerFunc) Run(ctx context.Context, def job.Definition, t *progress.Tracker) (job.Result, error) {
 	return f(ctx, def, t)
 }
 
-func (runnerFunc) CleanUp(context.Context, models.JobDefinition, bool, *progress.Tracker) (models.Result, error) {
-	return models.Result{}, nil
+func (runnerFunc) CleanUp(context.Context, job.Definition, bool, *progress.Tracker) (job.Result, error) {
+	return job.Result{}, nil
 }
 
 func TestAManagerGoesOnWhereADeadOneLeftOff(t *testing.T) {
@@ -257,9 +258,9 @@ func TestAManagerGoesOnWhereADeadOneLeftOff(t *testing.T) {
 
 	s = open(t, path)
 	var runs atomic.Int64
-	m := jobs.New(s, runnerFunc(func(context.Context, models.JobDefinition, *progress.Tracker) (models.Result, error) {
+	m := jobs.New(s, runnerFunc(func(context.Context, job.Definition, *progress.Tracker) (job.Result, error) {
 		runs.Add(1)
-		return models.Result{Success: true}, nil
+		return job.Result{Success: true}, nil
 	}), jobs.Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -366,7 +367,7 @@ func TestAStateFileOfTheFirstVersionIsBroughtUpToDate(t *testing.T) {
 		t.Errorf("where the daemon's login is refused %q is claimed, %v; want the job with a user of its own", c.Lease.JobID, err)
 	}
 	for id, want := range map[string]models.Status{"never ran": models.StatusCancelled, "ran": models.StatusPending} {
-		if got, err := s.Cancel(t.Context(), id, models.Cancelled{}); err != nil || got != want {
+		if got, err := s.Cancel(t.Context(), id, job.Cancelled{}); err != nil || got != want {
 			t.Errorf("a job that %s is %s after a cancel, %v; want %s", id, got, err, want)
 		}
 	}

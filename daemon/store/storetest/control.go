@@ -8,9 +8,10 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
-func (f *fixture) cancel(id string, c models.Cancelled) models.Status {
+func (f *fixture) cancel(id string, c job.Cancelled) models.Status {
 	f.Helper()
 	status, err := f.Cancel(f.Context(), id, c)
 	f.must(err)
@@ -19,15 +20,15 @@ func (f *fixture) cancel(id string, c models.Cancelled) models.Status {
 
 func cancelPending(f *fixture) {
 	f.create(definition("a"))
-	f.equal("status", f.cancel("a", models.Cancelled{}), models.StatusCancelled)
-	f.equal("status again", f.cancel("a", models.Cancelled{}), models.StatusCancelled)
+	f.equal("status", f.cancel("a", job.Cancelled{}), models.StatusCancelled)
+	f.equal("status again", f.cancel("a", job.Cancelled{}), models.StatusCancelled)
 	f.nothingToClaim("owner")
 	if _, err := f.claimCancelling("owner"); !errors.Is(err, jobs.ErrNoJob) {
 		f.Errorf("claim to clean up = %v, want ErrNoJob", err)
 	}
-	job := f.get("a")
-	if job.CompletedAt == nil || job.StartedAt != nil || job.Cancelling {
-		f.Errorf("cancelled job: %+v", job)
+	j := f.get("a")
+	if j.CompletedAt == nil || j.StartedAt != nil || j.Cancelling {
+		f.Errorf("cancelled job: %+v", j)
 	}
 	f.equal("log", f.history("a"), []string{"pending", "cancelled"})
 }
@@ -35,27 +36,27 @@ func cancelPending(f *fixture) {
 func cancelRunning(f *fixture) {
 	f.create(definition("a"))
 	c := f.claim("owner")
-	f.equal("status", f.cancel("a", models.Cancelled{KeepParts: true}), models.StatusRunning)
-	f.equal("status again", f.cancel("a", models.Cancelled{}), models.StatusRunning)
+	f.equal("status", f.cancel("a", job.Cancelled{KeepParts: true}), models.StatusRunning)
+	f.equal("status again", f.cancel("a", job.Cancelled{}), models.StatusRunning)
 	f.equal("cancelling", f.get("a").Cancelling, true)
 	signals, err := f.Heartbeat(f.Context(), c.Lease, jobs.Beat{Lease: lease})
 	f.must(err)
-	f.equal("signals", signals, jobs.Signals{Cancel: &models.Cancelled{KeepParts: true}})
+	f.equal("signals", signals, jobs.Signals{Cancel: &job.Cancelled{KeepParts: true}})
 	f.finish(c.Lease, models.StatusCancelled)
-	job := f.get("a")
-	f.equal("status", job.Status, models.StatusCancelled)
-	f.equal("cancelling", job.Cancelling, false)
+	j := f.get("a")
+	f.equal("status", j.Status, models.StatusCancelled)
+	f.equal("cancelling", j.Cancelling, false)
 }
 
 func cancelHandedBack(f *fixture) {
 	f.create(definition("a"))
 	c := f.claim("owner")
 	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{Status: models.StatusPending, Delay: time.Hour}))
-	f.equal("status", f.cancel("a", models.Cancelled{}), models.StatusPending)
+	f.equal("status", f.cancel("a", job.Cancelled{}), models.StatusPending)
 	f.nothingToClaim("owner")
 	again, err := f.claimCancelling("owner")
 	f.must(err)
-	f.equal("request", again.Cancel, &models.Cancelled{})
+	f.equal("request", again.Cancel, &job.Cancelled{})
 	f.finish(again.Lease, models.StatusCancelled)
 	f.equal("status", f.get("a").Status, models.StatusCancelled)
 
@@ -63,7 +64,7 @@ func cancelHandedBack(f *fixture) {
 	// once, whatever its delay.
 	f.create(definition("b"))
 	c = f.claim("owner")
-	f.cancel("b", models.Cancelled{})
+	f.cancel("b", job.Cancelled{})
 	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{Status: models.StatusPending, Delay: time.Hour}))
 	again, err = f.claimCancelling("owner")
 	f.must(err)
@@ -73,7 +74,7 @@ func cancelHandedBack(f *fixture) {
 func cancelInterrupted(f *fixture) {
 	f.create(definition("a"))
 	f.claim("dead")
-	f.cancel("a", models.Cancelled{})
+	f.cancel("a", job.Cancelled{})
 	if _, err := f.claimCancelling("alive"); !errors.Is(err, jobs.ErrNoJob) {
 		f.Errorf("claim of a job that another owner still holds = %v, want ErrNoJob", err)
 	}
@@ -88,7 +89,7 @@ func cancelFinished(f *fixture) {
 	for _, s := range []models.Status{models.StatusCompleted, models.StatusFailed} {
 		id := string(s)
 		f.ended(id, s)
-		if _, err := f.Cancel(f.Context(), id, models.Cancelled{}); !errors.Is(err, jobs.ErrFinished) {
+		if _, err := f.Cancel(f.Context(), id, job.Cancelled{}); !errors.Is(err, jobs.ErrFinished) {
 			f.Errorf("Cancel of a %s job = %v, want ErrFinished", s, err)
 		}
 		f.equal("status", f.get(id).Status, s)
@@ -102,13 +103,13 @@ func retryFailed(f *fixture) {
 		Status: models.StatusFailed, Failed: true, Error: "broken", Progress: &models.Progress{PercentComplete: 40},
 	}))
 	f.retry("a")
-	job := f.get("a")
-	f.equal("status", job.Status, models.StatusPending)
-	f.equal("error", job.Error, "")
-	f.equal("attempts", job.Attempts, 0)
-	f.equal("progress", job.Progress, &models.Progress{Phase: "pending"})
-	if job.StartedAt != nil || job.CompletedAt != nil {
-		f.Errorf("times of a job to be tried again: %+v", job)
+	j := f.get("a")
+	f.equal("status", j.Status, models.StatusPending)
+	f.equal("error", j.Error, "")
+	f.equal("attempts", j.Attempts, 0)
+	f.equal("progress", j.Progress, &models.Progress{Phase: "pending"})
+	if j.StartedAt != nil || j.CompletedAt != nil {
+		f.Errorf("times of a job to be tried again: %+v", j)
 	}
 	again := f.claim("owner")
 	f.equal("secret", string(again.Secret), "sealed")
@@ -182,7 +183,7 @@ func countsFollow(f *fixture) {
 		f.equal("counts", got, want)
 	}
 	check(jobs.Counts{})
-	f.create(repeat(6, func(i int) models.JobDefinition { return definition(fmt.Sprint(i)) })...)
+	f.create(repeat(6, func(i int) job.Definition { return definition(fmt.Sprint(i)) })...)
 	check(jobs.Counts{Pending: 6})
 	for _, s := range []models.Status{models.StatusCompleted, models.StatusFailed, models.StatusCancelled, models.StatusPending} {
 		f.finish(f.claim("owner").Lease, s)
@@ -191,12 +192,12 @@ func countsFollow(f *fixture) {
 	check(jobs.Counts{Pending: 2, Running: 1, Completed: 1, Failed: 1, Cancelled: 1})
 	f.must(f.Delete(f.Context(), "0"))
 	f.retry("1")
-	f.cancel("5", models.Cancelled{})
+	f.cancel("5", job.Cancelled{})
 	check(jobs.Counts{Pending: 2, Running: 1, Cancelled: 2})
 }
 
 func listPages(f *fixture) {
-	f.create(repeat(5, func(i int) models.JobDefinition { return definition(fmt.Sprint(i)) })...)
+	f.create(repeat(5, func(i int) job.Definition { return definition(fmt.Sprint(i)) })...)
 	var all []string
 	q := jobs.Query{Limit: 2}
 	for range 3 {
@@ -297,7 +298,7 @@ func eventsAreBounded(f *fixture) {
 }
 
 func unknownJobs(f *fixture) {
-	_, cancelErr := f.Cancel(f.Context(), "unknown", models.Cancelled{})
+	_, cancelErr := f.Cancel(f.Context(), "unknown", job.Cancelled{})
 	_, eventsErr := f.Events(f.Context(), "unknown", 0, 0)
 	for name, err := range map[string]error{
 		"Cancel": cancelErr,

@@ -8,18 +8,19 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 func createdJobIsPending(f *fixture) {
 	def := definition("a")
 	f.create(def)
-	job := f.get("a")
-	f.equal("definition", job.Definition, def)
-	f.equal("status", job.Status, models.StatusPending)
-	f.equal("progress", job.Progress, &models.Progress{Phase: "pending"})
+	j := f.get("a")
+	f.equal("definition", j.Definition, def)
+	f.equal("status", j.Status, models.StatusPending)
+	f.equal("progress", j.Progress, &models.Progress{Phase: "pending"})
 	f.equal("log", f.history("a"), []string{"pending"})
-	if job.UpdatedAt.IsZero() || job.StartedAt != nil || job.CompletedAt != nil || job.NextAttempt != nil {
-		f.Errorf("times of a new job: %+v", job)
+	if j.UpdatedAt.IsZero() || j.StartedAt != nil || j.CompletedAt != nil || j.NextAttempt != nil {
+		f.Errorf("times of a new job: %+v", j)
 	}
 }
 
@@ -43,9 +44,9 @@ func claimedJobRuns(f *fixture) {
 	f.equal("lease", c.Lease, jobs.Lease{JobID: "a", Owner: "owner", Epoch: 1})
 	f.equal("definition", c.Job.Definition, definition("a"))
 	f.equal("secret", string(c.Secret), "sealed")
-	job := f.get("a")
-	f.equal("status", job.Status, models.StatusRunning)
-	if job.StartedAt == nil {
+	j := f.get("a")
+	f.equal("status", j.Status, models.StatusRunning)
+	if j.StartedAt == nil {
 		f.Error("a running job has no start")
 	}
 	f.equal("log", f.history("a"), []string{"pending", "running"})
@@ -54,7 +55,7 @@ func claimedJobRuns(f *fixture) {
 
 func claimIsExclusive(f *fixture) {
 	const n, owners = 40, 8
-	f.create(repeat(n, func(i int) models.JobDefinition { return definition(fmt.Sprint(i)) })...)
+	f.create(repeat(n, func(i int) job.Definition { return definition(fmt.Sprint(i)) })...)
 	var (
 		wg      sync.WaitGroup
 		mu      sync.Mutex
@@ -175,7 +176,7 @@ func lostLeaseIsFenced(f *fixture) {
 func completedJob(f *fixture) {
 	f.must(f.Create(f.Context(), []jobs.NewJob{{Definition: definition("a"), Secret: []byte("sealed")}}))
 	c := f.claim("owner")
-	result := &models.Result{VMName: "a", OutputDir: "/out/a", Files: []string{"/out/a/a.ovf"}, TotalSize: 7, Duration: time.Second, Success: true}
+	result := &job.Result{VMName: "a", OutputDir: "/out/a", Files: []string{"/out/a/a.ovf"}, TotalSize: 7, Duration: time.Second, Success: true}
 	progress := &models.Progress{Phase: "done", PercentComplete: 100}
 	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{
 		Status:   models.StatusCompleted,
@@ -183,13 +184,13 @@ func completedJob(f *fixture) {
 		Progress: progress,
 		Events:   []models.Event{{Type: models.EventLog, Text: "last words"}},
 	}))
-	job := f.get("a")
-	f.equal("status", job.Status, models.StatusCompleted)
-	f.equal("result", job.Result, result)
-	f.equal("progress", job.Progress, progress)
-	f.equal("attempts", job.Attempts, 0)
+	j := f.get("a")
+	f.equal("status", j.Status, models.StatusCompleted)
+	f.equal("result", j.Result, result)
+	f.equal("progress", j.Progress, progress)
+	f.equal("attempts", j.Attempts, 0)
 	f.equal("log", f.history("a"), []string{"pending", "running", "log: last words", "completed"})
-	if job.CompletedAt == nil {
+	if j.CompletedAt == nil {
 		f.Error("a completed job has no end")
 	}
 	f.advance(2 * lease)
@@ -202,11 +203,11 @@ func handedBackJob(f *fixture) {
 	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{
 		Status: models.StatusPending, Failed: true, Delay: time.Minute, Error: "no route to host",
 	}))
-	job := f.get("a")
-	f.equal("status", job.Status, models.StatusPending)
-	f.equal("error", job.Error, "no route to host")
-	f.equal("attempts", job.Attempts, 1)
-	if job.NextAttempt == nil {
+	j := f.get("a")
+	f.equal("status", j.Status, models.StatusPending)
+	f.equal("error", j.Error, "no route to host")
+	f.equal("attempts", j.Attempts, 1)
+	if j.NextAttempt == nil {
 		f.Error("a waiting job does not tell its next attempt")
 	}
 	f.advance(time.Minute - time.Second)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // Suite says how to test an implementation.
@@ -108,15 +109,15 @@ func (s Suite) fixture(t *testing.T, advance func(*testing.T, jobs.Store, time.D
 const lease = 30 * time.Second
 
 // definition is a job's definition, changed as options say.
-func definition(id string, options ...func(*models.JobDefinition)) models.JobDefinition {
-	d := models.JobDefinition{
+func definition(id string, options ...func(*job.Definition)) job.Definition {
+	d := job.Definition{
 		ID:         id,
 		Name:       "name of " + id,
 		VMPath:     "/dc/vm/" + id,
 		OutputPath: "/out/" + id,
 		VCenter:    "lab",
 		CreatedAt:  time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
-		Options:    models.JobOptions{ParallelDownloads: 4, Format: models.FormatQcow2},
+		Options:    job.Options{ParallelDownloads: 4, Format: job.FormatQcow2},
 	}
 	for _, o := range options {
 		o(&d)
@@ -124,12 +125,12 @@ func definition(id string, options ...func(*models.JobDefinition)) models.JobDef
 	return d
 }
 
-func priority(n int) func(*models.JobDefinition) {
-	return func(d *models.JobDefinition) { d.Priority = n }
+func priority(n int) func(*job.Definition) {
+	return func(d *job.Definition) { d.Priority = n }
 }
 
-func vcenter(name string) func(*models.JobDefinition) {
-	return func(d *models.JobDefinition) { d.VCenter = name }
+func vcenter(name string) func(*job.Definition) {
+	return func(d *job.Definition) { d.VCenter = name }
 }
 
 func (f *fixture) must(err error) {
@@ -146,7 +147,7 @@ func (f *fixture) equal(what string, got, want any) {
 	}
 }
 
-func (f *fixture) create(defs ...models.JobDefinition) {
+func (f *fixture) create(defs ...job.Definition) {
 	f.Helper()
 	batch := make([]jobs.NewJob, len(defs))
 	for i, d := range defs {

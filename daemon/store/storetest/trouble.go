@@ -6,6 +6,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 func deathsAreCounted(f *fixture) {
@@ -65,22 +66,22 @@ func untouchedJob(f *fixture) {
 	f.create(definition("a"))
 	c := f.claim("owner")
 	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{Status: models.StatusPending, Error: "the vCenter is away", Untouched: true}))
-	if job := f.get("a"); job.StartedAt != nil {
-		f.Errorf("a job that never ran was started at %v", job.StartedAt)
+	if j := f.get("a"); j.StartedAt != nil {
+		f.Errorf("a job that never ran was started at %v", j.StartedAt)
 	}
-	f.equal("status after a cancel", f.cancel("a", models.Cancelled{}), models.StatusCancelled)
+	f.equal("status after a cancel", f.cancel("a", job.Cancelled{}), models.StatusCancelled)
 
 	f.create(definition("b"))
 	f.finish(f.claim("owner").Lease, models.StatusPending) // this run may have left something
 	c = f.claim("owner")
 	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{Status: models.StatusPending, Untouched: true}))
-	if job := f.get("b"); job.StartedAt == nil {
+	if j := f.get("b"); j.StartedAt == nil {
 		f.Error("a job that ran was never started")
 	}
-	f.equal("status after a cancel", f.cancel("b", models.Cancelled{}), models.StatusPending)
+	f.equal("status after a cancel", f.cancel("b", job.Cancelled{}), models.StatusPending)
 }
 
-func ownUser(d *models.JobDefinition) { d.Username = "alice" }
+func ownUser(d *job.Definition) { d.Username = "alice" }
 
 func refusedVCentersArePassedOver(f *fixture) {
 	f.create(definition("the daemon's", vcenter("a")), definition("alice's", vcenter("a"), ownUser), definition("elsewhere", vcenter("b")))

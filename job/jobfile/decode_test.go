@@ -1,4 +1,4 @@
-package models_test
+package jobfile_test
 
 import (
 	"errors"
@@ -11,7 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/job/jobfile"
 )
 
 const (
@@ -29,54 +30,54 @@ options:
   show_individual_progress: false
 `
 
-func contractJob() models.JobDefinition {
-	return models.JobDefinition{
+func contractJob() job.Definition {
+	return job.Definition{
 		Name:       "example-vm-export",
 		VMPath:     "/data/vm/XX-win2019-x86_64 - Clone",
 		OutputPath: "/tmp/export-test-vm",
-		Options:    models.JobOptions{ParallelDownloads: 4, RemoveCDROM: true},
+		Options:    job.Options{ParallelDownloads: 4, RemoveCDROM: true},
 	}
 }
 
-func decode(text, contentType string) (models.Batch, error) {
-	return models.DecodeJobs(strings.NewReader(text), contentType)
+func decode(text, contentType string) (jobfile.Batch, error) {
+	return jobfile.Decode(strings.NewReader(text), contentType)
 }
 
 func TestAJobFileIsReadInAnyOfItsForms(t *testing.T) {
 	t.Parallel()
 	contractJSON := `{"name": "example-vm-export", "vm_path": "/data/vm/XX-win2019-x86_64 - Clone",
 		"output_path": "/tmp/export-test-vm", "options": {"parallel_downloads": 4, "remove_cdrom": true}}`
-	minimal := models.JobDefinition{VMPath: "a", OutputPath: "/o"}
+	minimal := job.Definition{VMPath: "a", OutputPath: "/o"}
 	for name, test := range map[string]struct {
 		text, contentType string
-		want              models.Batch
+		want              jobfile.Batch
 	}{
-		"a job in YAML":              {contractYAML, yamlType, models.Batch{Jobs: []models.JobDefinition{contractJob()}}},
-		"a job in JSON":              {contractJSON, jsonType, models.Batch{Jobs: []models.JobDefinition{contractJob()}}},
-		"YAML of an unknown type":    {contractYAML, "text/plain", models.Batch{Jobs: []models.JobDefinition{contractJob()}}},
-		"JSON without a type":        {contractJSON, "", models.Batch{Jobs: []models.JobDefinition{contractJob()}}},
-		"JSON called YAML":           {contractJSON, "text/yaml; charset=utf-8", models.Batch{Jobs: []models.JobDefinition{contractJob()}}},
-		"flow YAML of unknown type":  {`{vm_path: a, output_path: /o}`, "", models.Batch{Jobs: []models.JobDefinition{minimal}}},
-		"YAML behind a BOM":          {"\ufeff" + contractYAML, yamlType, models.Batch{Jobs: []models.JobDefinition{contractJob()}}},
-		"JSON behind a BOM":          {"\ufeff" + contractJSON, jsonType, models.Batch{Jobs: []models.JobDefinition{contractJob()}}},
-		"a BOM and no type":          {"\ufeff\r\n" + contractJSON, "", models.Batch{Jobs: []models.JobDefinition{contractJob()}}},
-		"a batch in YAML":            {"atomic: true\njobs:\n- {vm_path: a, output_path: /o}\n", yamlType, models.Batch{Jobs: []models.JobDefinition{minimal}, Atomic: true}},
-		"a batch in JSON":            {`{"jobs":[{"vm_path":"a","output_path":"/o"}]}`, jsonType, models.Batch{Jobs: []models.JobDefinition{minimal}}},
-		"a bare list in YAML":        {"- {vm_path: a, output_path: /o}\n", yamlType, models.Batch{Jobs: []models.JobDefinition{minimal}}},
-		"a bare list in JSON":        {`[{"vm_path":"a","output_path":"/o"}]`, jsonType, models.Batch{Jobs: []models.JobDefinition{minimal}}},
-		"nulls, which are left out":  {`{"vm_path":"a","output_path":"/o","options":null,"id":null}`, jsonType, models.Batch{Jobs: []models.JobDefinition{minimal}}},
-		"aliases":                    {"- {vm_path: a, output_path: &o /o}\n- {vm_path: a, output_path: *o}\n", yamlType, models.Batch{Jobs: []models.JobDefinition{minimal, minimal}}},
-		"numbers that are text":      {"vm_path: 2019\noutput_path: /o\npassword: 0123\n", yamlType, models.Batch{Jobs: []models.JobDefinition{{VMPath: "2019", OutputPath: "/o", Password: "0123"}}}},
-		"escapes that only JSON has": {`{"vm_path":"\ud83d\ude00\/","output_path":"/o"}`, "", models.Batch{Jobs: []models.JobDefinition{{VMPath: "😀/", OutputPath: "/o"}}}},
-		"JSON with tabs":             {"{\n\t\"vm_path\": \"a\",\n\t\"output_path\": \"/o\"\n}", "", models.Batch{Jobs: []models.JobDefinition{minimal}}},
-		"a document marker":          {"---\nvm_path: a\noutput_path: /o\n...\n", yamlType, models.Batch{Jobs: []models.JobDefinition{minimal}}},
-		"a definition as given back": {`{"vm_path":"a","output_path":"/o","created_at":"2026-01-02T03:04:05Z"}`, jsonType, models.Batch{Jobs: []models.JobDefinition{{VMPath: "a", OutputPath: "/o", CreatedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}}}},
-		"every field and every option": {everything, yamlType, models.Batch{Jobs: []models.JobDefinition{{
+		"a job in YAML":              {contractYAML, yamlType, jobfile.Batch{Jobs: []job.Definition{contractJob()}}},
+		"a job in JSON":              {contractJSON, jsonType, jobfile.Batch{Jobs: []job.Definition{contractJob()}}},
+		"YAML of an unknown type":    {contractYAML, "text/plain", jobfile.Batch{Jobs: []job.Definition{contractJob()}}},
+		"JSON without a type":        {contractJSON, "", jobfile.Batch{Jobs: []job.Definition{contractJob()}}},
+		"JSON called YAML":           {contractJSON, "text/yaml; charset=utf-8", jobfile.Batch{Jobs: []job.Definition{contractJob()}}},
+		"flow YAML of unknown type":  {`{vm_path: a, output_path: /o}`, "", jobfile.Batch{Jobs: []job.Definition{minimal}}},
+		"YAML behind a BOM":          {"\ufeff" + contractYAML, yamlType, jobfile.Batch{Jobs: []job.Definition{contractJob()}}},
+		"JSON behind a BOM":          {"\ufeff" + contractJSON, jsonType, jobfile.Batch{Jobs: []job.Definition{contractJob()}}},
+		"a BOM and no type":          {"\ufeff\r\n" + contractJSON, "", jobfile.Batch{Jobs: []job.Definition{contractJob()}}},
+		"a batch in YAML":            {"atomic: true\njobs:\n- {vm_path: a, output_path: /o}\n", yamlType, jobfile.Batch{Jobs: []job.Definition{minimal}, Atomic: true}},
+		"a batch in JSON":            {`{"jobs":[{"vm_path":"a","output_path":"/o"}]}`, jsonType, jobfile.Batch{Jobs: []job.Definition{minimal}}},
+		"a bare list in YAML":        {"- {vm_path: a, output_path: /o}\n", yamlType, jobfile.Batch{Jobs: []job.Definition{minimal}}},
+		"a bare list in JSON":        {`[{"vm_path":"a","output_path":"/o"}]`, jsonType, jobfile.Batch{Jobs: []job.Definition{minimal}}},
+		"nulls, which are left out":  {`{"vm_path":"a","output_path":"/o","options":null,"id":null}`, jsonType, jobfile.Batch{Jobs: []job.Definition{minimal}}},
+		"aliases":                    {"- {vm_path: a, output_path: &o /o}\n- {vm_path: a, output_path: *o}\n", yamlType, jobfile.Batch{Jobs: []job.Definition{minimal, minimal}}},
+		"numbers that are text":      {"vm_path: 2019\noutput_path: /o\npassword: 0123\n", yamlType, jobfile.Batch{Jobs: []job.Definition{{VMPath: "2019", OutputPath: "/o", Password: "0123"}}}},
+		"escapes that only JSON has": {`{"vm_path":"\ud83d\ude00\/","output_path":"/o"}`, "", jobfile.Batch{Jobs: []job.Definition{{VMPath: "😀/", OutputPath: "/o"}}}},
+		"JSON with tabs":             {"{\n\t\"vm_path\": \"a\",\n\t\"output_path\": \"/o\"\n}", "", jobfile.Batch{Jobs: []job.Definition{minimal}}},
+		"a document marker":          {"---\nvm_path: a\noutput_path: /o\n...\n", yamlType, jobfile.Batch{Jobs: []job.Definition{minimal}}},
+		"a definition as given back": {`{"vm_path":"a","output_path":"/o","created_at":"2026-01-02T03:04:05Z"}`, jsonType, jobfile.Batch{Jobs: []job.Definition{{VMPath: "a", OutputPath: "/o", CreatedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}}}},
+		"every field and every option": {everything, yamlType, jobfile.Batch{Jobs: []job.Definition{{
 			ID: "i", Name: "n", VMPath: "a", OutputPath: "/o", VCenter: "v", VCenterURL: "https://u", Username: "u", Password: "p",
 			Insecure: true, Thumbprint: "t", Priority: -5,
-			Options: models.JobOptions{
-				ParallelDownloads: 1, RemoveCDROM: true, ShowIndividualProgress: true, Format: models.FormatQcow2,
-				Snapshot: true, Virtio: true, Compress: true, Verify: "full", Retries: 2, Transport: models.TransportAuto, Limit: "200MB/s",
+			Options: job.Options{
+				ParallelDownloads: 1, RemoveCDROM: true, ShowIndividualProgress: true, Format: job.FormatQcow2,
+				Snapshot: true, Virtio: true, Compress: true, Verify: "full", Retries: 2, Transport: job.TransportAuto, Limit: "200MB/s",
 			},
 		}}}},
 	} {
@@ -160,7 +161,7 @@ func TestWhatAJobFileMustNotHoldIsNamedWithItsPlace(t *testing.T) {
 			if !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error = %q, want %q", err, test.want)
 			}
-			var d *models.DecodeError
+			var d *jobfile.DecodeError
 			if !errors.As(err, &d) {
 				t.Errorf("error is %T, want a DecodeError", err)
 			}
@@ -227,15 +228,15 @@ func TestNoErrorQuotesAValue(t *testing.T) {
 func TestAJobFileThatIsTooLargeIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
-		"in bytes": "vm_path: " + strings.Repeat("a", models.MaxJobFile),
-		"in jobs":  "[" + strings.TrimSuffix(strings.Repeat("{},", models.MaxJobs+1), ",") + "]",
+		"in bytes": "vm_path: " + strings.Repeat("a", jobfile.MaxSize),
+		"in jobs":  "[" + strings.TrimSuffix(strings.Repeat("{},", jobfile.MaxJobs+1), ",") + "]",
 	} {
-		if _, err := decode(text, ""); !errors.Is(err, models.ErrTooLarge) {
+		if _, err := decode(text, ""); !errors.Is(err, jobfile.ErrTooLarge) {
 			t.Errorf("too large %s: error %v, want ErrTooLarge", name, err)
 		}
 	}
 	broken := errors.New("connection reset")
-	if _, err := models.DecodeJobs(iotest.ErrReader(broken), ""); !errors.Is(err, broken) {
+	if _, err := jobfile.Decode(iotest.ErrReader(broken), ""); !errors.Is(err, broken) {
 		t.Errorf("error of a reader that fails = %v", err)
 	}
 }
@@ -249,7 +250,7 @@ func fuzz(f *testing.F, contentType string) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		b, err := models.DecodeJobs(io.LimitReader(strings.NewReader(text), 1<<16), contentType)
+		b, err := jobfile.Decode(io.LimitReader(strings.NewReader(text), 1<<16), contentType)
 		switch {
 		case err == nil && len(b.Jobs) == 0:
 			t.Error("no error and no jobs")

@@ -1,4 +1,4 @@
-package models
+package job
 
 import "errors"
 
@@ -7,10 +7,10 @@ import "errors"
 // on from there at the next start.
 var ErrShutdown = errors.New("the daemon is shutting down")
 
-// ErrLeaseLost is the cause of a run's context when the daemon no longer holds
+// ErrClaimLost is the cause of a run's context when the daemon no longer holds
 // the job: another one may be running it. The run ends without touching
 // what is on disk.
-var ErrLeaseLost = errors.New("this daemon no longer holds the job")
+var ErrClaimLost = errors.New("this daemon no longer holds the job")
 
 // Cancelled is the cause of a run's context when a person cancelled the job.
 // The run undoes what it did at vSphere and, unless KeepParts, removes its

@@ -1,4 +1,4 @@
-package models
+package job
 
 import (
 	"encoding/hex"
@@ -48,7 +48,7 @@ func (e *ValidationError) Error() string {
 // parallel downloads, format ovf, and the last element of the VM's path as
 // name. User info in VCenterURL moves to Username and Password when those are
 // empty, so that a URL never carries a password.
-func (d JobDefinition) WithDefaults() JobDefinition {
+func (d Definition) WithDefaults() Definition {
 	if d.Options.ParallelDownloads == 0 {
 		d.Options.ParallelDownloads = DefaultParallelDownloads
 	}
@@ -68,7 +68,7 @@ func (d JobDefinition) WithDefaults() JobDefinition {
 	return d.splitUserInfo()
 }
 
-func (d JobDefinition) splitUserInfo() JobDefinition {
+func (d Definition) splitUserInfo() Definition {
 	u, err := url.Parse(d.VCenterURL)
 	if err != nil || u.User == nil || d.Username != "" || d.Password != "" {
 		return d
@@ -83,7 +83,7 @@ func (d JobDefinition) splitUserInfo() JobDefinition {
 // VCenterKey identifies the job's vCenter for limits and fairness: its name in
 // the daemon's configuration, the host of its URL, or "" for the daemon's
 // default. It holds no secret.
-func (d JobDefinition) VCenterKey() string {
+func (d Definition) VCenterKey() string {
 	if d.VCenterURL == "" {
 		return d.VCenter
 	}
@@ -95,8 +95,8 @@ func (d JobDefinition) VCenterKey() string {
 }
 
 // Validate returns every problem of d in one *[ValidationError], or nil. It
-// expects d to be [JobDefinition.WithDefaults].
-func (d JobDefinition) Validate() error {
+// expects d to be [Definition.WithDefaults].
+func (d Definition) Validate() error {
 	var v validator
 	v.id(d.ID)
 	v.text("name", d.Name, maxName)
@@ -174,7 +174,7 @@ func (v *validator) outputPath(s string) {
 	}
 }
 
-func (v *validator) options(o JobOptions) {
+func (v *validator) options(o Options) {
 	v.within("options.parallel_downloads", o.ParallelDownloads, 1, MaxParallelDownloads)
 	v.within("options.retries", o.Retries, 0, MaxRetries)
 	switch o.Format {
@@ -212,7 +212,7 @@ func (v *validator) options(o JobOptions) {
 // to reach one: the daemon's own credentials never go to an address that a job
 // chose, and a job does not weaken how the daemon's own vCenters are trusted:
 // without an address of its own its insecure is accepted and changes nothing.
-func (v *validator) vcenter(d JobDefinition) {
+func (v *validator) vcenter(d Definition) {
 	own := []struct {
 		field string
 		set   bool
@@ -244,7 +244,7 @@ func (v *validator) vcenter(d JobDefinition) {
 	}
 }
 
-func (v *validator) url(d JobDefinition) {
+func (v *validator) url(d Definition) {
 	u, err := url.Parse(d.VCenterURL)
 	switch {
 	case err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "":

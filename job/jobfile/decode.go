@@ -1,4 +1,9 @@
-package models
+// Package jobfile reads job files, strictly: [Decode] turns text into definitions
+// and refuses what it does not know. YAML and JSON are first parsed into one kind
+// of tree, which a small typed walk then reads, so both report the same errors
+// with the same lines. No message quotes a value, because a value in the wrong
+// place may be a password; keys are quoted.
+package jobfile
 
 import (
 	"bytes"
@@ -10,20 +15,22 @@ import (
 	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
-// MaxJobFile is the largest job file that [DecodeJobs] reads, in bytes.
-const MaxJobFile = 2 << 20
+// MaxSize is the largest job file that [Decode] reads, in bytes.
+const MaxSize = 2 << 20
 
 // MaxJobs is how many jobs a job file may hold.
 const MaxJobs = 10_000
 
-// ErrTooLarge is returned for a job file over [MaxJobFile] or [MaxJobs].
+// ErrTooLarge is returned for a job file over [MaxSize] or [MaxJobs].
 var ErrTooLarge = errors.New("the job file is too large")
 
 // Batch is what a job file holds.
 type Batch struct {
-	Jobs   []JobDefinition
+	Jobs   []job.Definition
 	Atomic bool // accept all or none
 }
 
@@ -71,22 +78,22 @@ func syntaxOf(contentType string) syntax {
 	return anySyntax
 }
 
-// DecodeJobs reads a job file: one job, {jobs: […], atomic: bool}, or a bare
+// Decode reads a job file: one job, {jobs: […], atomic: bool}, or a bare
 // list of jobs, in JSON or YAML as the media type contentType says; for any
 // other (or none) JSON is tried, then YAML.
 //
 // Decoding is strict: an unknown or repeated key, a value of the wrong kind,
 // or a second document is an error. The error joins a *[DecodeError] for each
 // of the first few problems, or is [ErrTooLarge], or is that of r. The
-// definitions are as written: see [JobDefinition.WithDefaults] and
-// [JobDefinition.Validate].
-func DecodeJobs(r io.Reader, contentType string) (Batch, error) {
-	text, err := io.ReadAll(io.LimitReader(r, MaxJobFile+1))
+// definitions are as written: see [job.Definition.WithDefaults] and
+// [job.Definition.Validate].
+func Decode(r io.Reader, contentType string) (Batch, error) {
+	text, err := io.ReadAll(io.LimitReader(r, MaxSize+1))
 	if err != nil {
 		return Batch{}, fmt.Errorf("read the job file: %w", err)
 	}
-	if len(text) > MaxJobFile {
-		return Batch{}, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, MaxJobFile)
+	if len(text) > MaxSize {
+		return Batch{}, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, MaxSize)
 	}
 	if !utf8.Valid(text) {
 		return Batch{}, &DecodeError{Reason: "not UTF-8 text; save it as UTF-8"}
@@ -165,12 +172,12 @@ func (d *decoder) batch(root *yaml.Node) Batch {
 		})
 		b.Jobs = d.jobs(list, "jobs")
 	default:
-		b.Jobs = []JobDefinition{d.job(n, "")}
+		b.Jobs = []job.Definition{d.job(n, "")}
 	}
 	return b
 }
 
-func (d *decoder) jobs(list *yaml.Node, field string) []JobDefinition {
+func (d *decoder) jobs(list *yaml.Node, field string) []job.Definition {
 	if list.Kind != yaml.SequenceNode {
 		d.fail(list, field, "want a list of jobs")
 		return nil
@@ -182,7 +189,7 @@ func (d *decoder) jobs(list *yaml.Node, field string) []JobDefinition {
 		d.problems = append(d.problems, fmt.Errorf("%w: more than %d jobs", ErrTooLarge, MaxJobs))
 		return nil
 	}
-	var all []JobDefinition
+	var all []job.Definition
 	for i, n := range list.Content {
 		if d.full() {
 			break
@@ -193,8 +200,8 @@ func (d *decoder) jobs(list *yaml.Node, field string) []JobDefinition {
 }
 
 // job reads one definition.
-func (d *decoder) job(n *yaml.Node, field string) JobDefinition {
-	var j JobDefinition
+func (d *decoder) job(n *yaml.Node, field string) job.Definition {
+	var j job.Definition
 	d.mapping(n, field, map[string]setter{
 		"id":          d.text(&j.ID),
 		"name":        d.text(&j.Name),
@@ -213,8 +220,8 @@ func (d *decoder) job(n *yaml.Node, field string) JobDefinition {
 	return j
 }
 
-func (d *decoder) options(n *yaml.Node, field string) JobOptions {
-	var o JobOptions
+func (d *decoder) options(n *yaml.Node, field string) job.Options {
+	var o job.Options
 	var format, transport string
 	d.mapping(n, field, map[string]setter{
 		"parallel_downloads":       d.number(&o.ParallelDownloads),
@@ -230,7 +237,7 @@ func (d *decoder) options(n *yaml.Node, field string) JobOptions {
 		"transport":                d.text(&transport),
 		"limit":                    d.text(&o.Limit),
 	})
-	o.Format, o.Transport = Format(format), Transport(transport)
+	o.Format, o.Transport = job.Format(format), job.Transport(transport)
 	return o
 }
 

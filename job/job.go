@@ -1,0 +1,93 @@
+// Package job is the vocabulary of the engine: what an export is asked for
+// ([Definition], [Options]), what it left ([Result], [DiskResult]), and why a run
+// was ended before its time ([ErrShutdown], [ErrClaimLost], [Cancelled]). Job
+// files and the REST API write it as JSON or YAML; field names are a contract
+// with users' scripts: fields may be added, none changes its meaning.
+//
+// [Definition.WithDefaults] fills in what was left out. [Definition.Validate]
+// finds every reason why a definition cannot work. No message quotes a value,
+// because a value in the wrong place may be a password. Package jobfile reads job
+// files.
+package job
+
+import "time"
+
+// Format is how a VM lands on disk.
+type Format string
+
+// Formats a job can ask for. The empty string means [FormatOVF].
+const (
+	FormatOVF   Format = "ovf"   // VMDKs as vSphere sends them, descriptor, manifest
+	FormatRaw   Format = "raw"   // sparse raw images and a libvirt domain
+	FormatQcow2 Format = "qcow2" // qcow2 version 3 images and a libvirt domain
+)
+
+// Transport is how a disk's bytes leave vSphere.
+type Transport string
+
+// Transports a job can ask for. The empty string means [TransportNFC].
+const (
+	TransportNFC       Transport = "nfc"       // the stream of an export lease
+	TransportDatastore Transport = "datastore" // ranges of the flat file on the datastore, for raw and qcow2 only
+	TransportAuto      Transport = "auto"      // the datastore where it can be read, the lease otherwise
+)
+
+// How a job can ask for more verification than there is anyway. The empty
+// string compares every disk with vSphere's manifest and, where that cannot be
+// had, takes the checksums that the disk's own grains carry.
+const (
+	VerifyFull     = "full"     // every grain is inflated too; a datastore is read twice
+	VerifyManifest = "manifest" // nothing but the manifest counts: without one a disk is fetched again, or the job fails
+)
+
+// Definition is one VM's export as a user asks for it: a job file, or one
+// element of a batch.
+type Definition struct {
+	ID         string  `json:"id,omitempty" yaml:"id,omitempty"`
+	Name       string  `json:"name,omitempty" yaml:"name,omitempty"`
+	VMPath     string  `json:"vm_path" yaml:"vm_path"`         // inventory path as `govc find` prints it, name, or UUID
+	OutputPath string  `json:"output_path" yaml:"output_path"` // directory on the machine that runs the job
+	Options    Options `json:"options,omitzero" yaml:"options,omitempty"`
+
+	// VCenter names a vCenter of the daemon's configuration. It excludes
+	// VCenterURL, Username, Password and Thumbprint.
+	VCenter    string `json:"vcenter,omitempty" yaml:"vcenter,omitempty"`
+	VCenterURL string `json:"vcenter_url,omitempty" yaml:"vcenter_url,omitempty"`
+	Username   string `json:"username,omitempty" yaml:"username,omitempty"`
+	Password   string `json:"password,omitempty" yaml:"password,omitempty"` // accepted, never given back: see Redacted
+	// Insecure leaves the certificate at VCenterURL unchecked. Without
+	// VCenterURL it changes nothing: how the daemon's own vCenters are trusted
+	// is for the daemon's configuration to say.
+	Insecure   bool   `json:"insecure" yaml:"insecure,omitempty" required:"false"`
+	Thumbprint string `json:"thumbprint,omitempty" yaml:"thumbprint,omitempty"` // SHA-1 or SHA-256 of the vCenter's certificate
+
+	Priority  int       `json:"priority,omitempty" yaml:"priority,omitempty"` // -100..100, higher runs first
+	CreatedAt time.Time `json:"created_at,omitzero" yaml:"created_at,omitempty"`
+}
+
+// Options are the choices of a job. The zero value is a plain OVF export.
+// JSON holds an option that is false or 0 as well, so that a script that reads
+// it back need not know which value is the default.
+type Options struct {
+	ParallelDownloads      int    `json:"parallel_downloads,omitempty" yaml:"parallel_downloads,omitempty"` // 1..64; 0 means 4
+	RemoveCDROM            bool   `json:"remove_cdrom" yaml:"remove_cdrom,omitempty" required:"false"`
+	ShowIndividualProgress bool   `json:"show_individual_progress" yaml:"show_individual_progress,omitempty" required:"false"`
+	Format                 Format `json:"format,omitempty" yaml:"format,omitempty"`
+	Snapshot               bool   `json:"snapshot" yaml:"snapshot,omitempty" required:"false"`   // export a running VM from a temporary snapshot
+	Virtio                 bool   `json:"virtio" yaml:"virtio,omitempty" required:"false"`       // disks and NICs on virtio in the domain
+	Compress               bool   `json:"compress" yaml:"compress,omitempty" required:"false"`   // compressed qcow2 clusters
+	Verify                 string `json:"verify,omitempty" yaml:"verify,omitempty"`              // "", VerifyFull or VerifyManifest
+	Overwrite              bool   `json:"overwrite" yaml:"overwrite,omitempty" required:"false"` // replace what an earlier export left
+	Retries                int    `json:"retries" yaml:"retries,omitempty" required:"false"`     // whole-job attempts after the first, 0..20
+
+	Transport Transport `json:"transport,omitempty" yaml:"transport,omitempty"` // how disks are read; "" means nfc
+	// Limit bounds the job's bandwidth, as "200MB/s" or "1Gbit/s"; "" and "0"
+	// are no limit of its own. See [ParseRate].
+	Limit string `json:"limit,omitempty" yaml:"limit,omitempty"`
+}
+
+// Redacted returns d without its password, for storing, showing and logging.
+func (d Definition) Redacted() Definition {
+	d.Password = ""
+	return d
+}
