@@ -39,7 +39,7 @@ func TestTroubleOfTheDaemonsStoreIsToldWithWhatToDo(t *testing.T) {
 		{jobs.TroubleFull, "submit -vm /vm/a -output /out", "ERROR submit: /state/jobs.db takes nothing (nothing was stored; try again when there is room)"},
 		{jobs.TroubleBusy, "submit -vm /vm/a -output /out", "ERROR submit: /state/jobs.db takes nothing (try again in 5s)"},
 		{jobs.TroubleGone, "submit -vm /vm/a -output /out", "ERROR submit: /state/jobs.db takes nothing\n"},
-		{jobs.TroubleGone, "status", "ERROR health: /state/jobs.db takes nothing\n"},
+		{jobs.TroubleGone, "status", "ERROR /state/jobs.db takes nothing\n"},
 	} {
 		store.trouble.Store(tt.trouble)
 		var out, errOut bytes.Buffer

@@ -111,6 +111,7 @@ func (a *API) route(w http.ResponseWriter, r *http.Request) {
 func (a *API) logRequest(r *http.Request, rec *recorder, took time.Duration) {
 	level := slog.LevelDebug
 	switch {
+	case r.URL.Path == "/health": // asked for all the time; the reason is logged once
 	case rec.status >= 500:
 		level = slog.LevelError
 	case r.Method != http.MethodGet && r.Method != http.MethodHead && r.URL.Path != "/jobs/query":

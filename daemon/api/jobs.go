@@ -2,10 +2,12 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
 )
@@ -21,9 +23,18 @@ func (a *API) health(ctx context.Context, _ *struct{}) (*healthReply, error) {
 	if err != nil {
 		r.Status = http.StatusServiceUnavailable
 		r.Body.Status = wire.Unhealthy
-		r.Body.Error = a.fail(ctx, "health", err).Error()
+		r.Body.Error = a.reason(ctx, err)
 	}
 	return r, nil
+}
+
+// reason is why the daemon is not well, as its /health says. Trouble of the store
+// is not logged for each who asks: [jobs.Manager.WatchStore] does that once.
+func (a *API) reason(ctx context.Context, err error) string {
+	if trouble := new(jobs.StoreError); errors.As(err, &trouble) {
+		return trouble.Error()
+	}
+	return a.fail(ctx, "health", err).Error()
 }
 
 func (a *API) status(ctx context.Context, _ *struct{}) (*reply[wire.Status], error) {

@@ -10,11 +10,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
@@ -241,5 +243,45 @@ func TestOnlySoManyLongAnswersAreOnTheirWayAtOnce(t *testing.T) {
 	}
 	if resp := ask(t, srv, `{"all":true}`); resp.StatusCode != 200 {
 		t.Errorf("after the others: HTTP %d", resp.StatusCode)
+	}
+}
+
+// slowly is a client that takes a minute for each piece it is given.
+type slowly struct {
+	*httptest.ResponseRecorder
+	now      time.Time
+	deadline time.Time
+	late     int
+}
+
+func (s *slowly) SetWriteDeadline(t time.Time) error {
+	s.deadline = s.now.Add(time.Until(t)) // as the clock of this client goes
+	return nil
+}
+
+func (s *slowly) Write(b []byte) (int, error) {
+	if s.now = s.now.Add(time.Minute); s.now.After(s.deadline) {
+		s.late++
+		return 0, os.ErrDeadlineExceeded
+	}
+	return s.ResponseRecorder.Write(b)
+}
+
+func TestASlowClientGetsItsAnswerToTheEnd(t *testing.T) {
+	t.Parallel()
+	store := memory.New()
+	pending(t, store, 300)
+	h := api.New(jobs.New(store, nil, jobs.Options{}), api.Options{})
+	w := &slowly{ResponseRecorder: httptest.NewRecorder(), now: time.Now()}
+	began := w.now
+	r := httptest.NewRequestWithContext(t.Context(), "POST", "/jobs/query", strings.NewReader(`{"all":true}`))
+	r.Host = "localhost"
+	h.ServeHTTP(w, r)
+	var got wire.QueryResult
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || len(got.Jobs) != 300 || w.late > 0 {
+		t.Errorf("%d jobs, %d writes too late, %v", len(got.Jobs), w.late, err)
+	}
+	if took := w.now.Sub(began); took < 5*time.Minute {
+		t.Errorf("it took %v of the client's time, which is no test", took)
 	}
 }

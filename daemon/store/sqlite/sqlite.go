@@ -34,6 +34,7 @@ import (
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the driver
 
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/clock"
 )
 
@@ -190,11 +191,14 @@ func (s *Store) tx(ctx context.Context, f func(tx *sql.Tx) error) error {
 		return s.explain(err)
 	}
 	if err := f(tx); err != nil {
-		// The end of ctx may have rolled back already.
-		if rollback := tx.Rollback(); rollback != nil && !errors.Is(rollback, sql.ErrTxDone) {
+		rollback := tx.Rollback()
+		err = s.explain(err)
+		// The end of ctx may have rolled back already, and so may SQLite in
+		// trouble.
+		if rollback != nil && !errors.Is(rollback, sql.ErrTxDone) && !errors.As(err, new(*jobs.StoreError)) {
 			err = errors.Join(err, rollback)
 		}
-		return s.explain(err)
+		return err
 	}
 	return s.explain(tx.Commit())
 }

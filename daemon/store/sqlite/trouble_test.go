@@ -232,9 +232,13 @@ func TestAFullFileSystemIsToldAndPasses(t *testing.T) {
 	if err := os.WriteFile(filler, make([]byte, 4<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("filling: %v", err)
 	}
-	var err error
-	for i := 0; err == nil && i < 5000; i++ { // what the files have may do for some
-		err = try(t, s, fmt.Sprint(i))
+	var batch []jobs.NewJob // larger than what the files have may do for
+	for i := range 3000 {
+		batch = append(batch, jobs.NewJob{Definition: def(fmt.Sprint(i))})
+	}
+	err := s.Create(t.Context(), batch)
+	if err != nil && strings.Contains(err.Error(), "rollback") {
+		t.Errorf("Create speaks of its rollback: %v", err)
 	}
 	if troubleOf(err) != jobs.TroubleFull || !errors.Is(err, sqlite.ErrFull) || !strings.Contains(err.Error(), path) {
 		t.Errorf("Create = %v, want the file system to be full", err)
