@@ -77,18 +77,22 @@ func (r *runner) judge(ctx context.Context, def job.Definition, phase progress.P
 	if u := r.trouble(def, phase == progress.Connecting, err); u != nil {
 		return u
 	}
-	if phase == progress.Connecting || migrate.Permanent(err) || !errors.Is(err, vsphere.ErrUnreachable) {
+	if phase == progress.Connecting || migrate.Permanent(err) {
 		return err
 	}
-	// In the middle of a run "unreachable" may be about one VM or ESXi host. The
-	// vCenter knows, or it does not answer.
+	// In the middle of a run "unreachable" may be about one VM or ESXi host; and
+	// when a whole site is away, it may be a transfer that fails. The vCenter
+	// knows, or it does not answer.
 	probe, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	u := new(jobs.Unavailable)
-	if errors.As(r.Probe(probe, def), &u) {
+	switch {
+	case errors.As(r.Probe(probe, def), &u):
 		return &jobs.Unavailable{State: u.State, Err: err}
+	case errors.Is(err, vsphere.ErrUnreachable):
+		return &jobs.Unavailable{State: jobs.Unreachable, Err: err, Back: true}
 	}
-	return &jobs.Unavailable{State: jobs.Unreachable, Err: err, Back: true}
+	return err
 }
 
 // answerTime is how long a vCenter may take to answer a probe.

@@ -69,7 +69,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	exposed := !local(l.Addr())
 	manager := jobs.New(store, r, jobs.Options{
 		MaxJobs: s.jobs, PerVCenter: jobsPerVCenter(s), Sealer: seal, Logger: log, Throttle: r.migrator.JobLimits,
-		VCenters: r,
+		VCenters: r, MaxDeaths: int(s.config.Daemon.MaxDeaths),
 	})
 	handler := api.New(manager, api.Options{
 		Version: version.String(), Logger: log, ParallelDownloads: s.parallel,

@@ -52,6 +52,9 @@ type Daemon struct {
 	StateDir string `yaml:"state_dir"` // absolute; holds the database
 	Jobs     Count  `yaml:"jobs"`      // run at once, 1..256
 	Limit    string `yaml:"limit"`     // bandwidth of all jobs together, as 200MB/s; empty is none
+	// MaxDeaths is after how many deaths of the daemon in a row that brought a
+	// job no further the job fails; 0 is the default.
+	MaxDeaths Count `yaml:"max_deaths"`
 	// SecretKeyFile holds an age identity (AGE-SECRET-KEY-1…) that encrypts
 	// the passwords in jobs; SecretKeyCredential names a systemd credential
 	// that does. Without either, the daemon makes one in the state directory.
@@ -174,6 +177,7 @@ func (c Config) validate() error {
 	credential("daemon.secret_key_credential", d.SecretKeyCredential)
 	exclusive("daemon.", "secret_key_file", "secret_key_credential", d.SecretKeyFile, d.SecretKeyCredential)
 	within("daemon.jobs", d.Jobs, MaxJobs)
+	within("daemon.max_deaths", d.MaxDeaths, 1000)
 	if _, err := job.ParseRate(d.Limit); err != nil {
 		bad("daemon.limit", "must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s")
 	}

@@ -130,13 +130,17 @@ func (h held) at(t *testing.T, reached <-chan struct{}) {
 	}
 }
 
-// phase waits until the job is held, and checks in which phase it is.
+// phase waits until the job is held, and is seen in the phase in which it then is.
 func (h held) phase(t *testing.T, reached <-chan struct{}, want string) {
 	t.Helper()
 	h.at(t, reached)
-	j, err := h.daemon.Job(t.Context(), h.id)
-	if err != nil || j.Status != models.StatusRunning || j.Progress.Phase != want {
-		t.Errorf("the job is %s in phase %+v (%v), want it held in phase %s", j.Status, j.Progress, err, want)
+	// The run may be held a little before the daemon has looked at it.
+	for seen := false; !seen; {
+		j, err := h.daemon.Job(t.Context(), h.id)
+		if err != nil || j.Status != models.StatusRunning {
+			t.Fatalf("the job is %s in phase %+v (%v), want it held in phase %s", j.Status, j.Progress, err, want)
+		}
+		seen = j.Progress.Phase == want
 	}
 }
 
@@ -206,7 +210,7 @@ func TestCancelInEachPhaseReturnsAndLeavesNothing(t *testing.T) {
 		lab, _ := guest(t, vspheretest.Config{})
 		addr, reached := silent(t)
 		h := newHome(t, lab)
-		h.write("config.yaml", "vcenters:\n  lab: {url: 'https://"+addr+"/sdk', username: u, password_file: "+filepath.Join(h.dir, "password")+", insecure: true}\n")
+		h.write("config.yaml", "vcenters:\n  lab: {url: 'https://"+addr+"/sdk', username: u, password_file: "+filepath.Join(h.dir, "password-lab")+", insecure: true}\n")
 		j := submit(t, lab, h, qcow2)
 		j.phase(t, reached, "connecting")
 		j.cancelled(t)

@@ -157,11 +157,11 @@ func TestAWrongPasswordIsTriedOnceAndHoldsTheJobsUntilItIsCorrected(t *testing.T
 	t.Parallel()
 	lab, source, defs := fleet(t, 100, t.TempDir())
 	h := newHome(t, lab, "-jobs", "16")
-	right, err := os.ReadFile(filepath.Join(h.dir, "password"))
+	right, err := os.ReadFile(filepath.Join(h.dir, "password-lab"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.write("password", "wrong\n")
+	h.write("password-lab", "wrong\n")
 	d := h.start()
 	d.accept(t, defs)
 	if v := d.awaitTrouble(t); v.State != "login_refused" {
@@ -184,7 +184,7 @@ func TestAWrongPasswordIsTriedOnceAndHoldsTheJobsUntilItIsCorrected(t *testing.T
 	}
 	for lab.Logins().Failed < 2 {
 	}
-	h.write("password", string(right))
+	h.write("password-lab", string(right))
 	d.awaitCompleted(t, len(defs))
 	unharmed(t, lab, d, source, defs)
 	if n := lab.Logins().Failed; n != 2 {

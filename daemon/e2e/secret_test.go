@@ -25,7 +25,7 @@ func TestAPasswordInAJobSurvivesACrashAndIsNowhereInTheClear(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.write("config.yaml", "daemon:\n  secret_key_file: "+h.write("key", key.String()+"\n")+"\n")
-	if err := os.Remove(filepath.Join(h.dir, "password")); err != nil {
+	if err := os.Remove(filepath.Join(h.dir, "password-lab")); err != nil {
 		t.Fatal(err)
 	}
 	d := h.start()

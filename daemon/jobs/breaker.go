@@ -26,6 +26,7 @@ type breaker struct {
 
 	mu       sync.Mutex
 	vcenters map[string]*vcenter // by key; those that were ever in trouble
+	asking   int                 // probes that go on
 }
 
 // vcenter is what the breaker knows of one.
@@ -40,8 +41,10 @@ type vcenter struct {
 	claim   Claim // the job that met the trouble: it is asked for that one
 }
 
-// probeTimeout bounds one probe.
-const probeTimeout = 30 * time.Second
+const (
+	probeTimeout = 30 * time.Second // of one probe
+	maxProbes    = 16               // at once
+)
 
 func newBreaker(o Options, back func()) *breaker {
 	return &breaker{o: o, log: o.Logger, back: back, vcenters: make(map[string]*vcenter)}
@@ -115,15 +118,16 @@ func (b *breaker) waiting(def job.Definition) string {
 }
 
 // probe asks the vCenters whose time has come, each in a goroutine of its own
-// that ends with ctx.
+// that ends with ctx, and no more than maxProbes at once.
 func (b *breaker) probe(ctx context.Context, m *Manager) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for key, v := range b.vcenters {
-		if v.state == "" || v.probing || time.Now().Before(v.next) {
+		if v.state == "" || v.probing || b.asking == maxProbes || time.Now().Before(v.next) {
 			continue
 		}
 		v.probing = true
+		b.asking++
 		claim := v.claim
 		b.probes.Go(func() {
 			err := m.probe(ctx, claim)
@@ -141,6 +145,7 @@ func (b *breaker) answered(key string, v *vcenter, u *Unavailable) {
 	defer b.mu.Unlock()
 	now := time.Now()
 	v.probing = false
+	b.asking--
 	if u == nil {
 		b.log.Info("the vCenter can be used again: its jobs go on", "vcenter", vcenterName(key), "state", v.state,
 			"after", now.Sub(v.since).Round(time.Second))

@@ -90,16 +90,20 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer abandon()
 	poll := time.NewTicker(m.o.Poll)
 	defer poll.Stop()
-	defer m.breaker.probes.Wait()
 	var settling sync.WaitGroup
 	settling.Go(func() { m.settleAll(ctx) })
-	defer settling.Wait()
 	for {
 		m.breaker.probe(ctx, m)
 		m.claimAll(ctx, base)
 		select {
 		case <-ctx.Done():
-			return m.drain(base)
+			helpers := make(chan struct{})
+			go func() {
+				defer close(helpers)
+				settling.Wait()
+				m.breaker.probes.Wait()
+			}()
+			return m.drain(base, helpers)
 		case <-m.wake:
 		case <-poll.C:
 		}
@@ -217,10 +221,11 @@ func (m *Manager) start(base context.Context, c Claim) *run {
 	return r
 }
 
-// drain ends every run and waits until they are over, or for DrainTimeout. Then
-// the jobs of those that are not are handed back: what they still undo they may
-// undo while the process lives, and their ledgers know the rest.
-func (m *Manager) drain(base context.Context) error {
+// drain ends every run and waits until they are over, and the helpers beside
+// them, or for DrainTimeout. Then the jobs of those that are not are handed back:
+// what they still undo they may undo while the process lives, and their ledgers
+// know the rest.
+func (m *Manager) drain(base context.Context, helpers <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(context.Background(), m.o.DrainTimeout)
 	defer cancel()
 	m.mu.Lock()
@@ -239,6 +244,11 @@ func (m *Manager) drain(base context.Context) error {
 		case <-ctx.Done():
 			left = append(left, id)
 		}
+	}
+	select {
+	case <-helpers:
+	case <-ctx.Done():
+		m.log.Warn("a vCenter was still being asked at the end of the shutdown", "after", m.o.DrainTimeout)
 	}
 	if len(left) == 0 {
 		return nil

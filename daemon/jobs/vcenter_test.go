@@ -475,3 +475,29 @@ func TestAWatcherIsToldWhatAJobWaitsFor(t *testing.T) {
 		}
 	})
 }
+
+// deaf is a site whose probes do not end with their context.
+type deaf struct {
+	*site
+	release chan struct{}
+}
+
+func (d deaf) Probe(context.Context, job.Definition) error {
+	<-d.release
+	return nil
+}
+
+func TestAShutdownDoesNotWaitForAProbeThatHangs(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		s := deaf{newSite(), make(chan struct{})}
+		defer close(s.release)
+		s.set("lab", jobs.Unreachable)
+		d := startRunner(t, store, s, jobs.Options{VCenters: s, DrainTimeout: 7 * time.Second})
+		submit(t, d.Manager, def("a"))
+		time.Sleep(time.Minute)
+		began := time.Now()
+		if err := d.stop(); err != nil || time.Since(began) > 7*time.Second {
+			t.Errorf("Run = %v after %v", err, time.Since(began))
+		}
+	})
+}
