@@ -16,7 +16,6 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/apitest"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
 )
@@ -73,7 +72,7 @@ func TestAJobGoesFromSubmitToDelete(t *testing.T) {
 	if j, err := c.Job(ctx, r.JobIDs[0]); err != nil || !j.Result.Success {
 		t.Errorf("job: %+v, %v", j, err)
 	}
-	if q, err := c.Query(ctx, wire.Query{Status: []models.Status{models.StatusFailed}}); err != nil || q.Total != 1 {
+	if q, err := c.Query(ctx, models.Query{Status: []models.Status{models.StatusFailed}}); err != nil || q.Total != 1 {
 		t.Errorf("query: %+v, %v", q, err)
 	}
 	if s, err := c.Status(ctx); err != nil || s.CompletedJobs != 1 || s.FailedJobs != 1 {

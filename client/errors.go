@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
 
 // What a failed call can be, for errors.Is.
@@ -42,7 +42,7 @@ type Error struct {
 	Status  int    // HTTP status code
 	Title   string
 	Detail  string
-	Details []wire.ProblemDetail
+	Details []models.ProblemDetail
 	Text    string // the body's "error": one line for people
 
 	// RetryAfter is when the daemon expects that asking again makes sense, 0
@@ -125,7 +125,7 @@ func problemError(r request, resp *http.Response, body []byte) error {
 	case json.Unmarshal(p.Errors, &e.Details) == nil:
 	case json.Unmarshal(p.Errors, &lines) == nil: // a submit result
 		for _, l := range lines {
-			e.Details = append(e.Details, wire.ProblemDetail{Message: l})
+			e.Details = append(e.Details, models.ProblemDetail{Message: l})
 		}
 		if e.Text == "" {
 			e.Text = strings.Join(lines, "; ")

@@ -8,31 +8,30 @@ import (
 	"net/url"
 	"strconv"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // Health asks whether the daemon is well. When it is not, the error is
 // ErrUnavailable and says why.
-func (c *Client) Health(ctx context.Context) (wire.Health, error) {
-	var out wire.Health
+func (c *Client) Health(ctx context.Context) (models.Health, error) {
+	var out models.Health
 	err := c.do(ctx, request{method: http.MethodGet, path: "/health", out: &out})
 	return out, err
 }
 
 // Status asks for the daemon's version, uptime and job counts.
-func (c *Client) Status(ctx context.Context) (wire.Status, error) {
-	var out wire.Status
+func (c *Client) Status(ctx context.Context) (models.DaemonStatus, error) {
+	var out models.DaemonStatus
 	err := c.do(ctx, request{method: http.MethodGet, path: "/status", out: &out})
 	return out, err
 }
 
 // Submit hands jobs to the daemon; with atomic, all are accepted or none. When
 // none was, the error is ErrRejected and the result says why.
-func (c *Client) Submit(ctx context.Context, defs []job.Definition, atomic bool) (wire.SubmitResult, error) {
-	var out wire.SubmitResult
-	r, err := jsonRequest("/jobs/submit", wire.Batch{Jobs: defs, Atomic: atomic}, &out)
+func (c *Client) Submit(ctx context.Context, defs []job.Definition, atomic bool) (models.SubmitResult, error) {
+	var out models.SubmitResult
+	r, err := jsonRequest("/jobs/submit", models.Batch{Jobs: defs, Atomic: atomic}, &out)
 	if err != nil {
 		return out, err
 	}
@@ -45,8 +44,8 @@ func (c *Client) Submit(ctx context.Context, defs []job.Definition, atomic bool)
 // a bare list, in YAML or JSON. contentType is "application/json" or
 // "application/yaml"; empty lets the daemon try JSON, then YAML. Errors of the
 // daemon name key and line of the file.
-func (c *Client) SubmitFile(ctx context.Context, body io.Reader, contentType string, atomic bool) (wire.SubmitResult, error) {
-	var out wire.SubmitResult
+func (c *Client) SubmitFile(ctx context.Context, body io.Reader, contentType string, atomic bool) (models.SubmitResult, error) {
+	var out models.SubmitResult
 	if contentType == "" {
 		contentType = "application/octet-stream"
 	}
@@ -63,8 +62,8 @@ func (c *Client) SubmitFile(ctx context.Context, body io.Reader, contentType str
 }
 
 // Query asks for one page of jobs.
-func (c *Client) Query(ctx context.Context, q wire.Query) (wire.QueryResult, error) {
-	var out wire.QueryResult
+func (c *Client) Query(ctx context.Context, q models.Query) (models.QueryResult, error) {
+	var out models.QueryResult
 	err := c.postJSON(ctx, "/jobs/query", q, &out)
 	return out, err
 }
@@ -83,9 +82,9 @@ func (c *Client) Job(ctx context.Context, id string) (models.Job, error) {
 // Cancel ends jobs and returns when their runs have ended. Their part files are
 // removed unless keepParts is set, which lets a retry go on from them. Jobs that
 // could not be cancelled are in the result, which is no error.
-func (c *Client) Cancel(ctx context.Context, ids []string, keepParts bool) (wire.CancelResult, error) {
-	var out wire.CancelResult
-	err := c.postJSON(ctx, "/jobs/cancel", wire.Cancel{JobIDs: ids, KeepParts: keepParts}, &out)
+func (c *Client) Cancel(ctx context.Context, ids []string, keepParts bool) (models.CancelResult, error) {
+	var out models.CancelResult
+	err := c.postJSON(ctx, "/jobs/cancel", models.Cancel{JobIDs: ids, KeepParts: keepParts}, &out)
 	return out, err
 }
 
@@ -104,16 +103,16 @@ func (c *Client) Retry(ctx context.Context, id string) (models.Job, error) {
 // RetryAll queues failed and cancelled jobs again: those with the ids, or
 // without any those that have one of the statuses. Jobs that could not be are in
 // the result, which is no error.
-func (c *Client) RetryAll(ctx context.Context, r wire.Retry) (wire.RetryResult, error) {
-	var out wire.RetryResult
+func (c *Client) RetryAll(ctx context.Context, r models.Retry) (models.RetryResult, error) {
+	var out models.RetryResult
 	err := c.postJSON(ctx, "/jobs/retry", r, &out)
 	return out, err
 }
 
 // Resume has the daemon try a vCenter again that jobs wait for, by the name that
 // Status gives it. One that no job waits for is ErrNotFound.
-func (c *Client) Resume(ctx context.Context, vcenter string) (wire.Resumed, error) {
-	var out wire.Resumed
+func (c *Client) Resume(ctx context.Context, vcenter string) (models.Resumed, error) {
+	var out models.Resumed
 	err := c.do(ctx, request{method: http.MethodPost, path: "/vcenters/" + url.PathEscape(vcenter) + "/resume", out: &out})
 	return out, err
 }
@@ -129,16 +128,16 @@ func (c *Client) Delete(ctx context.Context, id string) error {
 }
 
 // Check runs preflight on a job without queueing it.
-func (c *Client) Check(ctx context.Context, def job.Definition) (wire.CheckResult, error) {
-	var out wire.CheckResult
+func (c *Client) Check(ctx context.Context, def job.Definition) (models.CheckResult, error) {
+	var out models.CheckResult
 	err := c.postJSON(ctx, "/jobs/check", def, &out)
 	return out, err
 }
 
 // CheckFile runs preflight on the single job of a job file; see
 // [Client.SubmitFile] for contentType.
-func (c *Client) CheckFile(ctx context.Context, body io.Reader, contentType string) (wire.CheckResult, error) {
-	var out wire.CheckResult
+func (c *Client) CheckFile(ctx context.Context, body io.Reader, contentType string) (models.CheckResult, error) {
+	var out models.CheckResult
 	if contentType == "" {
 		contentType = "application/octet-stream"
 	}
@@ -152,8 +151,8 @@ func (c *Client) CheckFile(ctx context.Context, body io.Reader, contentType stri
 // VMs asks for one page of the inventory of a vCenter of the daemon's
 // configuration. vcenter may be empty when there is only one. limit 0 leaves
 // the page size to the daemon; cursor is NextCursor of the page before.
-func (c *Client) VMs(ctx context.Context, vcenter string, limit int, cursor string) (wire.VMPage, error) {
-	var out wire.VMPage
+func (c *Client) VMs(ctx context.Context, vcenter string, limit int, cursor string) (models.VMPage, error) {
+	var out models.VMPage
 	q := url.Values{}
 	if vcenter != "" {
 		q.Set("vcenter", vcenter)

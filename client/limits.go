@@ -4,13 +4,12 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
 
 // Limits asks for the bandwidth of all jobs together.
-func (c *Client) Limits(ctx context.Context) (wire.Limits, error) {
-	var out wire.Limits
+func (c *Client) Limits(ctx context.Context) (models.Limits, error) {
+	var out models.Limits
 	err := c.do(ctx, request{method: http.MethodGet, path: "/limits", out: &out})
 	return out, err
 }
@@ -18,9 +17,9 @@ func (c *Client) Limits(ctx context.Context) (wire.Limits, error) {
 // SetLimit changes the bandwidth of all jobs together, at once and until the
 // daemon starts again. limit is a rate such as "200MB/s", or "none"; one that
 // cannot be read is ErrRejected.
-func (c *Client) SetLimit(ctx context.Context, limit string) (wire.Limits, error) {
-	var out wire.Limits
-	err := c.putJSON(ctx, "/limits", wire.SetLimit{Limit: limit}, &out)
+func (c *Client) SetLimit(ctx context.Context, limit string) (models.Limits, error) {
+	var out models.Limits
+	err := c.putJSON(ctx, "/limits", models.SetLimit{Limit: limit}, &out)
 	return out, err
 }
 
@@ -32,7 +31,7 @@ func (c *Client) SetJobLimit(ctx context.Context, id, limit string) (models.Job,
 	if err != nil {
 		return out, err
 	}
-	err = c.putJSON(ctx, path, wire.SetLimit{Limit: limit}, &out)
+	err = c.putJSON(ctx, path, models.SetLimit{Limit: limit}, &out)
 	return out, err
 }
 

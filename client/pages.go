@@ -5,7 +5,7 @@ import (
 	"iter"
 	"slices"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
 
 // queryPage is how many jobs QueryPages asks for at a time.
@@ -15,11 +15,11 @@ const queryPage = 1000
 // no answer is large however many there are. Each page has the Total and
 // NextCursor that the daemon gave with it; those of job ids count that page
 // only. It ends after the first error.
-func (c *Client) QueryPages(ctx context.Context, q wire.Query) iter.Seq2[wire.QueryResult, error] {
+func (c *Client) QueryPages(ctx context.Context, q models.Query) iter.Seq2[models.QueryResult, error] {
 	if len(q.JobIDs) > 0 {
 		return c.pagesByID(ctx, q)
 	}
-	return func(yield func(wire.QueryResult, error) bool) {
+	return func(yield func(models.QueryResult, error) bool) {
 		left := q.Limit
 		for {
 			q.Limit = queryPage
@@ -41,10 +41,10 @@ func (c *Client) QueryPages(ctx context.Context, q wire.Query) iter.Seq2[wire.Qu
 }
 
 // pagesByID asks for jobs in the order of their ids.
-func (c *Client) pagesByID(ctx context.Context, q wire.Query) iter.Seq2[wire.QueryResult, error] {
-	return func(yield func(wire.QueryResult, error) bool) {
+func (c *Client) pagesByID(ctx context.Context, q models.Query) iter.Seq2[models.QueryResult, error] {
+	return func(yield func(models.QueryResult, error) bool) {
 		for ids := range slices.Chunk(q.JobIDs, queryPage) {
-			r, err := c.Query(ctx, wire.Query{JobIDs: ids})
+			r, err := c.Query(ctx, models.Query{JobIDs: ids})
 			if !yield(r, err) || err != nil {
 				return
 			}

@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -58,7 +58,7 @@ func (inv daemonInventory) list(ctx context.Context) ([]vsphere.VM, error) {
 	}
 }
 
-func fromWire(vm wire.VM) vsphere.VM {
+func fromWire(vm models.VM) vsphere.VM {
 	return vsphere.VM{
 		Ref: vm.Path, Path: vm.Path, Name: vm.Name, InstanceUUID: vm.UUID, Power: vm.PowerState,
 		GuestFullName: vm.GuestOS, CPUs: vm.CPUs, MemoryMiB: vm.MemoryBytes >> 20, CommittedBytes: vm.DiskBytes,
@@ -79,7 +79,7 @@ func (inv daemonInventory) inspect(ctx context.Context, vm vsphere.VM, o vsphere
 	}
 	var out []vsphere.Obstacle
 	for _, f := range r.Findings {
-		if f.Code == migrate.CodeSpace || f.Code == migrate.CodeOutputExists || f.Code == migrate.CodeOutputDir || f.Severity == wire.SeverityInfo {
+		if f.Code == migrate.CodeSpace || f.Code == migrate.CodeOutputExists || f.Code == migrate.CodeOutputDir || f.Severity == models.SeverityInfo {
 			continue
 		}
 		out = append(out, vsphere.Obstacle{Code: f.Code, Severity: vsphere.Severity(f.Severity), Text: f.Message, Hint: f.Hint})

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
 	"github.com/hyper2kvm/hyper2kvm/job"
@@ -208,7 +207,7 @@ func Watch(ctx context.Context, o Options) error {
 	}
 	defer d.Close()
 	var specs []runs.Spec
-	for page, err := range d.QueryPages(ctx, wire.Query{All: true}) {
+	for page, err := range d.QueryPages(ctx, models.Query{All: true}) {
 		if err != nil {
 			return err
 		}

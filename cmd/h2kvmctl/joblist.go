@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 )
@@ -18,11 +17,11 @@ type jobList struct {
 	waiting  []string    // what jobs wait for, each once
 	waiters  map[string]int
 	shown    int
-	tail     wire.QueryTail // of all pages
+	tail     models.QueryTail // of all pages
 }
 
 // add takes a page.
-func (l *jobList) add(page wire.QueryResult) error {
+func (l *jobList) add(page models.QueryResult) error {
 	if l.tail.Timestamp.IsZero() {
 		l.tail = page.QueryTail
 	}
@@ -121,7 +120,7 @@ func (l *jobList) printJSON(j models.Job) error {
 // endJSON ends the answer that printJSON began.
 func (l *jobList) endJSON() error {
 	if l.shown == 0 {
-		return l.PrintJSON(wire.QueryResult{Jobs: []models.Job{}, QueryTail: l.tail})
+		return l.PrintJSON(models.QueryResult{Jobs: []models.Job{}, QueryTail: l.tail})
 	}
 	text, err := indented(l.tail, "")
 	if err != nil {

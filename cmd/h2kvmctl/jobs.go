@@ -9,7 +9,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 )
 
@@ -75,7 +75,7 @@ func (a *app) tellWaiting(ctx context.Context, c *client.Client, ids []string) (
 				return
 			case <-look.C:
 			}
-			r, err := c.Query(ctx, wire.Query{JobIDs: ids})
+			r, err := c.Query(ctx, models.Query{JobIDs: ids})
 			if err != nil {
 				continue // the cancel itself will say it
 			}

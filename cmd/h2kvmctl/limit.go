@@ -7,7 +7,6 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/job"
@@ -38,7 +37,7 @@ func (a *app) limit(ctx context.Context, cmd *cli.Command, c *client.Client) err
 		return a.limitJobs(ctx, cmd, c, rate)
 	}
 	var (
-		r   wire.Limits
+		r   models.Limits
 		err error
 	)
 	if rate == "" {

@@ -9,7 +9,6 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
@@ -70,7 +69,7 @@ func (a *app) queryCommand() *cli.Command {
 }
 
 func (a *app) query(ctx context.Context, cmd *cli.Command, c *client.Client) error {
-	q := wire.Query{All: cmd.Bool("all"), Limit: cmd.Int("limit"), Cursor: cmd.String("cursor")}
+	q := models.Query{All: cmd.Bool("all"), Limit: cmd.Int("limit"), Cursor: cmd.String("cursor")}
 	if q.Limit < 0 {
 		return cliargs.Usage("-limit must not be negative")
 	}

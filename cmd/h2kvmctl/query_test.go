@@ -12,8 +12,8 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/apitest"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/memory"
 	"github.com/hyper2kvm/hyper2kvm/job"
 )
@@ -52,7 +52,7 @@ func TestThousandsOfJobsAreListedPageByPage(t *testing.T) {
 	}{{[]string{"-all"}, n, false}, {[]string{"-limit", "1200"}, 1200, true}, {[]string{"-status", "failed"}, 0, false}, {[]string{"-id", "job-0001,job-0002"}, 2, false}} {
 		out.Reset()
 		code := run(t.Context(), append([]string{"h2kvmctl", "-daemon", d.URL, "-json", "query"}, args.flags...), nil, &out, &errOut)
-		var r wire.QueryResult
+		var r models.QueryResult
 		if err := json.Unmarshal(out.Bytes(), &r); code != 0 || err != nil {
 			t.Fatalf("%v: exit code %d, %v: %s", args.flags, code, err, errOut.String())
 		}

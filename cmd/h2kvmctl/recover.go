@@ -9,7 +9,6 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
@@ -29,7 +28,7 @@ func (a *app) retryCommand() *cli.Command {
 }
 
 func (a *app) retry(ctx context.Context, cmd *cli.Command, c *client.Client) error {
-	var r wire.Retry
+	var r models.Retry
 	for _, s := range cmd.StringSlice("status") {
 		r.Status = append(r.Status, models.Status(strings.TrimSpace(s)))
 	}
@@ -68,7 +67,7 @@ func (a *app) retry(ctx context.Context, cmd *cli.Command, c *client.Client) err
 
 // printRetried says what became of jobs. As JSON, those that were named are
 // printed as jobs.
-func (a *app) printRetried(ctx context.Context, c *client.Client, r wire.RetryResult, named bool) error {
+func (a *app) printRetried(ctx context.Context, c *client.Client, r models.RetryResult, named bool) error {
 	if a.JSON && !named {
 		return a.PrintJSON(r)
 	}
@@ -79,7 +78,7 @@ func (a *app) printRetried(ctx context.Context, c *client.Client, r wire.RetryRe
 	case a.JSON:
 		queued := []models.Job{}
 		if len(r.Retried) > 0 {
-			q, err := c.Query(ctx, wire.Query{JobIDs: r.Retried})
+			q, err := c.Query(ctx, models.Query{JobIDs: r.Retried})
 			if err != nil {
 				return err
 			}
@@ -117,7 +116,7 @@ func (a *app) resume(ctx context.Context, cmd *cli.Command, c *client.Client) er
 }
 
 // printVCenters says which vCenters jobs wait for.
-func (a *app) printVCenters(all []wire.VCenter) {
+func (a *app) printVCenters(all []models.VCenter) {
 	for _, v := range all {
 		name := display.SafeText(v.Name)
 		a.Warning("%d job(s) wait for vCenter %s since %s (%s): %s", v.Waiting, name, v.Since.Local().Format(timeLayout),

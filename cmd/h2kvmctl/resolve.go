@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 )
 
@@ -14,7 +14,7 @@ import (
 // without repeats, and so is what is returned.
 func resolve(ctx context.Context, c *client.Client, given []string) ([]string, error) {
 	whole := make(map[string]bool)
-	for page, err := range c.QueryPages(ctx, wire.Query{JobIDs: given}) {
+	for page, err := range c.QueryPages(ctx, models.Query{JobIDs: given}) {
 		if err != nil {
 			return nil, err
 		}
@@ -65,7 +65,7 @@ func distinct(ids []string) []string {
 // beginnings finds the ids of all jobs that begin with each of short.
 func beginnings(ctx context.Context, c *client.Client, short []string) (map[string][]string, error) {
 	found := make(map[string][]string)
-	for page, err := range c.QueryPages(ctx, wire.Query{All: true}) {
+	for page, err := range c.QueryPages(ctx, models.Query{All: true}) {
 		if err != nil {
 			return nil, err
 		}

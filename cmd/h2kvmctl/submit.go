@@ -13,7 +13,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
@@ -121,7 +121,7 @@ func (a *app) submit(ctx context.Context, cmd *cli.Command, c *client.Client) er
 		return err
 	}
 	var (
-		r   wire.SubmitResult
+		r   models.SubmitResult
 		err error
 	)
 	if cmd.IsSet("file") {
@@ -148,7 +148,7 @@ func (a *app) submit(ctx context.Context, cmd *cli.Command, c *client.Client) er
 }
 
 // printSubmit prints what became of the jobs.
-func (a *app) printSubmit(r wire.SubmitResult) error {
+func (a *app) printSubmit(r models.SubmitResult) error {
 	if a.JSON {
 		return a.PrintJSON(r)
 	}
@@ -169,7 +169,7 @@ func (a *app) printSubmit(r wire.SubmitResult) error {
 
 // submitOutcome fails when a job was refused. rejected is the error that says
 // that none was accepted, or nil.
-func submitOutcome(r wire.SubmitResult, rejected error) error {
+func submitOutcome(r models.SubmitResult, rejected error) error {
 	switch {
 	case rejected != nil && len(r.Errors) > 0:
 		return toldError{rejected}

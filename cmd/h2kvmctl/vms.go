@@ -9,7 +9,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 )
@@ -34,7 +34,7 @@ func (a *app) vms(ctx context.Context, cmd *cli.Command, c *client.Client) error
 	if limit < 0 {
 		return cliargs.Usage("-limit must not be negative")
 	}
-	all := wire.VMPage{VMs: []wire.VM{}}
+	all := models.VMPage{VMs: []models.VM{}}
 	for cursor := ""; ; {
 		page, err := c.VMs(ctx, cmd.String("vcenter"), vmPage, cursor)
 		if err != nil {
@@ -85,7 +85,7 @@ func (a *app) check(ctx context.Context, cmd *cli.Command, c *client.Client) err
 		return err
 	}
 	var (
-		r   wire.CheckResult
+		r   models.CheckResult
 		err error
 	)
 	if cmd.IsSet("file") {
@@ -113,7 +113,7 @@ func (a *app) check(ctx context.Context, cmd *cli.Command, c *client.Client) err
 	return nil
 }
 
-func (a *app) reportCheck(r wire.CheckResult) {
+func (a *app) reportCheck(r models.CheckResult) {
 	a.Heading("Preflight")
 	if r.VM != nil {
 		a.Info("VM: %s (%s)", display.SafeText(r.VM.Path), display.SafeText(r.VM.PowerState))
@@ -124,9 +124,9 @@ func (a *app) reportCheck(r wire.CheckResult) {
 			text += " (" + display.SafeText(f.Hint) + ")"
 		}
 		switch f.Severity {
-		case wire.SeverityError:
+		case models.SeverityError:
 			a.Error("%s", text)
-		case wire.SeverityWarning:
+		case models.SeverityWarning:
 			a.Warning("%s", text)
 		default:
 			a.Info("%s", text)

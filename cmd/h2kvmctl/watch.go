@@ -10,7 +10,6 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
@@ -36,7 +35,7 @@ func (a *app) watch(ctx context.Context, cmd *cli.Command, c *client.Client) err
 		return a.watchJobs(ctx, c, all)
 	}
 	var all []string
-	for page, err := range c.QueryPages(ctx, wire.Query{Status: []models.Status{models.StatusPending, models.StatusRunning}}) {
+	for page, err := range c.QueryPages(ctx, models.Query{Status: []models.Status{models.StatusPending, models.StatusRunning}}) {
 		if err != nil {
 			return err
 		}
@@ -130,7 +129,7 @@ func watchOutcome(ids []string, outcome map[string]models.Status, failed error) 
 
 func jobNames(ctx context.Context, c *client.Client, ids []string) (map[string]string, error) {
 	names := make(map[string]string, len(ids))
-	for page, err := range c.QueryPages(ctx, wire.Query{JobIDs: ids}) {
+	for page, err := range c.QueryPages(ctx, models.Query{JobIDs: ids}) {
 		if err != nil {
 			return nil, err
 		}

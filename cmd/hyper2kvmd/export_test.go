@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
@@ -122,7 +121,7 @@ func TestAJobIsExportedFromANamedVCenter(t *testing.T) {
 	}
 	none := def
 	none.VMPath = "/no/such/vm"
-	if r, err := c.Check(ctx, none); err != nil || r.OK || r.Findings[0].Severity != wire.SeverityError {
+	if r, err := c.Check(ctx, none); err != nil || r.OK || r.Findings[0].Severity != models.SeverityError {
 		t.Errorf("check of a VM that is not there: %+v, %v", r, err)
 	}
 	r, err := c.Submit(ctx, []job.Definition{def}, false)

@@ -8,8 +8,8 @@ import (
 	"log/slog"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -154,7 +154,7 @@ type inventory struct {
 }
 
 // VMs implements api.Inventory.
-func (i inventory) VMs(ctx context.Context, name string) (vms []wire.VM, err error) {
+func (i inventory) VMs(ctx context.Context, name string) (vms []models.VM, err error) {
 	cfg, err := i.vcenters.named(name)
 	if err != nil {
 		return nil, err
@@ -172,7 +172,7 @@ func (i inventory) VMs(ctx context.Context, name string) (vms []wire.VM, err err
 	if err != nil {
 		return nil, err
 	}
-	vms = make([]wire.VM, len(list))
+	vms = make([]models.VM, len(list))
 	for n, vm := range list {
 		vms[n] = wireVM(vm)
 	}
@@ -180,32 +180,32 @@ func (i inventory) VMs(ctx context.Context, name string) (vms []wire.VM, err err
 }
 
 // Check implements api.Inventory. That there is no such VM is a finding too.
-func (i inventory) Check(ctx context.Context, def job.Definition) (wire.CheckResult, error) {
+func (i inventory) Check(ctx context.Context, def job.Definition) (models.CheckResult, error) {
 	vm, obstacles, err := i.migrator.Check(ctx, def)
 	var ambiguous *vsphere.AmbiguousError
 	switch {
 	case errors.Is(err, vsphere.ErrNotFound), errors.As(err, &ambiguous):
-		return wire.CheckResult{Findings: []wire.Finding{{
-			Severity: wire.SeverityError, Code: "vm-path", Message: err.Error(), Hint: migrate.Hint(err),
+		return models.CheckResult{Findings: []models.Finding{{
+			Severity: models.SeverityError, Code: "vm-path", Message: err.Error(), Hint: migrate.Hint(err),
 		}}}, nil
 	case err != nil:
-		return wire.CheckResult{}, err
+		return models.CheckResult{}, err
 	}
 	shown := wireVM(vm)
-	r := wire.CheckResult{VM: &shown}
+	r := models.CheckResult{VM: &shown}
 	if note := i.vcenters.insecureIgnored(def); note != "" {
-		r.Findings = append(r.Findings, wire.Finding{Severity: wire.SeverityWarning, Code: "insecure", Message: note})
+		r.Findings = append(r.Findings, models.Finding{Severity: models.SeverityWarning, Code: "insecure", Message: note})
 	}
 	for _, o := range obstacles {
-		r.Findings = append(r.Findings, wire.Finding{
+		r.Findings = append(r.Findings, models.Finding{
 			Severity: string(o.Severity), Code: o.Code, Message: o.Text, Hint: o.Hint,
 		})
 	}
 	return r, nil
 }
 
-func wireVM(vm vsphere.VM) wire.VM {
-	return wire.VM{
+func wireVM(vm vsphere.VM) models.VM {
+	return models.VM{
 		Name: vm.DisplayName(), Path: vm.Path, UUID: vm.InstanceUUID, PowerState: vm.Power,
 		GuestOS: vm.GuestFullName, CPUs: vm.CPUs, MemoryBytes: vm.MemoryMiB << 20, DiskBytes: vm.CommittedBytes,
 	}

@@ -23,8 +23,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/job/jobfile"
 )
@@ -42,9 +42,9 @@ const inventoryTimeout = 2 * time.Minute
 type Inventory interface {
 	// VMs lists every VM of the vCenter that the configuration has under that
 	// name; "" is the default one.
-	VMs(ctx context.Context, vcenter string) ([]wire.VM, error)
+	VMs(ctx context.Context, vcenter string) ([]models.VM, error)
 	// Check runs preflight on a validated job. Findings are no error.
-	Check(ctx context.Context, def job.Definition) (wire.CheckResult, error)
+	Check(ctx context.Context, def job.Definition) (models.CheckResult, error)
 }
 
 // Bandwidth is the limit of all jobs together, in bytes per second, where 0 is
@@ -162,6 +162,8 @@ func schemaName(t reflect.Type, hint string) string {
 		return "JobDefinition"
 	case "Options":
 		return "JobOptions"
+	case "DaemonStatus":
+		return "Status"
 	}
 	return huma.DefaultSchemaNamer(t, hint)
 }

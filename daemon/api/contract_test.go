@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
 
@@ -30,7 +29,7 @@ func TestHealthAndStatusHaveTheContractsFields(t *testing.T) {
 			t.Errorf("status has no %s: %s", k, a.body)
 		}
 	}
-	s := decode[wire.Status](t, a)
+	s := decode[models.DaemonStatus](t, a)
 	if s.Version != "1.2.3" || s.TotalJobs != 1 || s.FailedJobs != 1 || s.RunningJobs != 0 {
 		t.Errorf("status: %+v", s)
 	}
@@ -68,7 +67,7 @@ func TestSubmitTakesEveryFormInEveryMediaType(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := d.do("POST", "/jobs/submit", tt.ct, tt.body)
-			r := decode[wire.SubmitResult](t, a)
+			r := decode[models.SubmitResult](t, a)
 			if a.status != 200 || r.Accepted != tt.n || len(r.JobIDs) != tt.n || r.Rejected != 0 {
 				t.Errorf("HTTP %d %s", a.status, a.body)
 			}
@@ -96,7 +95,7 @@ func TestSubmitJudgesEachJobUnlessAtomic(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := d.post(tt.path, tt.body)
-			r := decode[wire.SubmitResult](t, a)
+			r := decode[models.SubmitResult](t, a)
 			if a.status != tt.status || r.Accepted != tt.accepted || r.Rejected != tt.rejected {
 				t.Errorf("HTTP %d %s", a.status, a.body)
 			}
@@ -123,10 +122,10 @@ func TestABatchOf201VMsIsOneCall(t *testing.T) {
 		fmt.Fprintf(&b, "  - {vm_path: /DC0/vm/%d, output_path: /out/%d}\n", i, i)
 	}
 	a := d.do("POST", "/jobs/submit", "application/yaml", b.String())
-	if r := decode[wire.SubmitResult](t, a); a.status != 200 || r.Accepted != 201 {
+	if r := decode[models.SubmitResult](t, a); a.status != 200 || r.Accepted != 201 {
 		t.Fatalf("HTTP %d %s", a.status, a.body)
 	}
-	if s := decode[wire.Status](t, d.get("/status")); s.TotalJobs != 201 {
+	if s := decode[models.DaemonStatus](t, d.get("/status")); s.TotalJobs != 201 {
 		t.Errorf("status: %+v", s)
 	}
 }
@@ -193,7 +192,7 @@ func assertProblem(t *testing.T, a answer, status int) {
 	if ct := a.header.Get("Content-Type"); ct != "application/problem+json" {
 		t.Errorf("Content-Type %q", ct)
 	}
-	p := decode[wire.Problem](t, a)
+	p := decode[models.Problem](t, a)
 	if p.Error == "" || p.Timestamp.IsZero() || p.Status != status || p.Title != http.StatusText(status) {
 		t.Errorf("problem: %s", a.body)
 	}
@@ -214,7 +213,7 @@ func TestNoJobBearsTheNameOfAnEndpoint(t *testing.T) {
 			}
 			n++
 			a := d.post("/jobs/submit", fmt.Sprintf(`{"id":%q,"vm_path":"/a","output_path":"/out"}`, word))
-			if r := decode[wire.SubmitResult](t, a); a.status != 422 || !strings.Contains(r.Errors[0], "id: must not be a word") {
+			if r := decode[models.SubmitResult](t, a); a.status != 422 || !strings.Contains(r.Errors[0], "id: must not be a word") {
 				t.Errorf("id %s: HTTP %d %s", word, a.status, a.body)
 			}
 		}
@@ -237,7 +236,7 @@ func TestQueryAndGetShowWhatTheContractPromises(t *testing.T) {
 	busy := d.running("/DC0/vm/busy")
 
 	ids := func(body string) []string {
-		r := decode[wire.QueryResult](t, d.post("/jobs/query", body))
+		r := decode[models.QueryResult](t, d.post("/jobs/query", body))
 		out := []string{}
 		for _, j := range r.Jobs {
 			out = append(out, j.Definition.ID)
@@ -308,7 +307,7 @@ func TestQueriesPageThroughAllJobs(t *testing.T) {
 	got := map[string]bool{}
 	cursor, pages := "", 0
 	for {
-		r := decode[wire.QueryResult](t, d.post("/jobs/query", fmt.Sprintf(`{"all":true,"limit":3,"cursor":%q}`, cursor)))
+		r := decode[models.QueryResult](t, d.post("/jobs/query", fmt.Sprintf(`{"all":true,"limit":3,"cursor":%q}`, cursor)))
 		pages++
 		if r.Total != 7 {
 			t.Errorf("total %d", r.Total)
@@ -332,7 +331,7 @@ func TestCancelTellsForEachJobWhatBecameOfIt(t *testing.T) {
 	done := d.running("/vm/done")
 	d.finish("/vm/done", done, nil)
 	a := d.post("/jobs/cancel", fmt.Sprintf(`{"job_ids":[%q,%q,"nope",%q]}`, busy, done, busy))
-	r := decode[wire.CancelResult](t, a)
+	r := decode[models.CancelResult](t, a)
 	if !slices.Equal(r.Cancelled, []string{busy}) || !slices.Equal(r.Failed, []string{done, "nope"}) {
 		t.Errorf("%s", a.body)
 	}

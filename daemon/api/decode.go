@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job/jobfile"
 )
 
@@ -31,7 +31,7 @@ func decodeJobs(b []byte, contentType string) (jobfile.Batch, error) {
 	}
 	e := failure(http.StatusBadRequest, "the jobs cannot be read")
 	for _, c := range causes {
-		e.details = append(e.details, wire.ProblemDetail{Message: c.Error(), Location: "body"})
+		e.details = append(e.details, models.ProblemDetail{Message: c.Error(), Location: "body"})
 	}
 	return batch, e
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
@@ -78,8 +78,8 @@ func TestADaemonForOthersTakesAnyHost(t *testing.T) {
 // panicking is an Inventory with a bug.
 type panicking struct{}
 
-func (panicking) VMs(context.Context, string) ([]wire.VM, error) { panic("hunter2") }
-func (panicking) Check(context.Context, job.Definition) (wire.CheckResult, error) {
+func (panicking) VMs(context.Context, string) ([]models.VM, error) { panic("hunter2") }
+func (panicking) Check(context.Context, job.Definition) (models.CheckResult, error) {
 	panic("hunter2")
 }
 

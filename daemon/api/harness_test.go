@@ -11,8 +11,8 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/apitest"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/memory"
 )
 
@@ -81,7 +81,7 @@ func (d *daemon) post(path, body string) answer {
 // submit accepts one job for vm and returns its id.
 func (d *daemon) submit(vm string) string {
 	d.t.Helper()
-	r := decode[wire.SubmitResult](d.t, d.post("/jobs/submit", `{"vm_path":"`+vm+`","output_path":"/out"}`))
+	r := decode[models.SubmitResult](d.t, d.post("/jobs/submit", `{"vm_path":"`+vm+`","output_path":"/out"}`))
 	if len(r.JobIDs) != 1 {
 		d.t.Fatalf("submit: %+v", r)
 	}

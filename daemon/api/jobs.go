@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
@@ -14,15 +13,15 @@ import (
 
 type healthReply struct {
 	Status int
-	Body   wire.Health
+	Body   models.Health
 }
 
 func (a *API) health(ctx context.Context, _ *struct{}) (*healthReply, error) {
 	notes, err := a.jobs.Health(ctx)
-	r := &healthReply{Status: http.StatusOK, Body: wire.Health{Status: wire.Healthy, Warnings: notes, Timestamp: a.now()}}
+	r := &healthReply{Status: http.StatusOK, Body: models.Health{Status: models.Healthy, Warnings: notes, Timestamp: a.now()}}
 	if err != nil {
 		r.Status = http.StatusServiceUnavailable
-		r.Body.Status = wire.Unhealthy
+		r.Body.Status = models.Unhealthy
 		r.Body.Error = a.reason(ctx, err)
 	}
 	return r, nil
@@ -37,7 +36,7 @@ func (a *API) reason(ctx context.Context, err error) string {
 	return a.fail(ctx, "health", err).Error()
 }
 
-func (a *API) status(ctx context.Context, _ *struct{}) (*reply[wire.Status], error) {
+func (a *API) status(ctx context.Context, _ *struct{}) (*reply[models.DaemonStatus], error) {
 	n, err := a.jobs.Stats(ctx)
 	if err != nil {
 		return nil, a.fail(ctx, "status", err)
@@ -46,7 +45,7 @@ func (a *API) status(ctx context.Context, _ *struct{}) (*reply[wire.Status], err
 	if err != nil {
 		return nil, a.fail(ctx, "status", err)
 	}
-	return &reply[wire.Status]{wire.Status{
+	return &reply[models.DaemonStatus]{models.DaemonStatus{
 		Version:       a.o.Version,
 		Uptime:        time.Since(a.started).Round(time.Second).String(),
 		TotalJobs:     n.Total(),
@@ -68,7 +67,7 @@ type submitInput struct {
 
 type submitReply struct {
 	Status int
-	Body   wire.SubmitResult
+	Body   models.SubmitResult
 }
 
 func (a *API) submit(ctx context.Context, in *submitInput) (*submitReply, error) {
@@ -83,7 +82,7 @@ func (a *API) submit(ctx context.Context, in *submitInput) (*submitReply, error)
 	if err != nil {
 		return nil, a.fail(ctx, "submit", err)
 	}
-	out := &submitReply{Status: http.StatusOK, Body: wire.SubmitResult{
+	out := &submitReply{Status: http.StatusOK, Body: models.SubmitResult{
 		JobIDs:    append([]string{}, s.IDs...),
 		Accepted:  len(s.IDs),
 		Rejected:  len(batch.Jobs) - len(s.IDs),
@@ -119,8 +118,8 @@ func (a *API) job(ctx context.Context, in *idInput) (*reply[models.Job], error) 
 	return &reply[models.Job]{shown(j)}, nil
 }
 
-func (a *API) cancel(ctx context.Context, in *rawInput) (*reply[wire.CancelResult], error) {
-	var c wire.Cancel
+func (a *API) cancel(ctx context.Context, in *rawInput) (*reply[models.CancelResult], error) {
+	var c models.Cancel
 	if err := decodeJSON(in.RawBody, &c); err != nil {
 		return nil, err
 	}
@@ -128,7 +127,7 @@ func (a *API) cancel(ctx context.Context, in *rawInput) (*reply[wire.CancelResul
 		return nil, failure(http.StatusBadRequest, "body: job_ids is missing; give the ids of the jobs to cancel")
 	}
 	outcome := a.jobs.Cancel(ctx, c.JobIDs, job.Cancelled{KeepParts: c.KeepParts})
-	out := wire.CancelResult{
+	out := models.CancelResult{
 		Cancelled: []string{},
 		Failed:    []string{},
 		Errors:    map[string]string{},
@@ -147,7 +146,7 @@ func (a *API) cancel(ctx context.Context, in *rawInput) (*reply[wire.CancelResul
 		}
 		out.Cancelled = append(out.Cancelled, id)
 	}
-	return &reply[wire.CancelResult]{out}, nil
+	return &reply[models.CancelResult]{out}, nil
 }
 
 func (a *API) delete(ctx context.Context, in *idInput) (*struct{}, error) {

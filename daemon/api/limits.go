@@ -7,7 +7,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
 )
@@ -20,24 +19,24 @@ func (b builder) registerLimits(a *API) {
 	put, body := b.withBody(b.op("set-limits", "PUT", "/limits", "Change the bandwidth of all jobs together"))
 	put.Description = "Takes effect at once. It is not kept: at the next start the daemon has the limit of its configuration."
 	huma.Register(b.h, put, a.setLimits)
-	body.Content = b.json(reflect.TypeFor[wire.SetLimit]())
+	body.Content = b.json(reflect.TypeFor[models.SetLimit]())
 
 	j, body := b.withBody(b.op("set-job-limit", "PUT", "/jobs/{id}/limit", "Change a job's bandwidth"))
 	j.Description = "Takes effect at once, also while the job runs, and is kept with the job. " +
 		"The limit of all jobs together holds beside it. 409 when the job has ended."
 	huma.Register(b.h, j, a.setJobLimit)
-	body.Content = b.json(reflect.TypeFor[wire.SetLimit]())
+	body.Content = b.json(reflect.TypeFor[models.SetLimit]())
 }
 
-func (a *API) limits(context.Context, *struct{}) (*reply[wire.Limits], error) {
+func (a *API) limits(context.Context, *struct{}) (*reply[models.Limits], error) {
 	if a.o.Bandwidth == nil {
 		return nil, failure(http.StatusNotImplemented, "limits: this daemon has no limit to change")
 	}
 	n := a.o.Bandwidth.Limit()
-	return &reply[wire.Limits]{wire.Limits{Limit: job.FormatRate(n), BytesPerSecond: n, Timestamp: a.now()}}, nil
+	return &reply[models.Limits]{models.Limits{Limit: job.FormatRate(n), BytesPerSecond: n, Timestamp: a.now()}}, nil
 }
 
-func (a *API) setLimits(ctx context.Context, in *rawInput) (*reply[wire.Limits], error) {
+func (a *API) setLimits(ctx context.Context, in *rawInput) (*reply[models.Limits], error) {
 	_, rate, err := decodeLimit(in.RawBody)
 	if err != nil {
 		return nil, err
@@ -69,13 +68,13 @@ func (a *API) setJobLimit(ctx context.Context, in *limitInput) (*reply[models.Jo
 // decodeLimit reads the body of a change: the limit as it is kept, and in bytes
 // per second.
 func decodeLimit(b []byte) (string, int64, error) {
-	var s wire.SetLimit
+	var s models.SetLimit
 	if err := decodeJSON(b, &s); err != nil {
 		return "", 0, err
 	}
 	rate, err := job.ParseRate(s.Limit)
 	if err != nil || s.Limit == "" {
-		return "", 0, failure(http.StatusUnprocessableEntity, "limit", wire.ProblemDetail{
+		return "", 0, failure(http.StatusUnprocessableEntity, "limit", models.ProblemDetail{
 			Location: "body.limit", Message: `must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s, or "none"`,
 		})
 	}

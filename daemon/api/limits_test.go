@@ -8,7 +8,6 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
@@ -23,14 +22,14 @@ func TestTheBandwidthOfAllJobsIsShownAndChangedAtOnce(t *testing.T) {
 	t.Parallel()
 	bandwidth := transfer.NewLimiter(200_000_000, nil)
 	d := start(t, api.Options{Bandwidth: bandwidth})
-	if l := decode[wire.Limits](t, d.get("/limits")); l.Limit != "200MB/s" || l.BytesPerSecond != 200_000_000 {
+	if l := decode[models.Limits](t, d.get("/limits")); l.Limit != "200MB/s" || l.BytesPerSecond != 200_000_000 {
 		t.Errorf("limits %+v", l)
 	}
 	for _, c := range []struct {
 		limit, shown string
 		want         int64
 	}{{"25MiB/s", "25MiB/s", 25 << 20}, {"1Gbit/s", "125MB/s", 125_000_000}, {"none", "none", 0}} {
-		l := decode[wire.Limits](t, d.put("/limits", `{"limit":"`+c.limit+`"}`))
+		l := decode[models.Limits](t, d.put("/limits", `{"limit":"`+c.limit+`"}`))
 		if l.Limit != c.shown || l.BytesPerSecond != c.want || bandwidth.Limit() != c.want {
 			t.Errorf("%s gives %+v, and a limiter of %d", c.limit, l, bandwidth.Limit())
 		}

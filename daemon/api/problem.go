@@ -12,8 +12,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
 
 // Errors that an [Inventory] returns.
@@ -32,7 +32,7 @@ const problemType = "application/problem+json"
 type statusError struct {
 	status     int
 	detail     string
-	details    []wire.ProblemDetail
+	details    []models.ProblemDetail
 	retryAfter int // seconds after which asking again makes sense, 0 for no such advice
 }
 
@@ -52,7 +52,7 @@ func (e *statusError) GetHeaders() http.Header {
 // ContentType makes it a huma.ContentTypeFilter.
 func (e *statusError) ContentType(string) string { return problemType }
 
-func failure(status int, detail string, details ...wire.ProblemDetail) *statusError {
+func failure(status int, detail string, details ...models.ProblemDetail) *statusError {
 	return &statusError{status: status, detail: detail, details: details}
 }
 
@@ -62,8 +62,8 @@ func busy(detail string) *statusError {
 }
 
 // problem is the body for an error.
-func (e *statusError) problem(now time.Time) wire.Problem {
-	p := wire.Problem{
+func (e *statusError) problem(now time.Time) models.Problem {
+	p := models.Problem{
 		Title:     http.StatusText(e.status),
 		Status:    e.status,
 		Detail:    e.detail,
@@ -99,7 +99,7 @@ func (a *API) asProblem(_ huma.Context, _ string, v any) (any, error) {
 		if e.Status < http.StatusInternalServerError {
 			for _, d := range e.Errors {
 				if d != nil {
-					se.details = append(se.details, wire.ProblemDetail{Message: d.Message, Location: d.Location})
+					se.details = append(se.details, models.ProblemDetail{Message: d.Message, Location: d.Location})
 				}
 			}
 		}

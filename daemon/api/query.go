@@ -10,8 +10,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
 
 // Bounds of queries. An answer goes out as the store is read, so that it takes
@@ -55,12 +55,12 @@ func (a *API) query(ctx context.Context, in *rawInput) (*huma.StreamResponse, er
 
 // decodeQuery reads the body of a query.
 func decodeQuery(body []byte) (jobs.Query, error) {
-	var q wire.Query
+	var q models.Query
 	if err := decodeJSON(body, &q); err != nil {
 		return jobs.Query{}, err
 	}
 	invalid := func(location, message string) (jobs.Query, error) {
-		return jobs.Query{}, failure(http.StatusUnprocessableEntity, "query", wire.ProblemDetail{Location: location, Message: message})
+		return jobs.Query{}, failure(http.StatusUnprocessableEntity, "query", models.ProblemDetail{Location: location, Message: message})
 	}
 	if q.Limit < 0 {
 		return invalid("body.limit", "must not be negative")
@@ -116,7 +116,7 @@ type jobList struct {
 	whole bool // it begins with the first job that matches
 }
 
-// write writes the answer in the shape of [wire.QueryResult], with the jobs
+// write writes the answer in the shape of [models.QueryResult], with the jobs
 // before what is known for certain only after them.
 func (l *jobList) write(ctx context.Context, w http.ResponseWriter, a *API) error {
 	out := bufio.NewWriterSize(w, writeChunk)
@@ -141,7 +141,7 @@ func (l *jobList) write(ctx context.Context, w http.ResponseWriter, a *API) erro
 			return err
 		}
 	}
-	tail := wire.QueryTail{Total: l.first.Total, NextCursor: page.Next, Timestamp: a.now()}
+	tail := models.QueryTail{Total: l.first.Total, NextCursor: page.Next, Timestamp: a.now()}
 	if l.whole && page.Next == "" {
 		tail.Total = n // jobs may have come and gone since the first part was read
 	}

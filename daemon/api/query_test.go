@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/memory"
@@ -147,7 +146,7 @@ func TestAnAnswerOfManyPagesIsWhole(t *testing.T) {
 		"a limit of all":          {`{"all":true,"limit":505}`, newest, all, false},
 		"a limit above all":       {`{"all":true,"limit":5000}`, newest, all, false},
 	} {
-		var got wire.QueryResult
+		var got models.QueryResult
 		if err := json.NewDecoder(ask(t, srv, tt.query).Body).Decode(&got); err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -160,7 +159,7 @@ func TestAnAnswerOfManyPagesIsWhole(t *testing.T) {
 			t.Errorf("%s: %d jobs, total %d, next %q at %v", name, len(seen), got.Total, got.NextCursor, got.Timestamp)
 		}
 	}
-	var first, second wire.QueryResult
+	var first, second models.QueryResult
 	if err := json.NewDecoder(ask(t, srv, `{"all":true,"limit":300}`).Body).Decode(&first); err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +276,7 @@ func TestASlowClientGetsItsAnswerToTheEnd(t *testing.T) {
 	r := httptest.NewRequestWithContext(t.Context(), "POST", "/jobs/query", strings.NewReader(`{"all":true}`))
 	r.Host = "localhost"
 	h.ServeHTTP(w, r)
-	var got wire.QueryResult
+	var got models.QueryResult
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || len(got.Jobs) != 300 || w.late > 0 {
 		t.Errorf("%d jobs, %d writes too late, %v", len(got.Jobs), w.late, err)
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
@@ -23,7 +22,7 @@ func (b builder) registerRecovery(a *API) {
 	many.Description = "The jobs with the ids in job_ids, or without any all that have one of the statuses in status: failed, cancelled. " +
 		"A login that was refused is tried again, once for each user."
 	huma.Register(b.h, many, a.retryMany)
-	body.Content = b.json(reflect.TypeFor[wire.Retry]())
+	body.Content = b.json(reflect.TypeFor[models.Retry]())
 
 	resume := b.op("resume-vcenter", "POST", "/vcenters/{name}/resume", "Try a vCenter again that jobs wait for")
 	resume.Description = "At once, and with a login that was refused. name is as in /status. 404 when no job waits for it."
@@ -37,8 +36,8 @@ func (a *API) retry(ctx context.Context, in *idInput) (*reply[models.Job], error
 	return a.job(ctx, in)
 }
 
-func (a *API) retryMany(ctx context.Context, in *rawInput) (*reply[wire.RetryResult], error) {
-	var r wire.Retry
+func (a *API) retryMany(ctx context.Context, in *rawInput) (*reply[models.RetryResult], error) {
+	var r models.Retry
 	if err := decodeJSON(in.RawBody, &r); err != nil {
 		return nil, err
 	}
@@ -47,12 +46,12 @@ func (a *API) retryMany(ctx context.Context, in *rawInput) (*reply[wire.RetryRes
 	}
 	for _, s := range r.Status {
 		if s != models.StatusFailed && s != models.StatusCancelled {
-			return nil, failure(http.StatusUnprocessableEntity, "retry", wire.ProblemDetail{
+			return nil, failure(http.StatusUnprocessableEntity, "retry", models.ProblemDetail{
 				Location: "body.status", Message: "must be of failed, cancelled: other jobs cannot be queued again",
 			})
 		}
 	}
-	out := &reply[wire.RetryResult]{wire.RetryResult{
+	out := &reply[models.RetryResult]{models.RetryResult{
 		Retried: []string{}, Failed: []string{}, Errors: map[string]string{}, Timestamp: a.now(),
 	}}
 	q := jobs.Query{Statuses: r.Status, Limit: retryPage}
@@ -79,7 +78,7 @@ func (a *API) retryMany(ctx context.Context, in *rawInput) (*reply[wire.RetryRes
 }
 
 // retryPage makes some jobs pending again and adds what became of it to out.
-func (a *API) retryPage(ctx context.Context, ids []string, out *wire.RetryResult) error {
+func (a *API) retryPage(ctx context.Context, ids []string, out *models.RetryResult) error {
 	if len(ids) == 0 {
 		return nil
 	}
@@ -104,7 +103,7 @@ const defaultVCenter = "default"
 
 func (a *API) resume(ctx context.Context, in *struct {
 	Name string `path:"name" doc:"Name of the vCenter as /status gives it"`
-}) (*reply[wire.Resumed], error) {
+}) (*reply[models.Resumed], error) {
 	err := a.jobs.Resume(in.Name)
 	if err != nil && in.Name == defaultVCenter {
 		err = a.jobs.Resume("")
@@ -112,15 +111,15 @@ func (a *API) resume(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, a.fail(ctx, "resume", err)
 	}
-	return &reply[wire.Resumed]{wire.Resumed{Name: in.Name, Timestamp: a.now()}}, nil
+	return &reply[models.Resumed]{models.Resumed{Name: in.Name, Timestamp: a.now()}}, nil
 }
 
 // vcenters are those that cannot be used, for /status.
-func (a *API) vcenters(ctx context.Context) ([]wire.VCenter, error) {
+func (a *API) vcenters(ctx context.Context) ([]models.VCenter, error) {
 	all, err := a.jobs.VCenters(ctx)
-	out := make([]wire.VCenter, len(all))
+	out := make([]models.VCenter, len(all))
 	for i, v := range all {
-		out[i] = wire.VCenter{
+		out[i] = models.VCenter{
 			Name: v.Name, State: string(v.State), Since: v.Since, Reason: v.Reason, NextProbe: v.NextProbe, Waiting: v.Waiting,
 		}
 		if v.Name == "" {

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
 
 func TestManyJobsAreQueuedAgainInOneCall(t *testing.T) {
@@ -21,12 +21,12 @@ func TestManyJobsAreQueuedAgainInOneCall(t *testing.T) {
 	for _, id := range append(failed, done) {
 		d.await(id)
 	}
-	r := decode[wire.RetryResult](t, d.post("/jobs/retry", `{"job_ids":["`+failed[0]+`","nope","`+done+`"]}`))
+	r := decode[models.RetryResult](t, d.post("/jobs/retry", `{"job_ids":["`+failed[0]+`","nope","`+done+`"]}`))
 	if len(r.Retried) != 1 || len(r.Failed) != 2 || !strings.Contains(r.Errors["nope"], "no such job") || r.Errors[done] == "" {
 		t.Errorf("by id: %+v", r)
 	}
 	d.await(failed[0])
-	r = decode[wire.RetryResult](t, d.post("/jobs/retry", `{"status":["failed","cancelled"]}`))
+	r = decode[models.RetryResult](t, d.post("/jobs/retry", `{"status":["failed","cancelled"]}`))
 	if len(r.Retried) != 3 || len(r.Failed) != 0 {
 		t.Errorf("by status: %+v", r)
 	}
@@ -50,9 +50,9 @@ func TestStatusShowsWhichVCentersJobsWaitForAndTheyCanBeResumed(t *testing.T) {
 		t.Errorf("a vCenter is in trouble before any job ran: %s", s.body)
 	}
 	id := d.submit("/dc/vm/locked")
-	var s wire.Status
+	var s models.DaemonStatus
 	for len(s.VCenters) == 0 {
-		s = decode[wire.Status](t, d.get("/status"))
+		s = decode[models.DaemonStatus](t, d.get("/status"))
 	}
 	if v := s.VCenters[0]; v.Name != "default" || v.State != "login_refused" || v.Waiting != 1 || v.Since.IsZero() || v.Reason == "" {
 		t.Errorf("vCenters: %+v", s.VCenters)

@@ -6,7 +6,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
 )
@@ -35,7 +34,7 @@ func (a *API) register(h huma.API) {
 	b := builder{h: h, maxBody: a.o.MaxBody}
 
 	health := b.op("health", "GET", "/health", "Is the daemon well")
-	health.Responses["503"] = b.response("The daemon is not well", "application/json", reflect.TypeFor[wire.Health]())
+	health.Responses["503"] = b.response("The daemon is not well", "application/json", reflect.TypeFor[models.Health]())
 	huma.Register(h, health, a.health)
 	huma.Register(h, b.op("status", "GET", "/status", "Version, uptime and job counts"), a.status)
 
@@ -44,17 +43,17 @@ func (a *API) register(h huma.API) {
 		"any other media type is tried as JSON, then YAML. Unknown keys are an error that names key and line. " +
 		"200 when some job was accepted, 422 with the same body when none was. " +
 		"507 when there is no room to store them."
-	submit.Responses["422"] = b.response("Every job was rejected", "application/json", reflect.TypeFor[wire.SubmitResult]())
+	submit.Responses["422"] = b.response("Every job was rejected", "application/json", reflect.TypeFor[models.SubmitResult]())
 	huma.Register(h, submit, a.submit)
-	body.Content = b.jobFile(reflect.TypeFor[job.Definition](), reflect.TypeFor[wire.Batch](), reflect.TypeFor[[]job.Definition]())
+	body.Content = b.jobFile(reflect.TypeFor[job.Definition](), reflect.TypeFor[models.Batch](), reflect.TypeFor[[]job.Definition]())
 
 	query, body := b.withBody(b.op("query-jobs", "POST", "/jobs/query", "List jobs"))
 	query.Description = "job_ids comes before all, all before status; without any of them every job matches. " +
 		"Unknown ids are left out. Newest first, or in the order of job_ids. " +
 		"An answer that ends before its JSON does was cut off: ask again."
-	query.Responses["200"] = b.response("Jobs", "application/json", reflect.TypeFor[wire.QueryResult]())
+	query.Responses["200"] = b.response("Jobs", "application/json", reflect.TypeFor[models.QueryResult]())
 	huma.Register(h, query, a.query)
-	body.Content = b.json(reflect.TypeFor[wire.Query]())
+	body.Content = b.json(reflect.TypeFor[models.Query]())
 
 	check, body := b.withBody(b.op("check-job", "POST", "/jobs/check", "Run preflight on a job"))
 	check.Description = "Finds everything that stands in the job's way without moving a byte or queueing it."
@@ -64,7 +63,7 @@ func (a *API) register(h huma.API) {
 	cancel, body := b.withBody(b.op("cancel-jobs", "POST", "/jobs/cancel", "Cancel jobs"))
 	cancel.Description = "Answers when the jobs' runs have really ended. Part files are removed unless keep_parts is set."
 	huma.Register(h, cancel, a.cancel)
-	body.Content = b.json(reflect.TypeFor[wire.Cancel]())
+	body.Content = b.json(reflect.TypeFor[models.Cancel]())
 
 	huma.Register(h, b.op("get-job", "GET", "/jobs/{id}", "One job"), a.job)
 	del := b.op("delete-job", "DELETE", "/jobs/{id}", "Forget a finished job")
@@ -107,7 +106,7 @@ func (b builder) op(id, method, path, summary string) huma.Operation {
 	return huma.Operation{
 		OperationID: id, Method: method, Path: path, Summary: summary,
 		Responses: map[string]*huma.Response{
-			"default": b.response("Error", problemType, reflect.TypeFor[wire.Problem]()),
+			"default": b.response("Error", problemType, reflect.TypeFor[models.Problem]()),
 		},
 	}
 }

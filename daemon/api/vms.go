@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
 
 // Bounds of a page of the inventory, in VMs.
@@ -26,7 +26,7 @@ type vmsInput struct {
 // vms lists the inventory in order of path. The cursor is the last path of a
 // page, so that VMs that come and go between two pages neither repeat nor hide
 // others.
-func (a *API) vms(ctx context.Context, in *vmsInput) (*reply[wire.VMPage], error) {
+func (a *API) vms(ctx context.Context, in *vmsInput) (*reply[models.VMPage], error) {
 	if a.o.Inventory == nil {
 		return nil, failure(http.StatusNotImplemented, "vms: this daemon has no access to an inventory")
 	}
@@ -41,9 +41,9 @@ func (a *API) vms(ctx context.Context, in *vmsInput) (*reply[wire.VMPage], error
 		return nil, a.vcenterFailed(ctx, "vms", err)
 	}
 	all = slices.Clone(all)
-	slices.SortStableFunc(all, func(x, y wire.VM) int { return strings.Compare(x.Path, y.Path) })
-	out := wire.VMPage{VMs: []wire.VM{}, Total: len(all), Timestamp: a.now()}
-	first, _ := slices.BinarySearchFunc(all, string(after), func(v wire.VM, after string) int {
+	slices.SortStableFunc(all, func(x, y models.VM) int { return strings.Compare(x.Path, y.Path) })
+	out := models.VMPage{VMs: []models.VM{}, Total: len(all), Timestamp: a.now()}
+	first, _ := slices.BinarySearchFunc(all, string(after), func(v models.VM, after string) int {
 		if v.Path <= after {
 			return -1
 		}
@@ -62,10 +62,10 @@ func (a *API) vms(ctx context.Context, in *vmsInput) (*reply[wire.VMPage], error
 		out.NextCursor = base64.RawURLEncoding.EncodeToString([]byte(rest[limit-1].Path))
 	}
 	out.VMs = append(out.VMs, rest...)
-	return &reply[wire.VMPage]{out}, nil
+	return &reply[models.VMPage]{out}, nil
 }
 
-func (a *API) check(ctx context.Context, in *rawInput) (*reply[wire.CheckResult], error) {
+func (a *API) check(ctx context.Context, in *rawInput) (*reply[models.CheckResult], error) {
 	if a.o.Inventory == nil {
 		return nil, failure(http.StatusNotImplemented, "check: this daemon has no access to an inventory")
 	}
@@ -86,12 +86,12 @@ func (a *API) check(ctx context.Context, in *rawInput) (*reply[wire.CheckResult]
 	if err != nil {
 		return nil, a.vcenterFailed(ctx, "check", err)
 	}
-	out.OK = !slices.ContainsFunc(out.Findings, func(f wire.Finding) bool { return f.Severity == wire.SeverityError })
+	out.OK = !slices.ContainsFunc(out.Findings, func(f models.Finding) bool { return f.Severity == models.SeverityError })
 	out.Timestamp = a.now()
 	if out.Findings == nil {
-		out.Findings = []wire.Finding{}
+		out.Findings = []models.Finding{}
 	}
-	return &reply[wire.CheckResult]{out}, nil
+	return &reply[models.CheckResult]{out}, nil
 }
 
 // vcenterFailed maps an error of the Inventory.

@@ -8,17 +8,17 @@ import (
 	"testing"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // inventory is a vCenter in memory.
 type inventory struct {
-	vms      []wire.VM
-	findings []wire.Finding
+	vms      []models.VM
+	findings []models.Finding
 }
 
-func (v inventory) VMs(_ context.Context, vcenter string) ([]wire.VM, error) {
+func (v inventory) VMs(_ context.Context, vcenter string) ([]models.VM, error) {
 	switch vcenter {
 	case "", "prod":
 		return v.vms, nil
@@ -28,24 +28,24 @@ func (v inventory) VMs(_ context.Context, vcenter string) ([]wire.VM, error) {
 	return nil, fmt.Errorf("look up: %w", api.ErrUnknownVCenter)
 }
 
-func (v inventory) Check(_ context.Context, def job.Definition) (wire.CheckResult, error) {
+func (v inventory) Check(_ context.Context, def job.Definition) (models.CheckResult, error) {
 	if def.Options.Format != job.FormatOVF {
-		return wire.CheckResult{}, errors.New("defaults are not filled in")
+		return models.CheckResult{}, errors.New("defaults are not filled in")
 	}
-	return wire.CheckResult{Findings: v.findings}, nil
+	return models.CheckResult{Findings: v.findings}, nil
 }
 
 func TestVMsArePagedInOrderOfPath(t *testing.T) {
 	t.Parallel()
 	inv := inventory{}
 	for _, i := range []int{3, 1, 4, 0, 2} {
-		inv.vms = append(inv.vms, wire.VM{Name: fmt.Sprint(i), Path: fmt.Sprintf("/DC0/vm/%d", i)})
+		inv.vms = append(inv.vms, models.VM{Name: fmt.Sprint(i), Path: fmt.Sprintf("/DC0/vm/%d", i)})
 	}
 	d := start(t, api.Options{Inventory: inv})
 	var got []string
 	cursor := ""
 	for {
-		p := decode[wire.VMPage](t, d.get("/vms?vcenter=prod&limit=2&cursor="+cursor))
+		p := decode[models.VMPage](t, d.get("/vms?vcenter=prod&limit=2&cursor="+cursor))
 		if p.Total != 5 || len(p.VMs) > 2 {
 			t.Errorf("page: %+v", p)
 		}
@@ -59,7 +59,7 @@ func TestVMsArePagedInOrderOfPath(t *testing.T) {
 	if s := strings.Join(got, ""); s != "01234" {
 		t.Errorf("got %s", s)
 	}
-	if p := decode[wire.VMPage](t, d.get("/vms")); len(p.VMs) != 5 {
+	if p := decode[models.VMPage](t, d.get("/vms")); len(p.VMs) != 5 {
 		t.Errorf("without a limit: %+v", p)
 	}
 }
@@ -93,22 +93,22 @@ func TestCheckReportsFindings(t *testing.T) {
 	t.Parallel()
 	const job = `{"vm_path":"/a","output_path":"/o"}`
 	for name, tt := range map[string]struct {
-		findings []wire.Finding
+		findings []models.Finding
 		ok       bool
 	}{
 		"none":      {nil, true},
-		"a warning": {[]wire.Finding{{Severity: "warning", Code: "snapshot", Message: "m"}}, true},
-		"an error":  {[]wire.Finding{{Severity: "warning"}, {Severity: "error", Code: "vtpm", Message: "m", Hint: "h"}}, false},
+		"a warning": {[]models.Finding{{Severity: "warning", Code: "snapshot", Message: "m"}}, true},
+		"an error":  {[]models.Finding{{Severity: "warning"}, {Severity: "error", Code: "vtpm", Message: "m", Hint: "h"}}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := start(t, api.Options{Inventory: inventory{findings: tt.findings}})
 			a := d.post("/jobs/check", job)
-			r := decode[wire.CheckResult](t, a)
+			r := decode[models.CheckResult](t, a)
 			if a.status != 200 || r.OK != tt.ok || len(r.Findings) != len(tt.findings) || strings.Contains(a.body, "null") {
 				t.Errorf("HTTP %d %s", a.status, a.body)
 			}
-			if s := decode[wire.Status](t, d.get("/status")); s.TotalJobs != 0 {
+			if s := decode[models.DaemonStatus](t, d.get("/status")); s.TotalJobs != 0 {
 				t.Error("the check queued a job")
 			}
 		})

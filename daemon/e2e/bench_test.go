@@ -14,7 +14,6 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlite"
@@ -148,7 +147,7 @@ func BenchmarkDaemon(b *testing.B) {
 		_, err := c.Status(ctx)
 		return err
 	})
-	for name, q := range map[string]wire.Query{
+	for name, q := range map[string]models.Query{
 		"query-all-limit-50":    {All: true, Limit: 50},
 		"query-failed-limit-50": {Status: []models.Status{models.StatusFailed}, Limit: 50},
 		"query-one-id":          {JobIDs: []string{"queued-000777"}},

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
@@ -356,7 +355,7 @@ func (s *siege) unfinished() (map[string]bool, error) {
 	if s.daemon.Client == nil {
 		return nil, client.ErrUnavailable
 	}
-	r, err := s.daemon.Query(s.t.Context(), wire.Query{Status: []models.Status{models.StatusPending, models.StatusRunning}})
+	r, err := s.daemon.Query(s.t.Context(), models.Query{Status: []models.Status{models.StatusPending, models.StatusRunning}})
 	out := map[string]bool{}
 	for _, j := range r.Jobs {
 		out[j.Definition.ID] = true

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
@@ -44,7 +43,7 @@ func (p *process) accept(t *testing.T, defs []job.Definition) {
 }
 
 // awaitTrouble waits until the daemon says that jobs wait for a vCenter.
-func (p *process) awaitTrouble(t *testing.T) wire.VCenter {
+func (p *process) awaitTrouble(t *testing.T) models.VCenter {
 	t.Helper()
 	for {
 		s, err := p.Status(t.Context())
@@ -232,7 +231,7 @@ func TestACancelAtAHungVCenterIsBoundedAndSoIsTheShutdown(t *testing.T) {
 	up := lab.Down(vspheretest.Control, vspheretest.Hang)
 	defer up()
 	type answer struct {
-		wire.CancelResult
+		models.CancelResult
 		err error
 	}
 	answered := make(chan answer, 1)

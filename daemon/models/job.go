@@ -1,7 +1,9 @@
-// Package models holds what only the REST API speaks: a job with its status and
-// progress, and the events of a job. The definition of a job and its result are
-// package job's. Field names are a contract with users' scripts: fields may be
-// added, none changes its meaning.
+// Package models holds what only the REST API speaks: the bodies of requests and
+// answers, a job with its status and progress, and its events. The definition of a
+// job and its result are package job's. The server and the Go client share it, so
+// that neither can drift from the other. Field names are a contract with users'
+// scripts: fields may be added, none changes its meaning. Times are RFC 3339, sizes
+// bytes.
 package models
 
 import (

@@ -14,7 +14,6 @@ import (
 	"testing/synctest"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
-	"github.com/hyper2kvm/hyper2kvm/daemon/api/wire"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
@@ -47,17 +46,17 @@ func newFakeDaemon(t *testing.T) (*fakeDaemon, *client.Client) {
 	})
 	mux.HandleFunc("GET /jobs/j1/events", d.events)
 	mux.HandleFunc("POST /jobs/cancel", func(w http.ResponseWriter, r *http.Request) {
-		var c wire.Cancel
+		var c models.Cancel
 		_ = json.NewDecoder(r.Body).Decode(&c)
 		d.call(fmt.Sprintf("cancel keep=%t", c.KeepParts))
 		if d.finishing {
 			d.tell(models.StatusCompleted, models.Event{Type: models.EventState, Status: models.StatusCompleted})
 			<-d.stop
-			_ = json.NewEncoder(w).Encode(wire.CancelResult{Failed: c.JobIDs, Errors: map[string]string{"j1": "the job has finished"}})
+			_ = json.NewEncoder(w).Encode(models.CancelResult{Failed: c.JobIDs, Errors: map[string]string{"j1": "the job has finished"}})
 			return
 		}
 		d.tell(models.StatusCancelled, models.Event{Type: models.EventState, Status: models.StatusCancelled})
-		_ = json.NewEncoder(w).Encode(wire.CancelResult{Cancelled: c.JobIDs})
+		_ = json.NewEncoder(w).Encode(models.CancelResult{Cancelled: c.JobIDs})
 	})
 	mux.HandleFunc("POST /jobs/j1/retry", func(w http.ResponseWriter, _ *http.Request) {
 		d.call("retry")

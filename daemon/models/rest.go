@@ -1,14 +1,8 @@
-// Package wire holds the bodies that the REST API takes and gives, beside the
-// job itself (packages models and job). The server and the Go client share it, so that
-// neither can drift from the other. Field names are a contract with users'
-// scripts: fields may be added, none changes its meaning. Times are RFC 3339,
-// sizes bytes.
-package wire
+package models
 
 import (
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
@@ -27,8 +21,8 @@ const (
 	Unhealthy = "unhealthy"
 )
 
-// Status is the body of GET /status.
-type Status struct {
+// DaemonStatus is the body of GET /status.
+type DaemonStatus struct {
 	Version       string    `json:"version"`
 	Uptime        string    `json:"uptime" doc:"Go duration, such as 2h3m4s"`
 	TotalJobs     int       `json:"total_jobs"`
@@ -59,8 +53,8 @@ type Resumed struct {
 
 // Retry is the body of POST /jobs/retry: ids or statuses.
 type Retry struct {
-	JobIDs []string        `json:"job_ids,omitempty"`
-	Status []models.Status `json:"status,omitempty" doc:"failed, cancelled, or both"`
+	JobIDs []string `json:"job_ids,omitempty"`
+	Status []Status `json:"status,omitempty" doc:"failed, cancelled, or both"`
 }
 
 // RetryResult is the answer to POST /jobs/retry.
@@ -90,17 +84,17 @@ type SubmitResult struct {
 // Query is the body of POST /jobs/query. JobIDs comes before All, All before
 // Status; without any of them every job matches.
 type Query struct {
-	JobIDs []string        `json:"job_ids,omitempty"`
-	Status []models.Status `json:"status,omitempty"`
-	All    bool            `json:"all,omitempty"`
-	Limit  int             `json:"limit,omitempty" doc:"Jobs on a page; 0 is all of them"`
-	Cursor string          `json:"cursor,omitempty" doc:"next_cursor of the page before"`
+	JobIDs []string `json:"job_ids,omitempty"`
+	Status []Status `json:"status,omitempty"`
+	All    bool     `json:"all,omitempty"`
+	Limit  int      `json:"limit,omitempty" doc:"Jobs on a page; 0 is all of them"`
+	Cursor string   `json:"cursor,omitempty" doc:"next_cursor of the page before"`
 }
 
 // QueryResult is the answer to POST /jobs/query, newest job first unless ids
 // were asked for, which keep their order. Unknown ids are left out.
 type QueryResult struct {
-	Jobs []models.Job `json:"jobs" nullable:"false"`
+	Jobs []Job `json:"jobs" nullable:"false"`
 	QueryTail
 }
 
