@@ -22,11 +22,11 @@ import (
 // What the soak does when the environment does not say.
 const (
 	soakSeed  = 20261127
-	soakVMs   = 200             // in a long soak
-	shortVMs  = 30              // in one that is part of the other tests
-	smallest  = 512 << 10       // bytes of every stream but those of guests that run
-	patience  = 5 * time.Minute // for one wave of a short soak
-	patiences = 40 * time.Minute
+	soakVMs   = 200              // in a long soak
+	shortVMs  = 24               // in one that is part of the other tests
+	smallest  = 512 << 10        // bytes of every stream but those of guests that run
+	patience  = 10 * time.Minute // for one wave of a short soak
+	patiences = time.Hour        // and of a long one
 )
 
 // TestASoakInBadWeatherEndsWithEveryImageIdentical exports many small VMs of
@@ -229,8 +229,13 @@ func (s *soak) cancel(j string) {
 	s.cancels.Go(func() { _, _ = s.daemon.Cancel(s.t.Context(), []string{j}, false) })
 }
 
-// numbers and identifiers would make every message one of its own.
-var numbers = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}|[0-9]+`)
+var numbers = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{40,}|[0-9]+`)
+
+// gist is the first line of a message without what makes it one of its own.
+func gist(message string) string {
+	first, _, _ := strings.Cut(message, "\n")
+	return numbers.ReplaceAllString(first, "N")
+}
 
 // await waits until every job has ended.
 func (s *soak) await(guests map[string]*machine) {
@@ -250,7 +255,7 @@ func (s *soak) await(guests map[string]*machine) {
 			case models.Status(l.Status).Final():
 				delete(unfinished, l.Job)
 			case l.Failed:
-				s.again[numbers.ReplaceAllString(l.Error, "N")]++
+				s.again[gist(l.Error)]++
 			}
 		case <-over:
 			s.t.Fatalf("after %v these jobs have not ended: %v", limit, slices.Sorted(maps.Keys(unfinished)))
@@ -269,7 +274,7 @@ func (s *soak) judge(def job.Definition, g *machine) {
 		s.cancelled++
 		if j.Error != "" {
 			g.owed = true
-			s.owed[numbers.ReplaceAllString(j.Error, "N")]++
+			s.owed[gist(j.Error)]++
 		} else if files := left(s.t, def.OutputPath); len(files) > 0 {
 			s.t.Errorf("cancelled job %s has left %v", def.ID, files)
 		}
@@ -287,7 +292,7 @@ func (s *soak) judge(def job.Definition, g *machine) {
 	}
 	s.exports++
 	for _, debt := range j.Result.Owed {
-		s.owed[numbers.ReplaceAllString(debt, "N")]++
+		s.owed[gist(debt)]++
 	}
 	g.cd = vspheretest.CDROM{Present: g.cd.Present && g.vm.PoweredOn} // taken out, or emptied where the VM runs, as was asked for
 	if len(j.Result.Owed) > 0 {

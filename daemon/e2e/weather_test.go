@@ -170,7 +170,8 @@ var menu = []struct {
 	{1, false, always("renew")},
 	{3, false, func(r *rand.Rand) string { return "manifest:late=" + upTo(r, 2*time.Second) }},
 	{2, false, func(r *rand.Rand) string { return "touch:on=" + pick(r, "open", "end") }},
-	{6, false, func(r *rand.Rand) string { return down(r, 1500*time.Millisecond, "refuse", "reset", "503", "html") }},
+	{2, false, func(r *rand.Rand) string { return down(r, 1500*time.Millisecond, "refuse", "reset", "503", "html") }},
+	{4, true, func(r *rand.Rand) string { return down(r, 1500*time.Millisecond, "refuse", "reset", "503", "html") }},
 	{1, true, func(r *rand.Rand) string { return down(r, time.Minute, "refuse", "reset", "503", "html", "hang") }},
 	{5, false, func(r *rand.Rand) string {
 		return "late:call=" + pick(r, anyCalls...) + ",after=" + upTo(r, 2*time.Second)
