@@ -233,7 +233,7 @@ func TestAFullFileSystemIsToldAndPasses(t *testing.T) {
 		t.Fatalf("filling: %v", err)
 	}
 	var batch []jobs.NewJob // larger than what the files have may do for
-	for i := range 3000 {
+	for i := range 1000 {
 		batch = append(batch, jobs.NewJob{Definition: def(fmt.Sprint(i))})
 	}
 	err := s.Create(t.Context(), batch)
