@@ -429,3 +429,15 @@ func TestARunSaysThatALedgerCannotBeRead(t *testing.T) {
 		t.Errorf("notes %q", notes)
 	}
 }
+
+func TestAVMThatIsBusyForAMomentIsWaitedForBeforeItIsChanged(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, vspheretest.Config{
+		VMs:    []vspheretest.VM{{Name: "guest1", PoweredOn: true, ISO: []byte("an ISO image")}},
+		Faults: []string{"fault:call=CreateSnapshot_Task,fault=TaskInProgress,times=3", "fault:call=ReconfigVM_Task,fault=TaskInProgress,times=3"},
+	}, rawDisk(t, mib, extent{0, mib, true}))
+	def := b.job(job.FormatRaw)
+	def.Options.Snapshot, def.Options.RemoveCDROM = true, true
+	b.identical(b.export(def))
+	b.clean()
+}

@@ -123,7 +123,7 @@ func (ch *CDROMChange) Apply(ctx context.Context) error {
 	late, cancel := bounded(limited, cleanup)
 	defer cancel()
 	t := Task{What: "take the CD/DVD drives out", On: ch.vm.Path}
-	err := ch.client.reconfigure(limited, late, t, ch.vm, ch.spec)
+	err := ch.client.patient(limited, t, func() error { return ch.client.reconfigure(limited, late, t, ch.vm, ch.spec) })
 	if err == nil && ctx.Err() != nil { // it was made after the caller had given up
 		err = errors.Join(ctx.Err(), ch.Restore(late))
 	}

@@ -56,8 +56,9 @@ func (c *Client) createSnapshot(ctx context.Context, vm VM, snap *SnapshotRef) e
 	late, cancel := bounded(ctx, cleanup)
 	defer cancel()
 	t := Task{What: "make the snapshot " + snap.Name, On: vm.Path}
-	result, err := c.runTask(ctx, late, t,
-		func(ctx context.Context) (types.ManagedObjectReference, error) {
+	var result any
+	err := c.patient(ctx, t, func() (err error) {
+		result, err = c.runTask(ctx, late, t, func(ctx context.Context) (types.ManagedObjectReference, error) {
 			res, err := methods.CreateSnapshot_Task(ctx, c.vim(), &types.CreateSnapshot_Task{
 				This: vmRef(vm.Ref), Name: snap.Name, Quiesce: snap.Quiesced,
 				Description: "Temporary, for an export by hyper2kvm. Safe to delete when no export of this VM runs.",
@@ -67,6 +68,8 @@ func (c *Client) createSnapshot(ctx context.Context, vm VM, snap *SnapshotRef) e
 			}
 			return res.Returnval, nil
 		})
+		return err
+	})
 	var pending *PendingError
 	switch ref, ok := result.(types.ManagedObjectReference); {
 	case errors.As(err, &pending):
