@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
+	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -45,17 +47,16 @@ func (r *run) prepare(ctx context.Context) (err error) {
 		}
 	}
 	r.planDisks()
-	if done, partial := r.work.kept(); resumed && done+partial > 0 {
+	if done, partial := r.work.Kept(); resumed && done+partial > 0 {
 		r.info("", "going on from an earlier run: %d disk(s) are complete, %d in part", done, partial)
 	}
 	return nil
 }
 
-// change has vSphere change the VM. What note enters into the ledger is written
-// down first, and that vSphere is asked for what.
-func (r *run) change(what string, note func(*ledger), ask func() error) error {
-	w := r.waitFor(what)
-	if err := r.work.update(func(l *ledger) { note(l); l.Pending, l.Undoing = w, false }); err != nil {
+// change has vSphere change the VM. What is asked for is written down first, with
+// note.
+func (r *run) change(what string, note func(vsphere.Wait) error, ask func() error) error {
+	if err := note(r.waitFor(what)); err != nil {
 		return err
 	}
 	return r.answered(ask())
@@ -64,15 +65,14 @@ func (r *run) change(what string, note func(*ledger), ask func() error) error {
 // changeBack has vSphere undo a change. A ledger that cannot be written is no
 // reason not to: it says that the change is there.
 func (r *run) changeBack(what string, ask func() error) error {
-	w := r.waitFor(what)
-	if err := r.work.strike(func(l *ledger) { l.Pending, l.Undoing = w, true }); err != nil {
+	if err := r.work.NoteUndoing(r.waitFor(what)); err != nil {
 		r.log.Warn("the ledger cannot be written", "error", err)
 	}
 	return r.answered(ask())
 }
 
-func (r *run) waitFor(what string) *vsphere.Wait {
-	return &vsphere.Wait{Task: vsphere.Task{What: what, On: r.vm.Path}, Since: time.Now()}
+func (r *run) waitFor(what string) vsphere.Wait {
+	return vsphere.Wait{Task: vsphere.Task{What: what, On: r.vm.Path}, Since: time.Now()}
 }
 
 // answered strikes out what vSphere was asked for, unless err says that it may
@@ -83,7 +83,7 @@ func (r *run) answered(err error) error {
 	if errors.As(err, &e) {
 		pending = &e.Wait
 	}
-	if uerr := r.work.strike(func(l *ledger) { l.Pending = pending }); uerr != nil {
+	if uerr := r.work.NoteAnswer(pending); uerr != nil {
 		return errors.Join(err, uerr)
 	}
 	return err
@@ -94,12 +94,7 @@ func (r *run) named(t vsphere.Task) {
 	if r.work == nil {
 		return
 	}
-	err := r.work.strike(func(l *ledger) {
-		if l.Pending != nil {
-			l.Pending.Task = t
-		}
-	})
-	if err != nil {
+	if err := r.work.NoteTask(t); err != nil {
 		r.log.Warn("the ledger cannot be written", "task", t.Ref, "error", err)
 	}
 }
@@ -123,18 +118,18 @@ func (r *run) removeCDROM(ctx context.Context) (changed bool, err error) {
 	if err != nil {
 		return true, err
 	}
-	return true, r.change("take the CD/DVD drives out", func(l *ledger) { l.CDROM = record }, func() error { return planned.Apply(ctx) })
+	return true, r.change("take the CD/DVD drives out", func(w vsphere.Wait) error { return r.work.NoteDrives(record, w) }, func() error { return planned.Apply(ctx) })
 }
 
 // takenOut is the change of drives that is written down, or nil.
 func (r *run) takenOut() (*vsphere.CDROMChange, error) {
-	record := r.work.owed().CDROM
+	record := r.work.Owed().CDROM
 	if record == nil {
 		return nil, nil
 	}
 	change, err := r.client.LoadCDROM(r.vm, record)
 	if err != nil {
-		return nil, permanent{err}
+		return nil, fault.Permanent(err)
 	}
 	return change, nil
 }
@@ -151,7 +146,7 @@ func (r *run) returnCDROM(ctx context.Context) error {
 	if err := r.changeBack("put the CD/DVD drives back", func() error { return change.Restore(ctx) }); err != nil {
 		return err
 	}
-	if err := r.work.strike(func(l *ledger) { l.CDROM = nil }); err != nil {
+	if err := r.work.StrikeDrives(); err != nil {
 		return err
 	}
 	if unknown != nil || before.ChangeVersion != r.vm.ChangeVersion {
@@ -165,11 +160,11 @@ func (r *run) returnCDROM(ctx context.Context) error {
 // became of the VM; it is returned then. One that is of no more use is removed.
 func (r *run) beginLedger(ctx context.Context) (left vsphere.SnapshotRef, resumed bool, err error) {
 	id := r.identity()
-	if name := r.work.snapshot(); name != "" {
+	if name := r.work.Owed().Snapshot; name != "" {
 		if left, err = r.findSnapshot(ctx, name); err != nil {
 			return left, false, err
 		}
-		known := r.work.ledger.VM
+		known := r.work.VM()
 		id.ChangeVersion = known.ChangeVersion
 		if left.Ref == "" || id != known || !r.wantsSnapshot() {
 			if err := r.removeSnapshot(ctx, left); err != nil {
@@ -182,20 +177,18 @@ func (r *run) beginLedger(ctx context.Context) (left vsphere.SnapshotRef, resume
 			id.ChangeVersion = known.ChangeVersion
 		}
 	}
-	if resumed, err = r.work.begin(id, r.def.ID); err != nil {
+	if resumed, err = r.work.Begin(id, r.def.ID); err != nil {
 		return left, resumed, err
 	}
-	return left, resumed, r.work.update(func(l *ledger) {
-		l.VMRef, l.VMPath, l.JobVM = r.vm.Ref, r.vm.Path, r.def.VMPath
-	})
+	return left, resumed, r.work.NoteVM(r.vm.Ref, r.vm.Path, r.def.VMPath)
 }
 
 func (r *run) wantsSnapshot() bool {
 	return r.def.Options.Snapshot && r.vm.Power != vsphere.PoweredOff
 }
 
-func (r *run) identity() identity {
-	return identity{
+func (r *run) identity() workdir.Identity {
+	return workdir.Identity{
 		VCenter:       r.client.About().Host,
 		InstanceUUID:  r.vm.InstanceUUID,
 		ChangeVersion: r.vm.ChangeVersion,
@@ -212,14 +205,14 @@ func (r *run) rebase(ctx context.Context) error {
 		return err
 	}
 	r.vm.ChangeVersion = vm.ChangeVersion
-	return r.work.strike(func(l *ledger) { l.VM.ChangeVersion = vm.ChangeVersion })
+	return r.work.NoteChangeVersion(vm.ChangeVersion)
 }
 
 // snapshot makes the temporary snapshot that a running VM is exported from
 // (F-NFC-3).
 func (r *run) snapshot(ctx context.Context) (ref vsphere.SnapshotRef, err error) {
 	name := vsphere.SnapshotPrefix + uuid.NewString()
-	err = r.change("make the snapshot "+name, func(l *ledger) { l.Snapshot = name }, func() error {
+	err = r.change("make the snapshot "+name, func(w vsphere.Wait) error { return r.work.NoteSnapshot(name, w) }, func() error {
 		ref, err = r.client.CreateSnapshot(ctx, r.vm, name)
 		return err
 	})
@@ -232,7 +225,7 @@ func (r *run) snapshot(ctx context.Context) (ref vsphere.SnapshotRef, err error)
 
 // dropSnapshot removes the temporary snapshot that the ledger names, if any.
 func (r *run) dropSnapshot(ctx context.Context) error {
-	name := r.work.snapshot()
+	name := r.work.Owed().Snapshot
 	if name == "" {
 		return nil
 	}
@@ -252,10 +245,7 @@ func (r *run) removeSnapshot(ctx context.Context, ref vsphere.SnapshotRef) error
 			return err
 		}
 	}
-	return r.work.strike(func(l *ledger) {
-		l.Snapshot = ""
-		l.Disks = map[string]*diskEntry{}
-	})
+	return r.work.StrikeSnapshot()
 }
 
 // findSnapshot returns the VM's snapshot called name, the zero value when there

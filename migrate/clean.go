@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path"
 	"path/filepath"
-	"strings"
 	"time"
 
-	"github.com/gofrs/flock"
-
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -80,68 +77,41 @@ func (c Cleaned) Remains() bool { return c.State == CleanOwed || c.State == Clea
 
 // FindWork lists the work directories at and below dir. skipped are directories
 // that cannot be read.
-func FindWork(dir string) (found []string, skipped []error, err error) {
-	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, nil, err
-	}
-	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil && path == dir:
-			return err
-		case err != nil:
-			skipped = append(skipped, err)
-			return fs.SkipDir
-		case d.IsDir() && strings.HasPrefix(d.Name(), workPrefix):
-			found = append(found, path)
-			return fs.SkipDir
-		}
-		return nil
-	})
-	return found, skipped, err
-}
+func FindWork(dir string) (found []string, skipped []error, err error) { return workdir.Find(dir) }
 
 // Settle puts back what the ledger in a work directory says is owed. ok is false
 // when it is not of the VM that is asked for.
 func (c *Cleaner) Settle(ctx context.Context, dir string, o CleanOptions) (out Cleaned, ok bool) {
-	var l ledger
-	err := readJSON(filepath.Join(dir, ledgerName), &l)
-	out = Cleaned{Dir: dir, VM: l.VMPath, VCenter: l.VM.VCenter, JobID: l.JobID, Snapshot: l.Snapshot}
-	if o.VM != "" && !l.of(o.VM) {
+	output, base, _ := workdir.Split(dir)
+	w, err := workdir.Peek(output, base)
+	owed := w.Owed()
+	out = Cleaned{Dir: dir, VM: owed.VMPath, VCenter: w.VM().VCenter, JobID: w.JobID(), Snapshot: owed.Snapshot}
+	if o.VM != "" && !w.IsOf(o.VM) {
 		return out, false
 	}
 	switch {
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
+	case errors.As(err, new(*workdir.VersionError)):
+		out.State, out.Error = CleanFailed, err.Error()
+	case err != nil:
 		out.State, out.Error = CleanFailed, fmt.Sprintf("the ledger cannot be read, so that nobody knows what is owed: %v; look for snapshots %s* and CD/DVD drives of the VM, and remove the directory", err, vsphere.SnapshotPrefix)
-	case l.Version != 0 && l.Version != ledgerVersion:
-		out.State, out.Error = CleanFailed, fmt.Sprintf("the ledger is of version %d; this program knows version %d", l.Version, ledgerVersion)
 	case o.DryRun:
-		c.look(&out, &l)
+		c.look(&out, w)
 	default:
 		c.settle(ctx, &out, o)
 	}
 	return out, true
 }
 
-// of reports whether the ledger is of the VM that is called so.
-func (l *ledger) of(vm string) bool {
-	return vm == l.VMPath || vm == l.JobVM || strings.EqualFold(vm, l.VM.InstanceUUID) || vm == l.VMRef ||
-		vm == path.Base(l.VMPath)
-}
-
 // look says what settle would find.
-func (c *Cleaner) look(out *Cleaned, l *ledger) {
-	w := workdir{dir: out.Dir, ledger: *l}
-	out.Complete, out.Partial = w.kept()
-	if out.Owed = w.debts(); len(out.Owed) > 0 {
+func (c *Cleaner) look(out *Cleaned, w *workdir.Dir) {
+	out.Complete, out.Partial = w.Kept()
+	if out.Owed = w.Debts(); len(out.Owed) > 0 {
 		out.State = CleanOwed
 	} else {
 		out.State = CleanNothing
 	}
-	if lock := flock.New(w.path(lockName)); exists(lock.Path()) {
-		if locked, err := lock.TryLock(); err == nil && !locked {
-			out.State, out.Owed = CleanRunning, nil
-		}
-		_ = lock.Close()
+	if w.InUse() {
+		out.State, out.Owed = CleanRunning, nil
 	}
 }
 
@@ -151,7 +121,8 @@ func (c *Cleaner) settle(ctx context.Context, out *Cleaned, o CleanOptions) {
 		out.State, out.Error = CleanFailed, err.Error()
 	}
 	r := c.m.newRun(job.Definition{VMPath: out.VM, OutputPath: filepath.Dir(out.Dir)}, c.t)
-	work, err := openWorkdir(r.def.OutputPath, strings.TrimPrefix(filepath.Base(out.Dir), workPrefix))
+	_, base, _ := workdir.Split(out.Dir)
+	work, err := workdir.Open(r.def.OutputPath, base)
 	if errors.Is(err, ErrLocked) {
 		out.State = CleanRunning
 		return
@@ -161,18 +132,18 @@ func (c *Cleaner) settle(ctx context.Context, out *Cleaned, o CleanOptions) {
 		return
 	}
 	r.work, c.run = work, r
-	before := work.debts()
+	before := work.Debts()
 	out.State = CleanNothing
-	if in := work.ledger.Install; in != nil {
-		if err := work.finishInstall(in.Replace); err != nil {
+	if in, installing := work.Installing(); installing {
+		if err := work.FinishInstall(in.Replace); err != nil {
 			fail(fmt.Errorf("every file is verified, and cannot get its name: %w", err))
 			out.Owed = before
-			_ = work.close(true)
+			_ = work.Close(true)
 			return
 		}
 		out.State = CleanFinished
-		err = work.strike(func(l *ledger) { l.CDROM = nil }) // they stay out, because the export succeeded
-		before = work.debts()
+		err = work.StrikeDrives() // they stay out, because the export succeeded
+		before = work.Debts()
 	}
 	if len(before) > 0 && err == nil {
 		if out.State == CleanNothing {
@@ -183,15 +154,15 @@ func (c *Cleaner) settle(ctx context.Context, out *Cleaned, o CleanOptions) {
 		}
 	}
 	if out.State == CleanFinished {
-		err = errors.Join(err, work.retire())
+		err = errors.Join(err, work.Retire())
 	} else {
-		out.Complete, out.Partial = work.kept()
+		out.Complete, out.Partial = work.Kept()
 		if o.Parts {
 			out.Complete, out.Partial = 0, 0
 		}
-		err = errors.Join(err, work.close(!o.Parts))
+		err = errors.Join(err, work.Close(!o.Parts))
 	}
-	out.tally(before, work.debts(), err)
+	out.tally(before, work.Debts(), err)
 }
 
 // tally says which debts are settled, and why the others are not.
@@ -223,7 +194,7 @@ func (c *Cleaner) connect(ctx context.Context, r *run) error {
 		return err
 	}
 	r.client = c.client
-	here, there := c.client.About().Host, r.work.ledger.VM.VCenter
+	here, there := c.client.About().Host, r.work.VM().VCenter
 	err := r.findOwed(ctx)
 	if errors.Is(err, vsphere.ErrNotFound) && there != "" && there != here {
 		return fmt.Errorf("the VM is at %s, and not found at %s: set GOVC_URL to that vCenter", there, here)
@@ -238,7 +209,7 @@ func (c *Cleaner) dial(ctx context.Context) error {
 	}
 	cfg, err := c.m.Endpoint(job.Definition{})
 	if err != nil {
-		return permanent{err}
+		return fault.Permanent(err)
 	}
 	r := c.run
 	if r == nil {

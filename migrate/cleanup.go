@@ -5,12 +5,11 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
 	"syscall"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -54,45 +53,38 @@ func (m *Migrator) Settle(ctx context.Context, def job.Definition, t *progress.T
 	if base == "" || err != nil {
 		return err
 	}
-	if r.work, err = openWorkdir(r.def.OutputPath, base); err != nil {
+	if r.work, err = workdir.Open(r.def.OutputPath, base); err != nil {
 		return err
 	}
-	if r.work.ledger.Install != nil || !r.work.owes() {
-		return r.work.lock.Close()
+	if _, installing := r.work.Installing(); installing || !r.work.Owes() {
+		return r.work.Unlock()
 	}
 	if err := r.connectWork(ctx); err != nil {
-		return errors.Join(err, r.stillOwed(nil), r.work.lock.Close())
+		return errors.Join(err, r.stillOwed(nil), r.work.Unlock())
 	}
 	defer r.hangUp(ctx)
 	owed := r.putBack(ctx, cancelTimeout)
 	r.info("", "put back what an earlier run of the job had left at vSphere: %t", owed == nil)
-	return errors.Join(owed, r.work.close(true))
+	return errors.Join(owed, r.work.Close(true))
 }
-
-// workPrefix begins the names of work directories.
-const workPrefix = ".hyper2kvm-"
 
 // findWork looks for the work directory of the job. base is the rest of its name;
 // unnamed says that there are some whose ledgers do not tell whose they are.
 func (r *run) findWork() (base string, unnamed bool, err error) {
-	entries, err := os.ReadDir(r.def.OutputPath)
+	bases, err := workdir.List(r.def.OutputPath)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // no run has ever begun there
 		return "", false, nil
 	}
 	if err != nil {
 		return "", false, err
 	}
-	for _, e := range entries {
-		name, is := strings.CutPrefix(e.Name(), workPrefix)
-		if !is || !e.IsDir() {
-			continue
-		}
-		var l ledger
-		_ = readJSON(filepath.Join(r.def.OutputPath, e.Name(), ledgerName), &l)
+	for _, base := range bases {
+		w, _ := workdir.Peek(r.def.OutputPath, base)
+		jobID, jobVM := w.JobID(), w.Owed().JobVM
 		switch {
-		case r.def.ID != "" && l.JobID == r.def.ID, r.def.ID == "" && l.JobID == "" && l.JobVM == r.def.VMPath:
-			return name, false, nil
-		case l.JobID == "" && l.JobVM == "":
+		case r.def.ID != "" && jobID == r.def.ID, r.def.ID == "" && jobID == "" && jobVM == r.def.VMPath:
+			return base, false, nil
+		case jobID == "" && jobVM == "":
 			unnamed = true
 		}
 	}
@@ -101,14 +93,14 @@ func (r *run) findWork() (base string, unnamed bool, err error) {
 
 // cleanNamed cleans up a work directory that is known to be the job's.
 func (r *run) cleanNamed(ctx context.Context, base string, keep bool) (result job.Result, err error) {
-	if r.work, err = openWorkdir(r.def.OutputPath, base); err != nil {
+	if r.work, err = workdir.Open(r.def.OutputPath, base); err != nil {
 		return result, err
 	}
-	if r.work.ledger.Install == nil && !r.work.owes() {
-		return result, r.work.close(keep)
+	if _, installing := r.work.Installing(); !installing && !r.work.Owes() {
+		return result, r.work.Close(keep)
 	}
 	if err := r.connectWork(ctx); err != nil {
-		return result, errors.Join(err, r.stillOwed(nil), r.work.close(keep))
+		return result, errors.Join(err, r.stillOwed(nil), r.work.Close(keep))
 	}
 	defer r.hangUp(ctx)
 	return r.cleanWork(ctx, keep)
@@ -120,7 +112,7 @@ func (r *run) cleanUnnamed(ctx context.Context, keep bool) (result job.Result, e
 		return result, err
 	}
 	defer r.hangUp(ctx)
-	if !exists(planWorkdir(r.def.OutputPath, FileBase(r.vm.Name)).dir) {
+	if w, _ := workdir.Peek(r.def.OutputPath, FileBase(r.vm.Name)); !w.Here() {
 		return result, nil
 	}
 	if err := r.openWork(); err != nil {
@@ -136,7 +128,7 @@ func (r *run) connectWork(ctx context.Context) error {
 	r.t.SetPhase(progress.Connecting)
 	cfg, err := r.m.Endpoint(r.def)
 	if err != nil {
-		return permanent{err}
+		return fault.Permanent(err)
 	}
 	if r.client, err = r.dial(ctx, cfg); err != nil {
 		return err
@@ -150,8 +142,8 @@ func (r *run) connectWork(ctx context.Context) error {
 
 // findOwed finds the VM that the ledger speaks of.
 func (r *run) findOwed(ctx context.Context) error {
-	known := r.work.ledger.VM
-	o := r.work.owed()
+	known := r.work.VM()
+	o := r.work.Owed()
 	ref := cmp.Or(known.InstanceUUID, o.VMRef, r.def.VMPath)
 	vm, err := r.client.Find(ctx, ref)
 	if errors.Is(err, vsphere.ErrNotFound) && o.VMRef != "" && known.VCenter == r.client.About().Host {
@@ -164,28 +156,28 @@ func (r *run) findOwed(ctx context.Context) error {
 // cleanWork cleans up an open work directory. Files that have begun to get their
 // final names get them all: the result is that run's then.
 func (r *run) cleanWork(ctx context.Context, keep bool) (result job.Result, err error) {
-	if in := r.work.ledger.Install; in != nil {
-		if !r.answers(in.Receipt) {
-			return result, r.work.lock.Close() // another job's, which will finish it
+	if in, installing := r.work.Installing(); installing {
+		if !r.answers(in) {
+			return result, r.work.Unlock() // another job's, which will finish it
 		}
-		receipt, done, err := r.nameEarlier()
+		receipt, done, err := r.nameEarlier(in)
 		if done {
 			result = receipt.Result
 			r.leave(ctx, true, &result)
 			return result, nil
 		}
 		if err != nil && (keep || !errors.Is(err, ErrExists)) {
-			return result, errors.Join(err, r.stillOwed(nil), r.work.close(true))
+			return result, errors.Join(err, r.stillOwed(nil), r.work.Close(true))
 		}
 		if err != nil { // the names are taken, and the files not wanted any more
-			if err := r.work.dropInstall(); err != nil {
-				return result, errors.Join(err, r.work.close(true))
+			if err := r.work.DropInstall(); err != nil {
+				return result, errors.Join(err, r.work.Close(true))
 			}
 		}
 	}
-	if id := r.work.ledger.JobID; id != "" && id != r.def.ID {
+	if id := r.work.JobID(); id != "" && id != r.def.ID {
 		keep = true // they are another job's
 	}
 	owed := r.putBack(ctx, cancelTimeout)
-	return result, errors.Join(owed, r.work.close(keep))
+	return result, errors.Join(owed, r.work.Close(keep))
 }

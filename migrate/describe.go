@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/disk/qcow2"
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/kvm"
+	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -26,10 +28,10 @@ const maxNVRAM = 16 << 20
 func (r *run) ovf() bool { return r.def.Options.Format == job.FormatOVF }
 
 // Final file names.
-func (r *run) ovfName() string      { return r.work.base + ".ovf" }
-func (r *run) manifestName() string { return r.work.base + ".mf" }
-func (r *run) nvramName() string    { return r.work.base + ".nvram" }
-func (r *run) domainName() string   { return r.work.base + ".xml" }
+func (r *run) ovfName() string      { return r.work.Base() + ".ovf" }
+func (r *run) manifestName() string { return r.work.Base() + ".mf" }
+func (r *run) nvramName() string    { return r.work.Base() + ".nvram" }
+func (r *run) domainName() string   { return r.work.Base() + ".xml" }
 
 // finalNames lists the files that the export may leave, but the receipt.
 func (r *run) finalNames() []string {
@@ -72,27 +74,26 @@ func (r *run) fetchExtras(ctx context.Context, lease *vsphere.Lease) error {
 // manifest.
 func (r *run) fetchExtra(ctx context.Context, lease *vsphere.Lease, item vsphere.Item) (extra, error) {
 	budget := transfer.NewBudget(r.m.Budget)
-	for {
-		data, err := r.readExtra(ctx, lease, item, budget)
-		if errors.Is(err, transfer.ErrRestart) {
-			continue
+	var data []byte
+	err := keepTrying(ctx, func() (err error) {
+		if data, err = r.readExtra(ctx, lease, item, budget); err != nil {
+			return err
 		}
-		if err == nil {
-			err = r.checkExtra(ctx, lease, item, data)
+		return r.checkExtra(ctx, lease, item, data)
+	}, func(err error) error {
+		switch {
+		case errors.Is(err, transfer.ErrRestart):
+			return nil
+		case errors.Is(err, errLater):
+			return err
 		}
-		if errors.Is(err, errLater) {
-			return extra{}, err
-		}
-		if err != nil {
-			if err := budget.Retry(ctx, err); err != nil {
-				return extra{}, err
-			}
-			continue
-		}
-		e := extra{key: item.Key, name: r.nvramName(), size: int64(len(data))}
-		e.sum = hexDigest(algSHA256, data)
-		return e, writeFile(r.work.path(e.name), data)
+		return budget.Retry(ctx, err)
+	})
+	if err != nil {
+		return extra{}, err
 	}
+	e := extra{key: item.Key, name: r.nvramName(), size: int64(len(data)), sum: hexDigest(algSHA256, data)}
+	return e, r.work.WriteFile(e.name, data)
 }
 
 func (r *run) readExtra(ctx context.Context, lease *vsphere.Lease, item vsphere.Item, budget *transfer.Budget) ([]byte, error) {
@@ -105,7 +106,7 @@ func (r *run) readExtra(ctx context.Context, lease *vsphere.Lease, item vsphere.
 	defer stream.Close()
 	data, err := io.ReadAll(io.LimitReader(stream, maxNVRAM+1))
 	if err == nil && len(data) > maxNVRAM {
-		err = permanent{fmt.Errorf("larger than %d bytes: not an NVRAM file", maxNVRAM)}
+		err = fault.Permanent(fmt.Errorf("larger than %d bytes: not an NVRAM file", maxNVRAM))
 	}
 	return data, err
 }
@@ -142,30 +143,30 @@ func (r *run) checkExtra(ctx context.Context, lease *vsphere.Lease, item vsphere
 
 // describe writes what tells others about the disks, gives every file its
 // final name, and returns the receipt.
-func (r *run) describe(ctx context.Context) (Receipt, error) {
+func (r *run) describe(ctx context.Context) (workdir.Receipt, error) {
 	r.t.SetPhase(progress.Verifying)
 	if err := r.checkImages(ctx); err != nil {
-		return Receipt{}, err
+		return workdir.Receipt{}, err
 	}
 	r.t.SetPhase(progress.Describing)
-	var moves []move
+	var renames []workdir.Rename
 	for _, d := range r.disks {
-		moves = append(moves, move{From: d.part(), To: d.name})
+		renames = append(renames, workdir.Rename{From: d.part(), To: d.name})
 	}
 	result := job.Result{VMName: r.vm.Name, OutputDir: r.def.OutputPath, Success: true}
 	if r.ovf() {
 		described, err := r.describeOVF(ctx)
 		if err != nil {
-			return Receipt{}, err
+			return workdir.Receipt{}, err
 		}
-		moves = append(moves, described...)
-		result.OVFPath = r.work.final(r.ovfName())
+		renames = append(renames, described...)
+		result.OVFPath = r.work.Final(r.ovfName())
 	} else {
 		if err := r.describeDomain(); err != nil {
-			return Receipt{}, err
+			return workdir.Receipt{}, err
 		}
-		moves = append(moves, move{From: r.domainName(), To: r.domainName()})
-		result.DomainXML = r.work.final(r.domainName())
+		renames = append(renames, workdir.Rename{From: r.domainName(), To: r.domainName()})
+		result.DomainXML = r.work.Final(r.domainName())
 	}
 	for _, d := range r.disks {
 		result.Disks = append(result.Disks, d.result)
@@ -173,24 +174,24 @@ func (r *run) describe(ctx context.Context) (Receipt, error) {
 	r.notes = append(r.notes, r.diskNotes()...)
 	result.Notes = slices.Clone(r.notes)
 	result.Duration = time.Since(r.started)
-	return r.install(moves, result)
+	return r.install(renames, result)
 }
 
 // install gives the files their final names, and returns the receipt.
-func (r *run) install(moves []move, result job.Result) (Receipt, error) {
-	receipt := Receipt{JobID: r.def.ID, VMPath: r.vm.Path, Asked: r.asked()}
-	for _, m := range moves {
-		info, err := os.Stat(r.work.path(m.From))
+func (r *run) install(renames []workdir.Rename, result job.Result) (workdir.Receipt, error) {
+	receipt := workdir.Receipt{JobID: r.def.ID, VMPath: r.vm.Path, Asked: r.asked()}
+	for _, m := range renames {
+		info, err := os.Stat(r.work.File(m.From))
 		if err != nil {
-			return Receipt{}, err
+			return workdir.Receipt{}, err
 		}
-		receipt.Files = append(receipt.Files, ReceiptFile{Name: m.To, Size: info.Size()})
-		result.Files = append(result.Files, r.work.final(m.To))
+		receipt.Files = append(receipt.Files, workdir.ReceiptFile{Name: m.To, Size: info.Size()})
+		result.Files = append(result.Files, r.work.Final(m.To))
 		result.TotalSize += info.Size()
 	}
 	receipt.Result = result
-	return receipt, r.work.installAll(install{
-		Moves: moves, Receipt: receipt, Verified: time.Now(), Snapshot: r.target.Snapshot.Ref != "",
+	return receipt, r.work.Install(workdir.Install{
+		Renames: renames, Receipt: receipt, Verified: time.Now(), Snapshot: r.target.Snapshot.Ref != "",
 		Replace: r.def.Options.Overwrite, Again: r.again,
 	})
 }
@@ -203,7 +204,7 @@ func (r *run) checkImages(ctx context.Context) error {
 	}
 	for _, d := range r.disks {
 		checking := r.slow(d.name, "checking the image's tables")
-		_, err := qcow2.Check(ctx, r.work.path(d.part()))
+		_, err := qcow2.Check(ctx, r.work.File(d.part()))
 		checking.end()
 		if err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrVerify, d.name, err)
@@ -214,9 +215,9 @@ func (r *run) checkImages(ctx context.Context) error {
 
 // describeOVF writes the descriptor, which vSphere makes once the sizes are
 // known (F-NFC-16), and the manifest with a SHA-256 of every file.
-func (r *run) describeOVF(ctx context.Context) ([]move, error) {
+func (r *run) describeOVF(ctx context.Context) ([]workdir.Rename, error) {
 	var files []vsphere.OVFFile
-	var moves []move
+	var renames []workdir.Rename
 	var mf strings.Builder
 	add := func(key, name, sum string, size, capacity int64) {
 		files = append(files, vsphere.OVFFile{Key: key, Path: name, Size: size, Capacity: capacity})
@@ -233,7 +234,7 @@ func (r *run) describeOVF(ctx context.Context) ([]move, error) {
 	}
 	for _, e := range r.extras {
 		add(e.key, e.name, e.sum, e.size, 0)
-		moves = append(moves, move{From: e.name, To: e.name})
+		renames = append(renames, workdir.Rename{From: e.name, To: e.name})
 	}
 	waiting := r.slow("", "waiting for vCenter's OVF descriptor")
 	descriptor, err := r.client.Descriptor(ctx, r.target, files)
@@ -247,19 +248,9 @@ func (r *run) describeOVF(ctx context.Context) ([]move, error) {
 	ovf := []byte(descriptor.XML)
 	mfText := fmt.Sprintf("SHA256(%s)= %s\n", r.ovfName(), strings.TrimPrefix(hexDigest(algSHA256, ovf), algSHA256+":")) + mf.String()
 	err = errors.Join(
-		writeFile(r.work.path(r.manifestName()), []byte(mfText)),
-		writeFile(r.work.path(r.ovfName()), ovf))
-	return append(moves, move{From: r.manifestName(), To: r.manifestName()}, move{From: r.ovfName(), To: r.ovfName()}), err
-}
-
-// leaseKey is the key by which a lease knows the disk: that of this run's, or
-// of the run that fetched it.
-func (d *diskRun) leaseKey() string {
-	if d.item.Key != "" {
-		return d.item.Key
-	}
-	e, _ := d.r.work.entry(d.key())
-	return e.LeaseKey
+		r.work.WriteFile(r.manifestName(), []byte(mfText)),
+		r.work.WriteFile(r.ovfName(), ovf))
+	return append(renames, workdir.Rename{From: r.manifestName(), To: r.manifestName()}, workdir.Rename{From: r.ovfName(), To: r.ovfName()}), err
 }
 
 // describeDomain writes the libvirt domain of the VM.
@@ -284,7 +275,7 @@ func (r *run) describeDomain() error {
 	}
 	for _, d := range r.disks {
 		guest.Disks = append(guest.Disks, kvm.Disk{
-			Path:       r.work.final(d.name),
+			Path:       r.work.Final(d.name),
 			Format:     kvm.Format(r.def.Options.Format),
 			Bus:        kvm.Bus(d.disk.Controller),
 			Controller: d.disk.Bus,
@@ -296,10 +287,10 @@ func (r *run) describeDomain() error {
 	}
 	xml, notes, err := kvm.Domain(guest, kvm.Options{Virtio: r.def.Options.Virtio})
 	if err != nil {
-		return permanent{fmt.Errorf("libvirt domain: %w", err)}
+		return fault.Permanent(fmt.Errorf("libvirt domain: %w", err))
 	}
 	for _, n := range notes {
 		r.note("libvirt domain, %s", n)
 	}
-	return writeFile(r.work.path(r.domainName()), xml)
+	return r.work.WriteFile(r.domainName(), xml)
 }

@@ -8,13 +8,15 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 )
 
 // asked is what the job asks for.
-func (r *run) asked() Asked {
+func (r *run) asked() workdir.Asked {
 	o := r.def.Options
-	return Asked{
+	return workdir.Asked{
 		InstanceUUID: r.vm.InstanceUUID, Format: o.Format, Compress: o.Compress, Virtio: o.Virtio,
 		RemoveCDROM: o.RemoveCDROM, Verify: o.Verify, Transport: cmp.Or(o.Transport, job.TransportNFC),
 	}
@@ -22,14 +24,16 @@ func (r *run) asked() Asked {
 
 // sameJob reports whether the receipt is of the job that runs. A run without an
 // id is never the same as another.
-func (r *run) sameJob(receipt Receipt) bool { return r.def.ID != "" && receipt.JobID == r.def.ID }
+func (r *run) sameJob(receipt workdir.Receipt) bool {
+	return r.def.ID != "" && receipt.JobID == r.def.ID
+}
 
 // earlier looks at what an earlier run left in the output directory. done
 // means that there is nothing to do: that run finished the same job, or
 // verified everything and died while it gave the files their names.
-func (r *run) earlier() (receipt Receipt, done bool, err error) {
-	if r.work.ledger.Install != nil {
-		if receipt, done, err = r.nameEarlier(); done || err != nil {
+func (r *run) earlier() (receipt workdir.Receipt, done bool, err error) {
+	if in, installing := r.work.Installing(); installing {
+		if receipt, done, err = r.nameEarlier(in); done || err != nil {
 			return receipt, done, err
 		}
 	}
@@ -39,20 +43,19 @@ func (r *run) earlier() (receipt Receipt, done bool, err error) {
 // nameEarlier gives the files of an earlier run their names, which it had
 // verified. done means that they are what this job asks for: of the same VM in
 // the same state, or of the same job, and of the same options.
-func (r *run) nameEarlier() (receipt Receipt, done bool, err error) {
-	in := *r.work.ledger.Install
+func (r *run) nameEarlier(in workdir.Install) (receipt workdir.Receipt, done bool, err error) {
 	receipt = in.Receipt
-	mine := r.answers(receipt)
+	mine := r.answers(in)
 	r.info("", "an earlier run verified every file, at %s, and ended before naming them; finishing that", in.Verified.Format(time.DateTime))
-	if err := r.work.finishInstall(in.Replace || r.def.Options.Overwrite); errors.Is(err, errGone) {
+	if err := r.work.FinishInstall(in.Replace || r.def.Options.Overwrite); errors.Is(err, workdir.ErrGone) {
 		r.note("%v: exporting it again", err)
-		return Receipt{}, false, r.work.dropInstall()
+		return workdir.Receipt{}, false, r.work.DropInstall()
 	} else if err != nil {
-		return Receipt{}, false, err
+		return workdir.Receipt{}, false, err
 	}
-	if why := r.work.broken(receipt); mine && why != "" {
+	if why := r.work.Broken(receipt); mine && why != "" {
 		r.exportAgain(why)
-		return Receipt{}, false, r.work.dropInstall()
+		return workdir.Receipt{}, false, r.work.DropInstall()
 	}
 	r.notes = append(slices.Clone(receipt.Result.Notes), r.notes...)
 	receipt.Result.Notes = slices.Clone(r.notes)
@@ -60,44 +63,42 @@ func (r *run) nameEarlier() (receipt Receipt, done bool, err error) {
 		return receipt, true, nil
 	}
 	r.notes = nil
-	r.info("", "%s is another export than this one, and complete now", r.work.receiptPath())
-	return Receipt{}, false, r.work.update(func(l *ledger) {
-		l.Install, l.Disks, l.CDROM = nil, map[string]*diskEntry{}, nil // which stay out, for it succeeded
-	})
+	r.info("", "%s is another export than this one, and complete now", r.work.ReceiptPath())
+	return workdir.Receipt{}, false, r.work.Installed()
 }
 
 // answers reports whether an unfinished install is what this job asks for. That
 // a temporary snapshot was removed is a change of the VM, but not by others.
-func (r *run) answers(receipt Receipt) bool {
-	known, now := r.work.ledger.VM, r.identity()
-	if r.work.ledger.Install.Snapshot {
+func (r *run) answers(in workdir.Install) bool {
+	known, now := r.work.VM(), r.identity()
+	if in.Snapshot {
 		now.ChangeVersion = known.ChangeVersion
 	}
-	return receipt.Asked == r.asked() && (r.sameJob(receipt) || known == now)
+	return in.Receipt.Asked == r.asked() && (r.sameJob(in.Receipt) || known == now)
 }
 
 // finishedEarlier reads the receipt that is there, if any. What an earlier run
 // of this job has finished counts only while its files are there.
-func (r *run) finishedEarlier() (receipt Receipt, done bool, err error) {
-	switch err := readJSON(r.work.receiptPath(), &receipt); {
+func (r *run) finishedEarlier() (receipt workdir.Receipt, done bool, err error) {
+	switch receipt, err = r.work.ReadReceipt(); {
 	case errors.Is(err, fs.ErrNotExist):
-		return Receipt{}, false, nil
+		return workdir.Receipt{}, false, nil
 	case err != nil && r.def.Options.Overwrite:
-		return Receipt{}, false, nil // it is replaced
+		return workdir.Receipt{}, false, nil // it is replaced
 	case err != nil:
-		return Receipt{}, false, permanent{withHint(fmt.Errorf("the receipt of an earlier export cannot be read: %w", err),
-			"move it away, or ask to overwrite")}
+		return workdir.Receipt{}, false, fault.Permanent(fault.WithHint(fmt.Errorf("the receipt of an earlier export cannot be read: %w", err),
+			"move it away, or ask to overwrite"))
 	case receipt.InstanceUUID != r.vm.InstanceUUID:
-		return Receipt{}, false, permanent{withHint(
+		return workdir.Receipt{}, false, fault.Permanent(fault.WithHint(
 			fmt.Errorf("%w: %s records an export of another VM with the same file name, %s",
-				ErrExists, r.work.receiptPath(), receipt.VMPath),
-			"give this VM an output directory of its own")}
+				ErrExists, r.work.ReceiptPath(), receipt.VMPath),
+			"give this VM an output directory of its own"))
 	case !r.sameJob(receipt) || receipt.Asked != r.asked():
-		return Receipt{}, false, nil
+		return workdir.Receipt{}, false, nil
 	}
-	if why := r.work.broken(receipt); why != "" {
+	if why := r.work.Broken(receipt); why != "" {
 		r.exportAgain(why)
-		return Receipt{}, false, nil
+		return workdir.Receipt{}, false, nil
 	}
 	r.info("", "this job was finished earlier")
 	r.notes = slices.Clone(receipt.Result.Notes)
@@ -114,8 +115,8 @@ func (r *run) exportAgain(why string) {
 // taken names the first final file name that others have, or "". The receipt of
 // this job, whose files are gone, is not in the way.
 func (r *run) taken() string {
-	if !r.again && exists(r.work.receiptPath()) {
-		return r.work.receiptPath()
+	if !r.again && r.work.HasReceipt() {
+		return r.work.ReceiptPath()
 	}
-	return r.work.conflict(r.finalNames())
+	return r.work.Taken(r.finalNames())
 }

@@ -5,15 +5,17 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
+	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
 // Errors of a run, for errors.Is.
 var (
 	// ErrLocked: another process works on the same VM in the same directory.
-	ErrLocked = errors.New("another run is exporting this VM into this directory")
+	ErrLocked = workdir.ErrLocked
 	// ErrExists: a final file name is taken, and overwriting was not asked for.
-	ErrExists = errors.New("the output is there already")
+	ErrExists = workdir.ErrExists
 	// ErrVerify: what arrived is not what vSphere says it sent.
 	ErrVerify = errors.New("verification failed")
 	// ErrEmptyStream: vSphere sends nothing for a disk, also under a lease of
@@ -26,7 +28,7 @@ var (
 	ErrDatastore = errors.New("cannot be read from the datastore")
 	// ErrNoSpace: the file system of the output directory is full, or certain
 	// to become so.
-	ErrNoSpace = errors.New("not enough space")
+	ErrNoSpace = workdir.ErrNoSpace
 )
 
 // PreflightError lists everything that keeps a VM from being exported.
@@ -51,41 +53,9 @@ func (e *PreflightError) Error() string {
 // Permanent reports that trying again changes nothing; see [Permanent].
 func (e *PreflightError) Permanent() bool { return true }
 
-// permanent marks an error that trying again does not help.
-type permanent struct{ error }
-
-func (permanent) Permanent() bool { return true }
-func (p permanent) Unwrap() error { return p.error }
-
 // Permanent reports whether running the same job again is pointless until a
 // person has changed something.
-func Permanent(err error) bool {
-	var p interface{ Permanent() bool }
-	return errors.As(err, &p) && p.Permanent()
-}
-
-// hinted is an error with advice for the person who reads it.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h hinted) Unwrap() error { return h.error }
-func (h hinted) Hint() string  { return h.hint }
-
-// withHint adds advice to err; nil stays nil.
-func withHint(err error, hint string) error {
-	if err == nil {
-		return nil
-	}
-	return hinted{err, hint}
-}
+func Permanent(err error) bool { return fault.IsPermanent(err) }
 
 // Hint returns the advice that comes with err, or "".
-func Hint(err error) string {
-	var h interface{ Hint() string }
-	if errors.As(err, &h) {
-		return h.Hint()
-	}
-	return ""
-}
+func Hint(err error) string { return fault.Hint(err) }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
@@ -68,7 +69,7 @@ func (r *run) export(ctx context.Context) error {
 			r.info("", "the host sends an empty stream under a lease for several disks: taking a lease for each")
 			continue
 		case errors.Is(err, transfer.ErrEmptyBody):
-			return withHint(fmt.Errorf("%w: %w", ErrEmptyStream, err), "look at the host's hostd.log for NFC errors; with vSAN, try another host")
+			return fault.WithHint(fmt.Errorf("%w: %w", ErrEmptyStream, err), "look at the host's hostd.log for NFC errors; with vSAN, try another host")
 		case !errors.Is(err, errLater):
 			return err
 		}
@@ -102,7 +103,7 @@ func wait(ctx context.Context, d time.Duration) error {
 func (r *run) pending() []*diskRun {
 	var out []*diskRun
 	for _, d := range r.disks {
-		if !d.done {
+		if d.state != verified {
 			out = append(out, d)
 		}
 	}
@@ -162,21 +163,19 @@ func (r *run) fetchGroup(ctx context.Context, lease *vsphere.Lease, group []*dis
 	if err := r.wantsManifest(ctx, lease); err != nil {
 		return err
 	}
-	items, err := r.match(lease, group)
-	if err != nil {
+	if err := r.match(lease, group, algorithm); err != nil {
 		return err
 	}
 	parallel := r.def.Options.ParallelDownloads
 	atOnce := max(1, min(parallel, len(group)))
 	window := transfer.DefaultWindow / int64(atOnce) // all together hold what one may
-	workers, decoders := parallel/atOnce, max(2, disk.DefaultWorkers()/atOnce)
+	o := pace{transfer.Options{Workers: parallel / atOnce, Window: window}, max(2, disk.DefaultWorkers()/atOnce)}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
 	empty := make([]error, len(group))
 	for i, d := range group {
 		g.Go(func() error {
-			d.decoders = decoders
-			err := d.move(gctx, lease, items[i], algorithm, transfer.Options{Workers: workers, Window: window})
+			err := d.move(gctx, o)
 			if errors.Is(err, transfer.ErrEmptyBody) {
 				empty[i] = err
 				return nil
@@ -242,16 +241,15 @@ func classify(ctx context.Context, err error) error {
 	return err
 }
 
-// match finds each disk's item. Items that are no disks are ISO and floppy
+// match gives each disk its item. Items that are no disks are ISO and floppy
 // images, and the NVRAM (F-NFC-14).
-func (r *run) match(lease *vsphere.Lease, group []*diskRun) ([]vsphere.Item, error) {
-	out := make([]vsphere.Item, len(group))
-	for i, d := range group {
+func (r *run) match(lease *vsphere.Lease, group []*diskRun, algorithm string) error {
+	for _, d := range group {
 		item, err := lease.Disk(d.disk)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrNotOffered, err)
+			return fmt.Errorf("%w: %w", ErrNotOffered, err)
 		}
-		out[i] = item
+		d.lease.under(lease, item, algorithm)
 	}
-	return out, nil
+	return nil
 }

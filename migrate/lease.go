@@ -6,15 +6,13 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
-// staleLease is how long a run waits for a VM that is busy because a lease that
-// nobody renews has not timed out yet: the 300 s of F-NFC-4 and a little more.
-const staleLease = 330 * time.Second
-
-// How often such a run looks whether the VM is free.
+// How often a run looks whether a VM is free that is busy with a lease that
+// nobody renews.
 const (
 	minStalePause = 500 * time.Millisecond
 	maxStalePause = 5 * time.Second
@@ -28,29 +26,27 @@ func (r *run) openLease(ctx context.Context) (*vsphere.Lease, error) {
 	if err := r.endLease(ctx); err != nil {
 		r.log.Info("an earlier lease is still there", "error", err)
 	}
-	was := r.work.owed()
+	was := r.work.Owed()
 	lease, err := r.askLease(ctx, was.Lease != "" || time.Now().Before(was.BusyUntil))
 	var left *vsphere.LeftLeaseError
 	switch {
 	case err == nil:
-		if err := r.work.noteLease(lease.Ref()); err != nil {
+		if err := r.work.NoteLease(lease.Ref()); err != nil {
 			return nil, errors.Join(err, r.closeLease(ctx, lease, false))
 		}
 		return lease, nil
 	case errors.As(err, &left):
-		return nil, errors.Join(err, r.work.leaveLease(left.Ref, staleLease))
+		return nil, errors.Join(err, r.work.NoteLeftLease(left.Ref, workdir.StaleLease))
 	case errors.Is(err, vsphere.ErrUncertain):
 		return nil, err // the ledger says so already
 	}
-	return nil, errors.Join(err, r.work.update(func(l *ledger) {
-		l.Lease, l.Opening, l.BusyUntil = was.Lease, was.Opening, was.BusyUntil
-	}))
+	return nil, errors.Join(err, r.work.NoteRefused(was))
 }
 
 // askLease asks for a lease until it has one. A VM that is busy is waited for when
 // it may be a stale lease that keeps it so.
 func (r *run) askLease(ctx context.Context, stale bool) (*vsphere.Lease, error) {
-	deadline := time.Now().Add(staleLease)
+	deadline := time.Now().Add(workdir.StaleLease)
 	var told *slow
 	defer func() {
 		if told != nil {
@@ -58,7 +54,7 @@ func (r *run) askLease(ctx context.Context, stale bool) (*vsphere.Lease, error) 
 		}
 	}()
 	for pause := minStalePause; ; pause = min(2*pause, maxStalePause) {
-		if err := r.work.update(func(l *ledger) { l.Opening, l.BusyUntil = true, time.Now().Add(staleLease) }); err != nil {
+		if err := r.work.NoteAsking(); err != nil {
 			return nil, err
 		}
 		opening := r.slow("", "waiting for the export lease")
@@ -107,16 +103,16 @@ func (r *run) closeLease(ctx context.Context, lease *vsphere.Lease, complete boo
 		err := lease.Complete(ctx)
 		ending.end()
 		if err == nil {
-			return r.work.noteLease("")
+			return r.work.NoteLease("")
 		}
 		r.unlocked = errors.Is(err, vsphere.ErrLeaseLost)
 		r.note("completing the lease: %v", err)
 	}
 	if err := lease.Abort(ctx, "the export did not complete"); err != nil {
 		r.note("%v; the VM stays locked until the lease times out, within %s", err, lease.Timeout())
-		return r.work.leaveLease(lease.Ref(), lease.Timeout())
+		return r.work.NoteLeftLease(lease.Ref(), lease.Timeout())
 	}
-	return r.work.noteLease("")
+	return r.work.NoteLease("")
 }
 
 // endLease aborts the lease that an earlier run, or an earlier try of this one,
@@ -124,7 +120,7 @@ func (r *run) closeLease(ctx context.Context, lease *vsphere.Lease, complete boo
 // (F-NFC-20): until the lease must have timed out, a VM that is busy is waited
 // for.
 func (r *run) endLease(ctx context.Context) error {
-	ref := r.work.owed().Lease
+	ref := r.work.Owed().Lease
 	if ref == "" {
 		return nil
 	}
@@ -132,5 +128,5 @@ func (r *run) endLease(ctx context.Context) error {
 	if err := r.client.AbortLease(ctx, ref); err != nil {
 		return err
 	}
-	return r.work.strike(func(l *ledger) { l.Lease, l.Opening = "", false })
+	return r.work.StrikeLease()
 }

@@ -32,7 +32,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -121,7 +123,7 @@ type run struct {
 
 	client *vsphere.Client
 	vm     vsphere.VM
-	work   *workdir
+	work   *workdir.Dir
 	target vsphere.Target
 	disks  []*diskRun
 	extras []extra
@@ -192,7 +194,7 @@ func (r *run) do(ctx context.Context) (result job.Result, err error) {
 	}
 	if err := r.export(ctx); err != nil {
 		if r.doubt.Text != "" && Hint(err) == "" {
-			err = withHint(err, r.doubt.Text+"; "+r.doubt.Hint)
+			err = fault.WithHint(err, r.doubt.Text+"; "+r.doubt.Hint)
 		}
 		return result, err
 	}
@@ -208,13 +210,13 @@ func (r *run) do(ctx context.Context) (result job.Result, err error) {
 // one in another folder may have too (F-INV-1): what that one has there is its
 // own.
 func (r *run) openWork() (err error) {
-	if r.work, err = openWorkdir(r.def.OutputPath, FileBase(r.vm.Name)); err != nil {
+	if r.work, err = workdir.Open(r.def.OutputPath, FileBase(r.vm.Name)); err != nil {
 		return err
 	}
-	if id := r.work.ledger.VM.InstanceUUID; id != "" && id != r.vm.InstanceUUID {
-		return errors.Join(permanent{withHint(
-			fmt.Errorf("%w: %s holds an unfinished export of another VM with the same file name", ErrExists, r.work.dir),
-			"finish or cancel that one, or give this VM an output directory of its own")}, r.work.lock.Close())
+	if id := r.work.VM().InstanceUUID; id != "" && id != r.vm.InstanceUUID {
+		return errors.Join(fault.Permanent(fault.WithHint(
+			fmt.Errorf("%w: %s holds an unfinished export of another VM with the same file name", ErrExists, r.work.Path()),
+			"finish or cancel that one, or give this VM an output directory of its own")), r.work.Unlock())
 	}
 	return nil
 }
@@ -234,7 +236,7 @@ func (r *run) connect(ctx context.Context) error {
 	r.t.SetPhase(progress.Connecting)
 	cfg, err := r.m.Endpoint(r.def)
 	if err != nil {
-		return permanent{err}
+		return fault.Permanent(err)
 	}
 	if r.client, err = r.dial(ctx, cfg); err != nil {
 		return err

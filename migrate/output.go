@@ -1,13 +1,11 @@
 package migrate
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
-	"github.com/hyper2kvm/hyper2kvm/internal/atomicfile"
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 )
 
 // CheckOutput returns why dir cannot be an output directory: it, or one that it
@@ -25,30 +23,10 @@ func CheckOutput(dir string) error {
 			_, err = os.Lstat(path)
 		}
 		if err == nil {
-			return permanent{withHint(fmt.Errorf("output directory: %s %s", path, what), "choose another output directory")}
+			return fault.Permanent(fault.WithHint(fmt.Errorf("output directory: %s %s", path, what), "choose another output directory"))
 		}
 		if filepath.Dir(path) == path {
 			return nil // whoever makes it will be told
 		}
 	}
-}
-
-// makeDirs makes dir and what is missing above it, and makes that durable.
-func makeDirs(dir string) error {
-	var missing []string
-	for path := dir; ; path = filepath.Dir(path) {
-		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) || filepath.Dir(path) == path {
-			break
-		}
-		missing = append(missing, path)
-	}
-	if err := os.MkdirAll(dir, dirMode); err != nil {
-		return err
-	}
-	for _, path := range missing {
-		if err := atomicfile.SyncDir(filepath.Dir(path)); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -19,8 +20,7 @@ func (m *Migrator) Check(ctx context.Context, def job.Definition) (vm vsphere.VM
 		return vm, nil, err
 	}
 	defer func() { err = errors.Join(err, detached(ctx, r.client.Close)) }()
-	r.work = planWorkdir(r.def.OutputPath, FileBase(r.vm.Name))
-	_ = readJSON(r.work.path(ledgerName), &r.work.ledger) // what a run has made there is no stray
+	r.work, _ = workdir.Peek(r.def.OutputPath, FileBase(r.vm.Name)) // what a run has made there is no stray
 	obstacles, err = r.obstacles(ctx)
 	return r.vm, obstacles, err
 }
@@ -29,13 +29,13 @@ func (m *Migrator) Check(ctx context.Context, def job.Definition) (vm vsphere.VM
 // an earlier run that died has started at vSphere goes on there for a while and
 // is waited for: its task would be an obstacle, and its snapshot be missed.
 func (r *run) check(ctx context.Context) error {
-	for deadline := time.Now().Add(staleLease); ; {
+	for deadline := time.Now().Add(workdir.StaleLease); ; {
 		obstacles, err := r.obstacles(ctx)
 		if err != nil {
 			return err
 		}
 		var fatal, warnings []vsphere.Obstacle
-		passing := r.work.interrupted() && time.Now().Before(deadline)
+		passing := r.work.Interrupted() && time.Now().Before(deadline)
 		for _, o := range obstacles {
 			if o.Severity != vsphere.SeverityError {
 				warnings = append(warnings, o)
@@ -71,7 +71,7 @@ func (r *run) obstacles(ctx context.Context) ([]vsphere.Obstacle, error) {
 	out, err := r.client.Preflight(ctx, r.vm, vsphere.PreflightOptions{
 		Snapshot:    r.def.Options.Snapshot,
 		RemoveCDROM: r.def.Options.RemoveCDROM,
-		Known:       r.work.temporary(),
+		Known:       []string{r.work.Owed().Snapshot},
 		Reach:       r.m.Reach,
 	})
 	out = append(out, r.datastoreObstacles()...)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -26,15 +27,15 @@ const (
 	cancelTimeout   = 30 * time.Second
 	shutdownTimeout = 8 * time.Second
 
-	// arrival is how long a call that was not answered may still take effect.
-	arrival = time.Minute
+	// lateEffect is how long a call that was not answered may still take effect.
+	lateEffect = time.Minute
 )
 
 // undo puts back what this run has changed. After a success, drives that were
 // taken out on request stay out.
 func (r *run) undo(ctx context.Context, success bool) error {
 	if success {
-		if err := r.work.strike(func(l *ledger) { l.CDROM = nil }); err != nil {
+		if err := r.work.StrikeDrives(); err != nil {
 			return err
 		}
 	}
@@ -58,14 +59,14 @@ var errNoTime = errors.New("there was no time left for it")
 // long a change that vSphere is still at is waited for.
 func (r *run) putBack(ctx context.Context, patience time.Duration) error {
 	err := r.endLease(ctx)
-	why := map[DebtKind]error{DebtLease: err}
+	why := map[workdir.DebtKind]error{workdir.DebtLease: err}
 	if !errors.Is(err, vsphere.ErrUnreachable) {
 		err = r.awaitPending(ctx, patience)
 	}
 	steps := []struct {
-		kind DebtKind
+		kind workdir.DebtKind
 		do   func(context.Context) error
-	}{{DebtSnapshot, r.dropSnapshot}, {DebtDrives, r.returnCDROM}}
+	}{{workdir.DebtSnapshot, r.dropSnapshot}, {workdir.DebtDrives, r.returnCDROM}}
 	for _, s := range steps {
 		switch {
 		case errors.Is(err, vsphere.ErrUnreachable), errors.Is(err, vsphere.ErrPending): // nor can this be done now
@@ -89,13 +90,13 @@ func (r *run) vmGone(ctx context.Context, err error) error {
 		return err
 	}
 	r.info("", "%s is gone: nothing of it is to be put back", r.vm.Path)
-	return r.work.strike(func(l *ledger) { l.owed = owed{} })
+	return r.work.StrikeAll()
 }
 
 // stillOwed is an *[OwedError] when something is owed, with the reasons why, and
 // nil otherwise.
-func (r *run) stillOwed(why map[DebtKind]error) error {
-	debts := r.work.debts()
+func (r *run) stillOwed(why map[workdir.DebtKind]error) error {
+	debts := r.work.Debts()
 	if len(debts) == 0 {
 		return nil
 	}
@@ -105,14 +106,14 @@ func (r *run) stillOwed(why map[DebtKind]error) error {
 			d.Why = err.Error()
 		}
 	}
-	return &OwedError{VM: cmp.Or(r.vm.Path, r.work.owed().VMPath, r.def.VMPath), Dir: r.work.dir, Debts: debts}
+	return &OwedError{VM: cmp.Or(r.vm.Path, r.work.Owed().VMPath, r.def.VMPath), Dir: r.work.Path(), Debts: debts}
 }
 
 // awaitPending waits until a change that vSphere was asked for by this run or an
 // earlier one has ended, for as long as patience allows: before that, nobody
 // knows what there is to be put back.
 func (r *run) awaitPending(ctx context.Context, patience time.Duration) error {
-	o := r.work.owed()
+	o := r.work.Owed()
 	if o.Pending == nil {
 		return nil
 	}
@@ -124,14 +125,14 @@ func (r *run) awaitPending(ctx context.Context, patience time.Duration) error {
 	if err := r.arrived(limited, o); err != nil {
 		return err
 	}
-	return r.work.strike(func(l *ledger) { l.Pending = nil })
+	return r.work.NoteAnswer(nil)
 }
 
 // arrived waits until a call that was not answered can no longer take effect.
 // What only puts something back needs no such wait: it is asked for again as
 // long as it is not done.
-func (r *run) arrived(ctx context.Context, o owed) error {
-	left := time.Until(o.Pending.Since.Add(cmp.Or(r.m.Arrival, arrival)))
+func (r *run) arrived(ctx context.Context, o workdir.Owed) error {
+	left := time.Until(o.Pending.Since.Add(cmp.Or(r.m.Arrival, lateEffect)))
 	if o.Pending.Ref != "" || o.Undoing || left <= 0 {
 		return nil
 	}
@@ -151,31 +152,31 @@ func (r *run) arrived(ctx context.Context, o owed) error {
 // done. What the disks that are kept depend on stays: the snapshot that they came
 // from, and drives that are to be out.
 func (r *run) putBackEarlier(ctx context.Context) error {
-	if err := r.work.unread; err != nil {
+	if err := r.work.Unread(); err != nil {
 		r.note("the ledger of an earlier run cannot be read (%v), so that nobody knows what that run left at vSphere: look for snapshots %s* and CD/DVD drives of the VM",
 			err, vsphere.SnapshotPrefix)
 	}
-	if !r.work.owes() {
+	if !r.work.Owes() {
 		return nil
 	}
 	r.info("", "of an earlier run: %v", r.stillOwed(nil))
-	if done, partial := r.work.kept(); done+partial > 0 {
-		why := map[DebtKind]error{DebtLease: r.endLease(ctx)}
-		if err := r.awaitPending(ctx, staleLease); err != nil {
-			why[DebtSnapshot], why[DebtDrives] = err, err
+	if done, partial := r.work.Kept(); done+partial > 0 {
+		why := map[workdir.DebtKind]error{workdir.DebtLease: r.endLease(ctx)}
+		if err := r.awaitPending(ctx, workdir.StaleLease); err != nil {
+			why[workdir.DebtSnapshot], why[workdir.DebtDrives] = err, err
 			return r.stillOwed(why)
 		}
 		return nil
 	}
 	var e *OwedError
-	if err := r.putBack(ctx, staleLease); !errors.As(err, &e) || !e.only(DebtLease) {
+	if err := r.putBack(ctx, workdir.StaleLease); !errors.As(err, &e) || !e.only(workdir.DebtLease) {
 		return err
 	}
 	return nil // the lease is waited for when the next one is opened
 }
 
 // only reports whether all that is owed is of one kind.
-func (e *OwedError) only(kind DebtKind) bool {
+func (e *OwedError) only(kind workdir.DebtKind) bool {
 	for _, d := range e.Debts {
 		if d.Kind != kind {
 			return false
@@ -184,18 +185,12 @@ func (e *OwedError) only(kind DebtKind) bool {
 	return true
 }
 
-// debts lists what the ledger says is owed now.
-func (w *workdir) debts() []Debt {
-	o := w.owed()
-	return o.debts(time.Now())
-}
-
 // leave ends the run's work at vSphere and in the work directory. done says that
 // every file has its name. What could not be put back goes into result then,
 // and into r.undone otherwise.
 func (r *run) leave(ctx context.Context, done bool, result *job.Result) {
 	if lost(ctx) { // it is another daemon's
-		_ = r.work.lock.Close()
+		_ = r.work.Unlock()
 		return
 	}
 	var owed error
@@ -205,15 +200,15 @@ func (r *run) leave(ctx context.Context, done bool, result *job.Result) {
 		owed = r.stillOwed(nil)
 	}
 	if done {
-		if err := errors.Join(owed, r.work.retire()); err != nil {
+		if err := errors.Join(owed, r.work.Retire()); err != nil {
 			r.note("after the export: %v", err)
 			result.Notes, result.Owed = r.notes, owedOf(err)
 		}
 		return
 	}
-	r.undone = errors.Join(owed, r.work.close(keepParts(ctx)))
-	if done, partial := r.work.kept(); exists(r.work.dir) && done+partial > 0 {
-		r.info("", "kept for the next run: %d disk(s) complete, %d in part, in %s", done, partial, r.work.dir)
+	r.undone = errors.Join(owed, r.work.Close(keepParts(ctx)))
+	if done, partial := r.work.Kept(); r.work.Here() && done+partial > 0 {
+		r.info("", "kept for the next run: %d disk(s) complete, %d in part, in %s", done, partial, r.work.Path())
 	}
 }
 

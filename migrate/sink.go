@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"syscall"
 
 	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/disk/qcow2"
 	"github.com/hyper2kvm/hyper2kvm/internal/directio"
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 )
 
 // sink is where an attempt at a disk puts the stream: into an image, or into a
@@ -43,7 +44,7 @@ func (r *run) openSink(path string, capacity int64, from *disk.Position) (sink, 
 		}
 		return newImageSink(qcow2.Create(path, capacity, o))
 	}
-	return nil, permanent{fmt.Errorf("unknown format %q: ovf, raw and qcow2 are known", r.def.Options.Format)}
+	return nil, fault.Permanent(fmt.Errorf("unknown format %q: ovf, raw and qcow2 are known", r.def.Options.Format))
 }
 
 // imageSink decodes the stream into a disk image.
@@ -51,17 +52,17 @@ type imageSink struct{ w disk.Writer }
 
 func newImageSink[W disk.Writer](w W, err error) (sink, error) {
 	if err != nil {
-		return nil, storageError(err)
+		return nil, workdir.Storage(err)
 	}
 	return imageSink{w}, nil
 }
 
 func (s imageSink) decode(ctx context.Context, r io.Reader, o disk.Options) (disk.Summary, error) {
 	sum, err := disk.DecodeStream(ctx, r, s.w, o)
-	return sum, storageError(err)
+	return sum, workdir.Storage(err)
 }
 func (s imageSink) checkpoint() error { return nil } // DecodeStream has done it
-func (s imageSink) commit() error     { return storageError(s.w.Commit()) }
+func (s imageSink) commit() error     { return workdir.Storage(s.w.Commit()) }
 func (s imageSink) abandon() error    { return s.w.Close() }
 func (s imageSink) discard() error    { return s.w.Discard() }
 
@@ -80,7 +81,7 @@ func openStreamSink(path string, from *disk.Position) (sink, error) {
 		err = fmt.Errorf("%w: %w", disk.ErrNotResumable, err)
 	}
 	if err != nil {
-		return nil, storageError(err)
+		return nil, workdir.Storage(err)
 	}
 	return streamSink{f}, nil
 }
@@ -94,24 +95,12 @@ func (s streamSink) decode(ctx context.Context, r io.Reader, o disk.Options) (di
 // not of the stream.
 func (s streamSink) Write(p []byte) (int, error) {
 	n, err := s.f.Write(p)
-	return n, storageError(err)
+	return n, workdir.Storage(err)
 }
 
-func (s streamSink) checkpoint() error { return storageError(s.f.Sync()) }
-func (s streamSink) commit() error     { return storageError(errors.Join(s.f.Sync(), s.f.Close())) }
+func (s streamSink) checkpoint() error { return workdir.Storage(s.f.Sync()) }
+func (s streamSink) commit() error     { return workdir.Storage(errors.Join(s.f.Sync(), s.f.Close())) }
 func (s streamSink) abandon() error    { return s.f.Close() }
 func (s streamSink) discard() error {
 	return errors.Join(s.f.Close(), os.Remove(s.f.Name()))
-}
-
-// storageError makes a full file system or quota permanent, with advice. It has
-// advice for storage that fails, too.
-func storageError(err error) error {
-	if errors.Is(err, syscall.EIO) {
-		return withHint(err, "look at the kernel's log: the storage of the output directory reports errors")
-	}
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return permanent{withHint(fmt.Errorf("%w: %w", ErrNoSpace, err), "free some space or choose another output directory; finished disks are kept")}
-	}
-	return err
 }

@@ -125,7 +125,7 @@ func (r *run) spaceObstacle() (vsphere.Obstacle, Fit) {
 	if err != nil {
 		return vsphere.Obstacle{}, Fits // the first write will tell
 	}
-	here := allocated(r.work.dir)
+	here := allocated(r.work.Path())
 	need := SpaceOf(r.vm, r.def.Options)
 	fit := need.Less(here).Fit(free)
 	o := vsphere.Obstacle{Code: CodeSpace, Severity: vsphere.SeverityWarning,
@@ -210,7 +210,7 @@ func (r *run) reserve(ctx context.Context) (release func(), err error) {
 		return func() {}, nil
 	}
 	need := SpaceOf(r.vm, r.def.Options).AtMost
-	release, others, ended := r.m.Reservations.take(r.def.OutputPath, r.work.dir, need)
+	release, others, ended := r.m.Reservations.take(r.def.OutputPath, r.work.Path(), need)
 	if release != nil {
 		return release, nil
 	}
@@ -228,7 +228,7 @@ func (r *run) reserve(ctx context.Context) (release func(), err error) {
 		if ctx.Err() != nil {
 			return func() {}, ctx.Err()
 		}
-		release, _, ended = r.m.Reservations.take(r.def.OutputPath, r.work.dir, need)
+		release, _, ended = r.m.Reservations.take(r.def.OutputPath, r.work.Path(), need)
 	}
 	if o, fit := r.spaceObstacle(); fit == CannotFit {
 		return release, &PreflightError{VM: r.vm.Path, Obstacles: []vsphere.Obstacle{o}}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -40,7 +41,7 @@ func (r *run) sameState(ctx context.Context) error {
 	known := r.known()
 	if known {
 		if r.states++; r.states >= maxStates {
-			return withHint(fmt.Errorf("%w: %d times between two leases, at last in %s", ErrChanging, r.states, what),
+			return fault.WithHint(fmt.Errorf("%w: %d times between two leases, at last in %s", ErrChanging, r.states, what),
 				"see in vCenter's events who changes it (backup, automation, a person) and export it when it is left alone, or from a temporary snapshot while it runs")
 		}
 	}
@@ -73,7 +74,7 @@ func difference(a, b vsphere.VM) string {
 
 // known reports whether the run has anything of the VM's state yet.
 func (r *run) known() bool {
-	done, partial := r.work.kept()
+	done, partial := r.work.Kept()
 	return done+partial > 0 || r.ovf() && len(r.extras) > 0
 }
 
@@ -84,11 +85,7 @@ func (r *run) beginState(now vsphere.VM) error {
 	if r.ovf() {
 		r.extras = nil
 	}
-	err := r.work.update(func(l *ledger) {
-		l.VM = r.identity()
-		l.Disks = map[string]*diskEntry{}
-	})
-	if err != nil {
+	if err := r.work.Restart(r.identity()); err != nil {
 		return err
 	}
 	r.planDisks()

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
@@ -30,31 +31,17 @@ const (
 // asked for; once it is fetched again.
 var errRefetch = errors.New("fetching the disk again")
 
-// arrive writes down that the disk is here as a whole. From now on only its
-// manifest is missing: neither an outage nor the death of this process costs the
-// bytes.
-func (d *diskRun) arrive() error {
-	if err := d.r.work.setEntry(d.key(), &diskEntry{
-		Part: d.part(), Capacity: d.disk.Capacity, LeaseKey: d.leaseKey(), Arrived: true, Inflated: d.inflated, SHA256: d.sha256, Result: d.result,
-	}); err != nil {
-		return err
-	}
-	d.arrived = true
-	d.file.SetPosition(d.disk.Capacity)
-	return nil
-}
-
-// look compares the disk, which has arrived, with the manifest as it is now. A
+// verify compares the disk, which has arrived, with the manifest as it is now. A
 // disk that it does not list yet, or that cannot be read just now, is left for
 // [run.verify], when every disk of the lease is here.
-func (d *diskRun) look(ctx context.Context, lease *vsphere.Lease) error {
+func (l *leaseRoute) verify(ctx context.Context) error {
 	soon, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	entries, err := lease.Manifest(soon)
+	entries, err := l.lease.Manifest(soon)
 	if err != nil && !passing(ctx, err) && !errors.Is(err, vsphere.ErrUnsupported) {
 		return fmt.Errorf("read the lease's manifest: %w", leaseError(ctx, err))
 	}
-	_, err = d.vouched(ctx, entries)
+	_, err = l.vouched(ctx, entries)
 	return err
 }
 
@@ -64,7 +51,7 @@ func (d *diskRun) look(ctx context.Context, lease *vsphere.Lease) error {
 func (r *run) verify(ctx context.Context, lease *vsphere.Lease, group []*diskRun) error {
 	var waiting []*diskRun
 	for _, d := range group {
-		if d.arrived && !d.done {
+		if d.state == arrived {
 			waiting = append(waiting, d)
 		}
 	}
@@ -75,7 +62,7 @@ func (r *run) verify(ctx context.Context, lease *vsphere.Lease, group []*diskRun
 	err := r.awaitManifest(ctx, lease, r.patience, func(entries []vsphere.ManifestEntry) (bool, error) {
 		var rest []*diskRun
 		for _, d := range waiting {
-			listed, err := d.vouched(ctx, entries)
+			listed, err := d.lease.vouched(ctx, entries)
 			switch {
 			case errors.Is(err, errRefetch):
 				again = fmt.Errorf("%w: %w", errLater, err)
@@ -95,7 +82,7 @@ func (r *run) verify(ctx context.Context, lease *vsphere.Lease, group []*diskRun
 		return errors.Join(err, again)
 	}
 	for _, d := range waiting {
-		err := d.withoutManifest(ctx, without)
+		err := d.lease.withoutManifest(ctx, without)
 		if errors.Is(err, errRefetch) {
 			again = fmt.Errorf("%w: %w", errLater, err)
 			err = d.beginAgain(err)
@@ -111,7 +98,7 @@ func (r *run) verify(ctx context.Context, lease *vsphere.Lease, group []*diskRun
 // also in an earlier run. Nothing that is known of the VM is kept when it has
 // changed since.
 func (r *run) settle(ctx context.Context) error {
-	waits := func(d *diskRun) bool { return d.arrived && !d.done }
+	waits := func(d *diskRun) bool { return d.state == arrived }
 	if !r.unlocked && !slices.ContainsFunc(r.disks, waits) {
 		return nil
 	}
@@ -123,7 +110,7 @@ func (r *run) settle(ctx context.Context) error {
 		if !waits(d) {
 			continue
 		}
-		err := d.withoutManifest(ctx, lostManifest)
+		err := d.lease.withoutManifest(ctx, lostManifest)
 		if errors.Is(err, errRefetch) {
 			err = d.beginAgain(err)
 		}
@@ -136,16 +123,16 @@ func (r *run) settle(ctx context.Context) error {
 
 // vouched compares the disk with its entry in the manifest, where there is one
 // yet, and enters it as finished when they agree.
-func (d *diskRun) vouched(ctx context.Context, entries []vsphere.ManifestEntry) (listed bool, err error) {
-	entry, listed := entryOf(entries, d.item.Key)
+func (l *leaseRoute) vouched(ctx context.Context, entries []vsphere.ManifestEntry) (listed bool, err error) {
+	entry, listed := entryOf(entries, l.item.Key)
 	if !listed {
 		return false, nil
 	}
-	if err := d.compare(ctx, entry); err != nil {
+	if err := l.compare(ctx, entry); err != nil {
 		return true, err
 	}
-	d.result.Verified = byManifest
-	return true, d.enter()
+	l.d.result.Verified = byManifest
+	return true, l.d.enter()
 }
 
 // entryOf finds the entry of the item with that key, if it has a checksum.
@@ -160,17 +147,18 @@ func entryOf(entries []vsphere.ManifestEntry, key string) (vsphere.ManifestEntry
 
 // withoutManifest verifies the disk by what it carries itself, unless the job
 // wants nothing but a manifest.
-func (d *diskRun) withoutManifest(ctx context.Context, why *unvouched) error {
+func (l *leaseRoute) withoutManifest(ctx context.Context, why *unvouched) error {
+	d := l.d
 	if d.r.def.Options.Verify == job.VerifyManifest {
-		if why.final || d.unlisted {
+		if why.final || l.unlisted {
 			return withoutManifestError(why)
 		}
 		if why.verified == byEndOfStream { // what ranges put together may be what the host has no entry for
-			d.unlisted, d.plain = true, true
+			l.unlisted, l.plain = true, true
 		}
 		return fmt.Errorf("%w, because the job asks for -verify manifest: %w", errRefetch, why)
 	}
-	if err := d.checkGrains(ctx); err != nil {
+	if err := l.checkGrains(ctx); err != nil {
 		return err
 	}
 	d.result.Verified = why.verified
@@ -180,8 +168,8 @@ func (d *diskRun) withoutManifest(ctx context.Context, why *unvouched) error {
 
 // withoutManifestError is for a job that wants a manifest of a host without one.
 func withoutManifestError(why error) error {
-	return permanent{withHint(fmt.Errorf("%w: %w", ErrVerify, why),
-		"without -verify manifest, such a disk is verified by the checksum of every grain")}
+	return fault.Permanent(fault.WithHint(fmt.Errorf("%w: %w", ErrVerify, why),
+		"without -verify manifest, such a disk is verified by the checksum of every grain"))
 }
 
 // verifiedBy says how a disk without a manifest was verified.
@@ -194,7 +182,8 @@ func verifiedBy(verified string) string {
 
 // checkGrains inflates every grain of the disk, and checks its Adler-32, where
 // that was not done while it arrived.
-func (d *diskRun) checkGrains(ctx context.Context) error {
+func (l *leaseRoute) checkGrains(ctx context.Context) error {
+	d := l.d
 	if d.inflated {
 		return nil
 	}
@@ -202,7 +191,7 @@ func (d *diskRun) checkGrains(ctx context.Context) error {
 	defer checking.end()
 	err := d.inflateAll(ctx, func(pos int64) { checking.at(pos, d.disk.Capacity) })
 	if errors.Is(err, disk.ErrCorrupt) || errors.Is(err, disk.ErrTruncated) {
-		return d.again(err.Error())
+		return l.again(err.Error())
 	}
 	if err == nil {
 		d.inflated = true
@@ -210,40 +199,11 @@ func (d *diskRun) checkGrains(ctx context.Context) error {
 	return err
 }
 
-// beginAgain forgets the disk, which cannot be used as it arrived because of
-// err.
-func (d *diskRun) beginAgain(err error) error {
-	d.file.Event(progress.Warning, err.Error())
-	d.arrived = false
-	d.file.SetPosition(0)
-	return d.forget()
-}
-
-// again says that the disk has to be fetched again because what arrived is not
-// what was sent; the second time it is an error.
-func (d *diskRun) again(mismatch string) error {
-	if d.refetched {
-		return withHint(fmt.Errorf("%w twice: %s", ErrVerify, mismatch),
-			"something between the host and this machine changes bytes: check memory, network cards and proxies")
-	}
-	d.refetched = true
-	d.plain = true // what ranges put together may be what differs
-	return fmt.Errorf("%w: %s", errRefetch, mismatch)
-}
-
-// enter enters the disk, which is verified, into the ledger as finished.
-func (d *diskRun) enter() error {
-	counted := d.file.Snapshot()
-	d.result.Transferred, d.result.Retries = counted.Received, counted.Retries
-	if err := d.r.work.setEntry(d.key(), &diskEntry{
-		Part: d.part(), Capacity: d.disk.Capacity, LeaseKey: d.leaseKey(), Done: true, SHA256: d.sha256, Result: d.result,
-	}); err != nil {
-		return err
-	}
-	d.arrived, d.done = true, true
-	d.file.SetPosition(d.disk.Capacity)
-	d.file.SetState(progress.Complete)
-	return nil
+// again says that the disk has to be fetched again, as one stream, because what
+// arrived is not what was sent.
+func (l *leaseRoute) again(mismatch string) error {
+	l.plain = true // what ranges put together may be what differs
+	return l.d.refetch(mismatch, "the host")
 }
 
 // diskNotes tells what a person should know of how the disks came.
@@ -251,8 +211,8 @@ func (r *run) diskNotes() []string {
 	var notes []string
 	for _, d := range r.disks {
 		switch {
-		case d.viaLease != "":
-			notes = append(notes, fmt.Sprintf("%s was read through the export lease and not from the datastore: %s", d.name, d.viaLease))
+		case d.detour != "":
+			notes = append(notes, fmt.Sprintf("%s was read through the export lease and not from the datastore: %s", d.name, d.detour))
 		case d.result.Verified == bySize:
 			notes = append(notes, d.name+" was read from the datastore in ranges, for which vSphere offers no checksum: what is verified is its size")
 		case d.result.Verified == byEndOfStream:
@@ -265,44 +225,43 @@ func (r *run) diskNotes() []string {
 }
 
 // compare holds what arrived against the manifest's entry.
-func (d *diskRun) compare(ctx context.Context, entry vsphere.ManifestEntry) error {
-	got, err := d.digestFor(ctx, entry.Algorithm)
+func (l *leaseRoute) compare(ctx context.Context, entry vsphere.ManifestEntry) error {
+	got, err := l.digestFor(ctx, entry.Algorithm)
 	if err != nil {
 		return err
 	}
-	want := entry.Algorithm + ":" + strings.ToLower(entry.Sum)
-	if got == want && (entry.Size <= 0 || entry.Size == d.result.StreamSize) {
+	want, size := entry.Algorithm+":"+strings.ToLower(entry.Sum), l.d.result.StreamSize
+	if got == want && (entry.Size <= 0 || entry.Size == size) {
 		return nil
 	}
-	return d.again(fmt.Sprintf("received %d bytes with %s, the host says it sent %d bytes with %s",
-		d.result.StreamSize, got, entry.Size, want))
+	return l.again(fmt.Sprintf("received %d bytes with %s, the host says it sent %d bytes with %s", size, got, entry.Size, want))
 }
 
 // digestFor returns the digest of the stream as it arrived. When the manifest
 // has another algorithm than was asked for, a stream that was kept is read
 // again; one that was decoded has to be fetched again.
-func (d *diskRun) digestFor(ctx context.Context, algorithm string) (string, error) {
-	for _, known := range []string{d.result.Digest, d.sha256} {
+func (l *leaseRoute) digestFor(ctx context.Context, algorithm string) (string, error) {
+	for _, known := range []string{l.d.result.Digest, l.d.sha256} {
 		if strings.HasPrefix(known, algorithm+":") {
 			return known, nil
 		}
 	}
 	if algorithm != algSHA1 && algorithm != algSHA256 {
-		return "", permanent{fmt.Errorf("%w: the manifest uses the unknown algorithm %q", ErrVerify, algorithm)}
+		return "", fault.Permanent(fmt.Errorf("%w: the manifest uses the unknown algorithm %q", ErrVerify, algorithm))
 	}
-	if d.r.def.Options.Format == job.FormatOVF {
-		return d.r.fileDigest(ctx, d, algorithm)
+	if l.d.r.ovf() {
+		return l.d.r.fileDigest(ctx, l.d, algorithm)
 	}
-	if d.algorithm != "" {
-		return "", permanent{fmt.Errorf("%w: the manifest changes its algorithm", ErrVerify)}
+	if l.other != "" {
+		return "", fault.Permanent(fmt.Errorf("%w: the manifest changes its algorithm", ErrVerify))
 	}
-	d.algorithm = algorithm
+	l.algorithm, l.other = algorithm, algorithm
 	return "", fmt.Errorf("%w: the manifest has %s, which was not the algorithm asked for", errRefetch, algorithm)
 }
 
 // fileDigest hashes the disk's part file, as "algorithm:hex".
 func (r *run) fileDigest(ctx context.Context, d *diskRun, algorithm string) (string, error) {
-	f, err := os.Open(r.work.path(d.part()))
+	f, err := os.Open(r.work.File(d.part()))
 	if err != nil {
 		return "", err
 	}

@@ -25,8 +25,8 @@ func TestADiskAgreesWithAManifestInSizeAndInEitherHash(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := &diskRun{result: job.DiskResult{Digest: "sha1:" + sha1, StreamSize: 100}, sha256: "sha256:" + sha256}
-			if err := d.compare(t.Context(), c.entry); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+			d := &diskRun{arrival: arrival{result: job.DiskResult{Digest: "sha1:" + sha1, StreamSize: 100}, sha256: "sha256:" + sha256}}
+			if err := (&leaseRoute{d: d}).compare(t.Context(), c.entry); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 				t.Errorf("error %v, want %v", err, c.want)
 			}
 		})

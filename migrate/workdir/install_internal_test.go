@@ -1,4 +1,4 @@
-package migrate
+package workdir
 
 import (
 	"errors"
@@ -10,18 +10,18 @@ import (
 
 // newInstall is a work directory with verified files that were about to get
 // their names when the process died.
-func newInstall(t *testing.T) *workdir {
+func newInstall(t *testing.T) *Dir {
 	t.Helper()
 	w := newWorkdir(t)
-	in := install{Moves: []move{{From: "a.part", To: "a.raw"}, {From: "b.part", To: "b.raw"}}}
-	for _, m := range in.Moves {
-		put(t, w.path(m.From), m.To)
+	in := Install{Renames: []Rename{{From: "a.part", To: "a.raw"}, {From: "b.part", To: "b.raw"}}}
+	for _, m := range in.Renames {
+		put(t, w.File(m.From), m.To)
 	}
-	put(t, w.final("b.raw"), "")
-	if err := w.installAll(in); !errors.Is(err, ErrExists) { // which is as far as it gets
+	put(t, w.Final("b.raw"), "")
+	if err := w.Install(in); !errors.Is(err, ErrExists) { // which is as far as it gets
 		t.Fatal(err)
 	}
-	if err := os.Remove(w.final("b.raw")); err != nil {
+	if err := os.Remove(w.Final("b.raw")); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -62,30 +62,30 @@ func TestRenamesThatACrashBrokeOffAreFinished(t *testing.T) {
 	named := map[string]string{"a.raw": "a.raw", "b.raw": "b.raw", "vm.export.json": ""}
 	for done := range 4 {
 		w := newInstall(t)
-		for _, m := range w.ledger.Install.Moves[:done] {
-			if err := os.Rename(w.path(m.From), w.final(m.To)); err != nil {
+		for _, m := range w.ledger.Install.Renames[:done] {
+			if err := os.Rename(w.File(m.From), w.Final(m.To)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := w.finishInstall(false); err != nil {
+		if err := w.FinishInstall(false); err != nil {
 			t.Fatalf("%d renames were done: %v", done, err)
 		}
 		holds(t, w.output, named)
-		if err := w.finishInstall(false); err != nil {
+		if err := w.FinishInstall(false); err != nil {
 			t.Errorf("a second time: %v", err)
 		}
 	}
 	t.Run("with a name beside the old one", func(t *testing.T) {
 		for _, replace := range []bool{false, true} {
 			w := newInstall(t)
-			if err := os.Link(w.path("a.part"), w.final("a.raw")); err != nil {
+			if err := os.Link(w.File("a.part"), w.Final("a.raw")); err != nil {
 				t.Fatal(err)
 			}
-			if err := w.finishInstall(replace); err != nil {
+			if err := w.FinishInstall(replace); err != nil {
 				t.Fatal(err)
 			}
 			holds(t, w.output, named)
-			holds(t, w.dir, nil)
+			holds(t, w.path, nil)
 		}
 	})
 }
@@ -93,21 +93,21 @@ func TestRenamesThatACrashBrokeOffAreFinished(t *testing.T) {
 func TestAFileOfOthersIsNotTakenForOneThatWasRenamed(t *testing.T) {
 	t.Parallel()
 	w := newInstall(t)
-	if err := os.Remove(w.path("a.part")); err != nil {
+	if err := os.Remove(w.File("a.part")); err != nil {
 		t.Fatal(err)
 	}
-	put(t, w.final("a.raw"), "other") // of the same size
-	if err := w.finishInstall(true); !errors.Is(err, errGone) {
+	put(t, w.Final("a.raw"), "other") // of the same size
+	if err := w.FinishInstall(true); !errors.Is(err, ErrGone) {
 		t.Fatalf("error %v", err)
 	}
 	holds(t, w.output, map[string]string{"a.raw": "other"})
-	if err := w.setEntry("1", &diskEntry{Part: "a.part", Done: true}); err != nil {
+	if err := w.SetDisk("1", Disk{Part: "a.part", Done: true}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.setEntry("2", &diskEntry{Part: "b.part", Done: true}); err != nil {
+	if err := w.SetDisk("2", Disk{Part: "b.part", Done: true}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.dropInstall(); err != nil {
+	if err := w.DropInstall(); err != nil {
 		t.Fatal(err)
 	}
 	if l := stored(t, w); l.Install != nil || l.Disks["1"] != nil || l.Disks["2"] == nil {
@@ -118,11 +118,11 @@ func TestAFileOfOthersIsNotTakenForOneThatWasRenamed(t *testing.T) {
 func TestAnExportThatHadAllItsNamesIsNotTakenApartForWhatBecameOfOneFile(t *testing.T) {
 	t.Parallel()
 	w := newInstall(t)
-	if err := w.finishInstall(false); err != nil {
+	if err := w.FinishInstall(false); err != nil {
 		t.Fatal(err)
 	}
-	put(t, w.final("a.raw"), "and the guest has written to it since")
-	if err := w.finishInstall(false); err != nil {
+	put(t, w.Final("a.raw"), "and the guest has written to it since")
+	if err := w.FinishInstall(false); err != nil {
 		t.Errorf("error %v", err)
 	}
 	holds(t, w.output, map[string]string{"a.raw": "", "b.raw": "b.raw", "vm.export.json": ""})
@@ -132,16 +132,16 @@ func TestFilesThatHaveTheirNamesGoBackWhenAnotherCannotGetIts(t *testing.T) {
 	t.Parallel()
 	for _, obstacle := range []string{"b.raw", "vm.export.json"} {
 		w := newInstall(t)
-		if err := os.Rename(w.path("a.part"), w.final("a.raw")); err != nil {
+		if err := os.Rename(w.File("a.part"), w.Final("a.raw")); err != nil {
 			t.Fatal(err)
 		}
-		put(t, w.final(obstacle), "theirs")
-		if err := w.finishInstall(false); !errors.Is(err, ErrExists) {
+		put(t, w.Final(obstacle), "theirs")
+		if err := w.FinishInstall(false); !errors.Is(err, ErrExists) {
 			t.Fatalf("error %v", err)
 		}
 		holds(t, w.output, map[string]string{obstacle: "theirs"})
-		holds(t, w.dir, map[string]string{"a.part": "a.raw", "b.part": "b.raw", receiptName: ""})
-		if err := w.finishInstall(true); err != nil {
+		holds(t, w.path, map[string]string{"a.part": "a.raw", "b.part": "b.raw", receiptName: ""})
+		if err := w.FinishInstall(true); err != nil {
 			t.Fatal(err)
 		}
 		holds(t, w.output, map[string]string{"a.raw": "a.raw", "b.raw": "b.raw", "vm.export.json": ""})
@@ -156,19 +156,19 @@ func TestAReceiptCountsOnlyWhileItsFilesAreThereAsItTells(t *testing.T) {
 		"a directory": func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) },
 	} {
 		w := newWorkdir(t)
-		put(t, w.final("a.raw"), "12345")
+		put(t, w.Final("a.raw"), "12345")
 		receipt := Receipt{Files: []ReceiptFile{{Name: "a.raw", Size: 5}}}
-		if why := w.broken(receipt); why != "" {
+		if why := w.Broken(receipt); why != "" {
 			t.Errorf("as it was: %s", why)
 		}
-		if err := change(w.final("a.raw")); err != nil {
+		if err := change(w.Final("a.raw")); err != nil {
 			t.Fatal(err)
 		}
-		if w.broken(receipt) == "" {
+		if w.Broken(receipt) == "" {
 			t.Errorf("%s: it counts", name)
 		}
 	}
-	if newWorkdir(t).broken(Receipt{}) == "" {
+	if newWorkdir(t).Broken(Receipt{}) == "" {
 		t.Error("a receipt without files counts")
 	}
 }

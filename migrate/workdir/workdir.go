@@ -1,0 +1,331 @@
+// Package workdir is the hidden directory beside an export's final files, where
+// they grow until all of them are verified, and the ledger in it: what a run has
+// written down for the next one.
+//
+// One run at a time works on a VM in an output directory: the directory is locked.
+// What the ledger vouches for survives the process; everything else in the
+// directory is rubbish. The ledger says how far each disk is, what is owed at
+// vSphere (a lease, a snapshot, drives that are out), and, once everything is
+// verified, which files are to get which names.
+//
+// Every change of the ledger is a method that says what has happened, and is on
+// stable storage when the method returns. A method that notes what is about to be
+// asked of vSphere fails when that cannot be written; one that strikes something
+// out succeeds where somebody has removed the directory meanwhile.
+//
+// Not promised: that a part file is what its entry says. Whoever writes it makes
+// it durable before it is entered here.
+package workdir
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/atomicfile"
+)
+
+// ErrLocked: another process works in the directory.
+var ErrLocked = errors.New("another run is exporting this VM into this directory")
+
+const (
+	prefix     = ".hyper2kvm-" // of the names of work directories
+	ledgerName = "ledger.json"
+	lockName   = "lock"
+)
+
+// Dir is the work directory of a VM in an output directory. Its methods may be
+// called from several goroutines.
+type Dir struct {
+	output string
+	base   string
+	path   string
+
+	lock *flock.Flock // nil when it was not opened
+	made bool         // the output directory was not there before
+
+	unread error // there is a ledger, and why it cannot be read
+
+	mu     sync.Mutex // guards ledger, its entries, and its file
+	ledger ledger
+}
+
+func plan(output, base string) *Dir {
+	return &Dir{output: output, base: base, path: filepath.Join(output, prefix+base)}
+}
+
+// Open makes and locks the work directory for a VM whose files begin with base.
+// A ledger that cannot be read counts as none; Unread says so. The error may be
+// [ErrLocked].
+func Open(output, base string) (*Dir, error) {
+	w := plan(output, base)
+	w.made = !exists(output)
+	for {
+		if err := makeDirs(w.path); err != nil {
+			return nil, fmt.Errorf("output directory: %w", Storage(err))
+		}
+		w.lock = flock.New(w.File(lockName))
+		locked, err := w.lock.TryLock()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the run before us is removing the directory
+		}
+		if err != nil {
+			return nil, fmt.Errorf("lock the work directory: %w", err)
+		}
+		if !locked {
+			return nil, fmt.Errorf("%w: %s", ErrLocked, w.path)
+		}
+		if w.lockInPlace() {
+			break
+		}
+		_ = w.lock.Close()
+	}
+	err := readJSON(w.File(ledgerName), &w.ledger)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		w.unread = err
+	}
+	if err != nil || w.ledger.Version != ledgerVersion {
+		w.ledger = ledger{}
+	}
+	w.ledger.abandoned(time.Now())
+	return w, nil
+}
+
+// Peek reads the ledger of the work directory for files that begin with base,
+// whoever works in it, and locks nothing: only methods that ask may be called. It
+// speaks of nothing when there is no such directory. The error says why the ledger
+// cannot be read, or that another version of this program wrote it.
+func Peek(output, base string) (*Dir, error) {
+	w := plan(output, base)
+	err := readJSON(w.File(ledgerName), &w.ledger)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return w, nil
+	case err != nil:
+		return w, err
+	case w.ledger.Version != 0 && w.ledger.Version != ledgerVersion:
+		return w, &VersionError{Version: w.ledger.Version}
+	}
+	return w, nil
+}
+
+// Split returns the output directory and the beginning of the final file names of
+// a work directory at path. ok is false when path does not look like one.
+func Split(path string) (output, base string, ok bool) {
+	base, ok = strings.CutPrefix(filepath.Base(path), prefix)
+	return filepath.Dir(path), base, ok
+}
+
+// List returns, for each work directory in an output directory, how its final
+// file names begin.
+func List(output string) (bases []string, err error) {
+	entries, err := os.ReadDir(output)
+	for _, e := range entries {
+		if _, base, ok := Split(e.Name()); ok && e.IsDir() {
+			bases = append(bases, base)
+		}
+	}
+	return bases, err
+}
+
+// Find lists the paths of work directories at and below dir. skipped says which
+// directories cannot be read.
+func Find(dir string) (found []string, skipped []error, err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, nil, err
+	}
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil && path == dir:
+			return err
+		case err != nil:
+			skipped = append(skipped, err)
+			return fs.SkipDir
+		case d.IsDir() && strings.HasPrefix(d.Name(), prefix):
+			found = append(found, path)
+			return fs.SkipDir
+		}
+		return nil
+	})
+	return found, skipped, err
+}
+
+// lockInPlace reports whether the file we hold the lock on is still the one
+// others would lock, and was not removed with its directory meanwhile.
+func (w *Dir) lockInPlace() bool {
+	held, err := w.lock.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Stat(w.lock.Path())
+	return err == nil && os.SameFile(held, named)
+}
+
+// InUse reports whether another process works in the directory.
+func (w *Dir) InUse() bool {
+	if !exists(w.File(lockName)) {
+		return false
+	}
+	lock := flock.New(w.File(lockName))
+	defer func() { _ = lock.Close() }()
+	locked, err := lock.TryLock()
+	return err == nil && !locked
+}
+
+// Unread is why the ledger that was there cannot be read; nil when it can, or
+// there was none.
+func (w *Dir) Unread() error { return w.unread }
+
+// Path is where the directory is.
+func (w *Dir) Path() string { return w.path }
+
+// Base is how the final file names begin.
+func (w *Dir) Base() string { return w.base }
+
+// File is where the file name of the work directory is.
+func (w *Dir) File(name string) string { return filepath.Join(w.path, name) }
+
+// Final is where the file name of the output directory will be.
+func (w *Dir) Final(name string) string { return filepath.Join(w.output, name) }
+
+// Here reports whether the directory is there.
+func (w *Dir) Here() bool { return exists(w.path) }
+
+// Has reports whether the work directory has something of that name.
+func (w *Dir) Has(name string) bool { return exists(w.File(name)) }
+
+// WriteFile makes a file of the work directory, whole and durable.
+func (w *Dir) WriteFile(name string, data []byte) error { return writeFile(w.File(name), data) }
+
+// Begin makes the ledger one for id. When it already is, finished disks and
+// checkpoints stay and resumed is true; when it speaks of something else, the
+// work directory is emptied.
+func (w *Dir) Begin(id Identity, jobID string) (resumed bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ledger.Version == ledgerVersion && w.ledger.VM == id {
+		w.ledger.JobID = jobID
+		return len(w.ledger.Disks) > 0, w.save()
+	}
+	// What is owed at vSphere stays known at every moment: the new ledger is
+	// there before anything of the old work goes.
+	w.ledger = ledger{Version: ledgerVersion, JobID: jobID, VM: id, Disks: map[string]*Disk{}, Owed: w.ledger.Owed}
+	if err := w.save(); err != nil {
+		return false, err
+	}
+	return false, w.empty()
+}
+
+// empty removes everything but the lock and the ledger.
+func (w *Dir) empty() error {
+	return w.removeBut(map[string]bool{lockName: true, ledgerName: true})
+}
+
+func (w *Dir) removeBut(stays map[string]bool) error {
+	entries, err := os.ReadDir(w.path)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !stays[e.Name()] {
+			err = errors.Join(err, os.RemoveAll(w.File(e.Name())))
+		}
+	}
+	return err
+}
+
+// update changes the ledger and makes the change durable.
+func (w *Dir) update(change func(*ledger)) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change(&w.ledger)
+	return w.save()
+}
+
+// strike makes a change by which less is owed. Where the work directory was
+// removed by somebody, there is nothing to strike it from.
+func (w *Dir) strike(change func(*ledger)) error {
+	if !w.Here() {
+		return nil
+	}
+	return w.update(change)
+}
+
+func (w *Dir) save() error {
+	if err := writeJSON(w.File(ledgerName), &w.ledger); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	return nil
+}
+
+// Unlock gives the directory up, as it is.
+func (w *Dir) Unlock() error { return w.lock.Close() }
+
+// Close unlocks. With keep, what the ledger vouches for stays for the next run;
+// otherwise, and when it vouches for nothing, the work directory goes, unless
+// something at vSphere is still to be put back.
+func (w *Dir) Close(keep bool) error {
+	defer func() { _ = w.lock.Close() }()
+	if keep {
+		whole, partial := w.Kept()
+		keep = whole+partial > 0 || w.Interrupted()
+	}
+	if !keep && w.Owes() {
+		// What could not be put back must stay known.
+		keep = true
+		if err := w.update(func(l *ledger) { l.Disks = map[string]*Disk{} }); err != nil {
+			return err
+		}
+	}
+	if keep {
+		return w.removeStray()
+	}
+	err := os.RemoveAll(w.path)
+	if w.made {
+		_ = os.Remove(w.output) // fails when it holds anything, which is then to stay
+	}
+	return err
+}
+
+// Retire ends the work directory of an export that is complete, and unlocks. A
+// ledger that owes something stays.
+func (w *Dir) Retire() error {
+	defer func() { _ = w.lock.Close() }()
+	if w.Owes() {
+		if err := w.update(func(l *ledger) { l.Install, l.Disks = nil, map[string]*Disk{} }); err != nil {
+			return err
+		}
+		return w.removeStray()
+	}
+	if err := os.RemoveAll(w.path); err != nil {
+		return err
+	}
+	return atomicfile.SyncDir(w.output)
+}
+
+// removeStray removes the files that the ledger does not vouch for.
+func (w *Dir) removeStray() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	vouched := map[string]bool{ledgerName: true, lockName: true}
+	for key, e := range w.ledger.Disks {
+		if e.useful() {
+			vouched[e.Part] = true
+		} else {
+			delete(w.ledger.Disks, key)
+		}
+	}
+	if w.ledger.Install != nil {
+		for _, m := range w.ledger.Install.Renames {
+			vouched[m.From] = true
+		}
+	}
+	return errors.Join(w.removeBut(vouched), w.save())
+}

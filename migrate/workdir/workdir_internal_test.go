@@ -1,0 +1,79 @@
+package workdir
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
+)
+
+// newWorkdir is the work directory of a VM whose ledger has begun.
+func newWorkdir(t *testing.T) *Dir {
+	t.Helper()
+	w, err := Open(filepath.Join(t.TempDir(), "out"), "vm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.lock.Close() })
+	if _, err := w.Begin(Identity{InstanceUUID: "u"}, ""); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// stored is the ledger as the next run will read it.
+func stored(t *testing.T, w *Dir) ledger {
+	t.Helper()
+	var l ledger
+	if err := readJSON(w.File(ledgerName), &l); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestWhatIsToBePutBackOutlivesTheWorkDirectory(t *testing.T) {
+	t.Parallel()
+	for name, owe := range map[string]func(*ledger){
+		"drives":     func(l *ledger) { l.CDROM = json.RawMessage(`{"drives":["CD/DVD drive 1"]}`) },
+		"a snapshot": func(l *ledger) { l.Snapshot = "s" },
+	} {
+		for _, keep := range []bool{true, false} {
+			w := newWorkdir(t)
+			if err := w.update(func(l *ledger) {
+				owe(l)
+				l.Disks["2000"] = &Disk{Part: "vm-disk-0.part", Done: true}
+			}); err != nil {
+				t.Fatal(err)
+			}
+			part := w.File("vm-disk-0.part")
+			if err := os.WriteFile(part, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Close(keep); err != nil {
+				t.Fatal(err)
+			}
+			if l := stored(t, w); len(l.debts(time.Now())) == 0 || len(l.Disks) > 0 != keep || exists(part) != keep {
+				t.Errorf("%s, keep %t: the ledger is %+v, the part file is there: %t", name, keep, l, exists(part))
+			}
+		}
+	}
+	w := newWorkdir(t)
+	if err := w.Close(false); err != nil || exists(w.path) {
+		t.Errorf("nothing is owed: %v, the directory is there: %t", err, exists(w.path))
+	}
+}
+
+func TestFailuresOfTheStorageComeWithAdvice(t *testing.T) {
+	t.Parallel()
+	for cause, final := range map[error]bool{syscall.ENOSPC: true, syscall.EDQUOT: true, syscall.EIO: false} {
+		err := Storage(&os.PathError{Op: "write", Path: "disk.part", Err: cause.(syscall.Errno)})
+		if !errors.Is(err, cause) || fault.Hint(err) == "" || fault.IsPermanent(err) != final || errors.Is(err, ErrNoSpace) != final {
+			t.Errorf("%v became %v, permanent %t, with the hint %q", cause, err, fault.IsPermanent(err), fault.Hint(err))
+		}
+	}
+}
