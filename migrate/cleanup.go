@@ -163,7 +163,9 @@ func (r *run) cleanWork(ctx context.Context, keep bool) (result job.Result, err 
 		receipt, done, err := r.nameEarlier(in)
 		if done {
 			result = receipt.Result
-			r.leave(ctx, true, &result)
+			r.done = true
+			r.undoChanges(ctx)
+			r.leaveWork(ctx, &result)
 			return result, nil
 		}
 		if err != nil && (keep || !errors.Is(err, ErrExists)) {

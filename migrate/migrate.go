@@ -135,7 +135,8 @@ type run struct {
 	doubt    vsphere.Obstacle // about the host, worth telling if the transfer fails
 
 	prepared bool  // the VM may have been changed
-	undone   error // what could not be put back after a failure
+	done     bool  // every file has its name
+	undone   error // what could not be put back
 }
 
 // extra is a file of the VM that is no disk: its NVRAM (F-NFC-14).
@@ -161,23 +162,31 @@ func (r *run) info(file, format string, args ...any) {
 	r.log.Info(text, "file", file)
 }
 
+// do runs the phases. What each of them begins is undone from the last to the
+// first: the changes at vSphere, the work directory, the space, the session.
 func (r *run) do(ctx context.Context) (result job.Result, err error) {
+	var end undos
+	defer func() { end.unwind(ctx) }()
+
 	if err := CheckOutput(r.def.OutputPath); err != nil {
 		return result, err
 	}
 	if err := r.connect(ctx); err != nil {
 		return result, err
 	}
-	defer r.hangUp(ctx)
+	end.push(func() { r.hangUp(ctx) })
+
+	release := func() {}
+	end.push(func() { release() }) // after the part files have gone, if they go
+
 	if err := r.openWork(); err != nil {
 		return result, err
 	}
-	release := func() {}
-	defer func() { release() }() // after the part files have gone, if they go
-	done := false                // every file has its name
-	defer func() { r.leave(ctx, done, &result) }()
+	end.pushOwn(func() { r.leaveWork(ctx, &result) }, func() { _ = r.work.Unlock() })
+	end.pushOwn(func() { r.undoChanges(ctx) }, nil)
+
 	receipt, done, err := r.earlier()
-	if done || err != nil {
+	if r.done = done; done || err != nil {
 		return receipt.Result, err
 	}
 	if err := r.putBackEarlier(ctx); err != nil {
@@ -202,7 +211,7 @@ func (r *run) do(ctx context.Context) (result job.Result, err error) {
 	if receipt, err = r.describe(ctx); err != nil {
 		return result, err
 	}
-	done = true
+	r.done = true
 	return receipt.Result, nil
 }
 
@@ -273,10 +282,6 @@ func detached(ctx context.Context, f func(context.Context) error) error {
 	defer cancel()
 	return f(ctx)
 }
-
-// lost reports whether another daemon is running the job by now: what is at
-// vSphere and on disk is that daemon's.
-func lost(ctx context.Context) bool { return errors.Is(context.Cause(ctx), job.ErrClaimLost) }
 
 // keepParts reports whether the work directory should survive a run that ends
 // now.

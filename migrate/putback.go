@@ -33,8 +33,8 @@ const (
 
 // undo puts back what this run has changed. After a success, drives that were
 // taken out on request stay out.
-func (r *run) undo(ctx context.Context, success bool) error {
-	if success {
+func (r *run) undo(ctx context.Context) error {
+	if r.done {
 		if err := r.work.StrikeDrives(); err != nil {
 			return err
 		}
@@ -185,28 +185,26 @@ func (e *OwedError) only(kind workdir.DebtKind) bool {
 	return true
 }
 
-// leave ends the run's work at vSphere and in the work directory. done says that
-// every file has its name. What could not be put back goes into result then,
-// and into r.undone otherwise.
-func (r *run) leave(ctx context.Context, done bool, result *job.Result) {
-	if lost(ctx) { // it is another daemon's
-		_ = r.work.Unlock()
-		return
-	}
-	var owed error
-	if done || r.prepared || errors.As(context.Cause(ctx), new(job.Cancelled)) {
-		owed = r.undo(ctx, done)
+// undoChanges puts back what the run has changed at vSphere, or may have.
+func (r *run) undoChanges(ctx context.Context) {
+	if r.done || r.prepared || errors.As(context.Cause(ctx), new(job.Cancelled)) {
+		r.undone = r.undo(ctx)
 	} else {
-		owed = r.stillOwed(nil)
+		r.undone = r.stillOwed(nil)
 	}
-	if done {
-		if err := errors.Join(owed, r.work.Retire()); err != nil {
+}
+
+// leaveWork ends the work directory. What could not be put back goes into the
+// result of an export that is done, and stays in r.undone otherwise.
+func (r *run) leaveWork(ctx context.Context, result *job.Result) {
+	if r.done {
+		if err := errors.Join(r.undone, r.work.Retire()); err != nil {
 			r.note("after the export: %v", err)
 			result.Notes, result.Owed = r.notes, owedOf(err)
 		}
 		return
 	}
-	r.undone = errors.Join(owed, r.work.Close(keepParts(ctx)))
+	r.undone = errors.Join(r.undone, r.work.Close(keepParts(ctx)))
 	if done, partial := r.work.Kept(); r.work.Here() && done+partial > 0 {
 		r.info("", "kept for the next run: %d disk(s) complete, %d in part, in %s", done, partial, r.work.Path())
 	}
