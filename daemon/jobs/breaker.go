@@ -38,7 +38,7 @@ type vcenter struct {
 	tries   int       // probes in a row that failed, or that did not hold
 	next    time.Time // when it is asked again
 	probing bool
-	claim   Claim // the job that met the trouble: it is asked for that one
+	claim   Claimed // the job that met the trouble: it is asked for that one
 }
 
 const (
@@ -52,7 +52,7 @@ func newBreaker(o Options, back func()) *breaker {
 
 // trip notes that a run of the claimed job met a vCenter that cannot be used.
 // It says so once, not for each job.
-func (b *breaker) trip(c Claim, u *Unavailable) {
+func (b *breaker) trip(c Claimed, u *Unavailable) {
 	key := c.Job.Definition.VCenterKey()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -164,12 +164,12 @@ func (b *breaker) answered(key string, v *vcenter, u *Unavailable) {
 
 // trouble returns the job that met a vCenter that cannot be used; false when it
 // can be.
-func (b *breaker) trouble(key string) (Claim, bool) {
+func (b *breaker) trouble(key string) (Claimed, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	v := b.vcenters[key]
 	if v == nil || v.state == "" {
-		return Claim{}, false
+		return Claimed{}, false
 	}
 	return v.claim, true
 }
@@ -197,7 +197,7 @@ func (b *breaker) list() []VCenter {
 }
 
 // probe asks the vCenter of a claimed job. Silence is an answer too.
-func (m *Manager) probe(ctx context.Context, c Claim) error {
+func (m *Manager) probe(ctx context.Context, c Claimed) error {
 	def, err := m.unseal(c)
 	if err != nil {
 		return err

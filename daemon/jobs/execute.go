@@ -17,14 +17,14 @@ type execution struct {
 	m       *Manager
 	log     *slog.Logger
 	run     *run
-	claim   Claim
+	claimed Claimed
 	tracker *progress.Tracker
 
 	meter    progress.Meter
 	progress models.Progress // latest sample
 	phase    progress.Phase  // last one written
 	seq      int64           // the tracker's last event written
-	until    time.Time       // end of the lease by this process's clock
+	until    time.Time       // end of the claim by this process's clock
 	written  models.Progress // with the last heartbeat
 	trouble  lastTrouble     // that heartbeats had
 }
@@ -37,15 +37,15 @@ type ending struct {
 
 // execute runs a claimed job and stores its outcome. base ends only when the
 // manager gives up on its runs; ctx is the run's.
-func (m *Manager) execute(base, ctx context.Context, r *run, c Claim) {
+func (m *Manager) execute(base, ctx context.Context, r *run, c Claimed) {
 	e := &execution{
 		m:       m,
-		log:     m.log.With("job", c.Lease.JobID, "epoch", c.Lease.Epoch),
+		log:     m.log.With("job", c.Claim.JobID, "epoch", c.Claim.Epoch),
 		run:     r,
-		claim:   c,
+		claimed: c,
 		tracker: progress.New(),
 		phase:   progress.Pending,
-		until:   time.Now().Add(m.o.Lease),
+		until:   time.Now().Add(m.o.Hold),
 	}
 	e.log.Info("job claimed", "vm", c.Job.Definition.VMPath, "failures", c.Failures, "deaths", c.Deaths)
 	if c.Deaths >= m.o.MaxDeaths {
@@ -57,7 +57,7 @@ func (m *Manager) execute(base, ctx context.Context, r *run, c Claim) {
 		e.finish(base, e.outcome(ctx, ending{err: err}))
 		return
 	}
-	m.settling.yield(c.Lease.JobID)
+	m.settling.yield(c.Claim.JobID)
 	ended := make(chan ending, 1)
 	go func() {
 		res, err := safely(e.log, func() (job.Result, error) {
@@ -75,7 +75,7 @@ func (m *Manager) execute(base, ctx context.Context, r *run, c Claim) {
 		return
 	}
 	r.cancel(end.err) // of a clean-up; a run knows already
-	m.hub.ended(c.Lease.JobID)
+	m.hub.ended(c.Claim.JobID)
 	select {
 	case <-ended:
 	case <-base.Done():
@@ -86,7 +86,7 @@ func (m *Manager) execute(base, ctx context.Context, r *run, c Claim) {
 // ctx ends.
 func (e *execution) cleanUp(ctx context.Context, def job.Definition) (job.Result, error) {
 	for {
-		res, err := e.m.runner.CleanUp(ctx, def, e.claim.Cancel.KeepParts, e.tracker)
+		res, err := e.m.runner.CleanUp(ctx, def, e.claimed.Cancel.KeepParts, e.tracker)
 		if unavailable(err) == nil || !sleep(ctx, e.m.o.ProbeMin) {
 			return res, err
 		}
@@ -94,7 +94,7 @@ func (e *execution) cleanUp(ctx context.Context, def job.Definition) (job.Result
 }
 
 // buried is the outcome of a job that the daemon did not survive too often.
-func buried(c Claim) Outcome {
+func buried(c Claimed) Outcome {
 	o := Outcome{Status: models.StatusFailed, Failed: true, Error: fmt.Sprintf(
 		"the daemon died %d times in a row while it ran this job, the last time in phase %s at %.0f%%; "+
 			"look for the reason in the system's log (out of memory?) before it is retried",
@@ -137,7 +137,7 @@ func (e *execution) follow(base, ctx context.Context, ended <-chan ending) (end 
 				overdue = e.overdue(bounds)
 			}
 		case <-changed:
-			if e.claim.Deaths > 0 { // what finishes now may be all that this run gets done
+			if e.claimed.Deaths > 0 { // what finishes now may be all that this run gets done
 				e.sample(false)
 				if e.further() {
 					e.beat(base)
@@ -145,7 +145,7 @@ func (e *execution) follow(base, ctx context.Context, ended <-chan ending) (end 
 			}
 		case <-sample.C:
 			e.sample(true)
-			if len(e.tracker.EventsAfter(e.seq)) > 0 || e.claim.Deaths > 0 && e.further() {
+			if len(e.tracker.EventsAfter(e.seq)) > 0 || e.claimed.Deaths > 0 && e.further() {
 				e.beat(base)
 			}
 		case <-beat.C:
@@ -163,25 +163,25 @@ func (e *execution) further() bool {
 func (e *execution) sample(tick bool) {
 	snap := e.tracker.Snapshot()
 	e.progress = progressOf(snap, e.meter.Observe(snap, time.Now()))
-	e.m.hub.report(e.claim.Lease.JobID, e.progress, tick)
+	e.m.hub.report(e.claimed.Claim.JobID, e.progress, tick)
 }
 
-// beat writes what is new and extends the lease. It ends the run when a cancel
-// was asked for, or when the lease is lost or may be.
+// beat writes what is new and extends the claim. It ends the run when a cancel
+// was asked for, or when the claim is lost or may be.
 func (e *execution) beat(base context.Context) {
 	ctx, cancel := context.WithTimeout(base, e.m.o.Heartbeat)
 	defer cancel()
 	now := time.Now()
 	phase := e.tracker.Phase()
 	events, seq := e.news(phase)
-	signals, err := e.m.store.Heartbeat(ctx, e.claim.Lease, Beat{
-		Lease:    e.m.o.Lease,
+	signals, err := e.m.store.Heartbeat(ctx, e.claimed.Claim, Beat{
+		Hold:     e.m.o.Hold,
 		Progress: &e.progress,
 		Events:   events,
 	})
 	switch {
 	case errors.Is(err, ErrFenced):
-		e.log.Warn("the lease on the job is lost; ending its run")
+		e.log.Warn("the claim on the job is lost; ending its run")
 		e.run.cancel(job.ErrClaimLost)
 		return
 	case err != nil:
@@ -195,13 +195,13 @@ func (e *execution) beat(base context.Context) {
 		return
 	}
 	e.trouble.tell(nil)
-	e.until = now.Add(e.m.o.Lease)
+	e.until = now.Add(e.m.o.Hold)
 	e.phase, e.seq, e.written = phase, seq, e.progress
 	if signals.Deaths == 0 && !e.run.cleared.Swap(true) {
 		e.m.nudge()
 	}
 	if len(events) > 0 {
-		e.m.hub.changed(e.claim.Lease.JobID)
+		e.m.hub.changed(e.claimed.Claim.JobID)
 	}
 	if signals.Cancel != nil && !e.run.cleanup { // else it is being cleaned up
 		e.run.cancel(*signals.Cancel)
@@ -234,23 +234,23 @@ func (e *execution) news(phase progress.Phase) ([]models.Event, int64) {
 	return events, seq
 }
 
-// finish stores an outcome, and keeps trying until it is stored, the lease is
+// finish stores an outcome, and keeps trying until it is stored, the claim is
 // lost, or the manager gives up.
 func (e *execution) finish(base context.Context, o Outcome) {
 	var trouble lastTrouble
 	for {
-		ctx, cancel := context.WithTimeout(base, e.m.o.Lease)
-		err := e.m.store.Finish(ctx, e.claim.Lease, o)
+		ctx, cancel := context.WithTimeout(base, e.m.o.Hold)
+		err := e.m.store.Finish(ctx, e.claimed.Claim, o)
 		cancel()
 		switch {
 		case err == nil:
 			if o.Status.Final() && (o.Error != "" || o.Result != nil && len(o.Result.Owed) > 0) {
-				e.m.settling.add(e.claim.Lease.JobID)
+				e.m.settling.add(e.claimed.Claim.JobID)
 			}
 			e.log.Info("job released", "status", o.Status, "failed", o.Failed, "error", o.Error)
 			return
 		case errors.Is(err, ErrFenced):
-			e.log.Warn("the job's outcome is dropped: its lease is lost", "status", o.Status)
+			e.log.Warn("the job's outcome is dropped: its claim is lost", "status", o.Status)
 			return
 		}
 		if trouble.tell(err) {

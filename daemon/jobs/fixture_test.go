@@ -153,21 +153,21 @@ func (s *cutStore) Check(ctx context.Context) ([]string, error) {
 	return s.Store.Check(ctx)
 }
 
-func (s *cutStore) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claim, error) {
+func (s *cutStore) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claimed, error) {
 	if err := s.err(); err != nil {
-		return jobs.Claim{}, err
+		return jobs.Claimed{}, err
 	}
 	return s.Store.Claim(ctx, r)
 }
 
-func (s *cutStore) Heartbeat(ctx context.Context, l jobs.Lease, b jobs.Beat) (jobs.Signals, error) {
+func (s *cutStore) Heartbeat(ctx context.Context, l jobs.Claim, b jobs.Beat) (jobs.Signals, error) {
 	if err := s.err(); err != nil {
 		return jobs.Signals{}, err
 	}
 	return s.Store.Heartbeat(ctx, l, b)
 }
 
-func (s *cutStore) Finish(ctx context.Context, l jobs.Lease, o jobs.Outcome) error {
+func (s *cutStore) Finish(ctx context.Context, l jobs.Claim, o jobs.Outcome) error {
 	if err := s.err(); err != nil {
 		return err
 	}

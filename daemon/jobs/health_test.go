@@ -73,7 +73,7 @@ func TestARunGoesOnWhileItsOwnStoreIsInTrouble(t *testing.T) {
 		submit(t, d.Manager, def("a"))
 		wantStatus(t, d.Manager, "a", models.StatusRunning)
 		cut.set(true)
-		time.Sleep(2 * time.Hour) // longer than any lease, and than the run
+		time.Sleep(2 * time.Hour) // longer than any claim, and than the run
 		wantStatus(t, d.Manager, "a", models.StatusRunning)
 		cut.set(false)
 		time.Sleep(time.Minute)

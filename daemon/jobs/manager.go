@@ -20,7 +20,7 @@ import (
 
 // ErrDrain is returned by [Manager.Run] when runs had not ended in time at a
 // shutdown and could not be handed back either. Their jobs are claimed again when
-// their leases run out.
+// their claims run out.
 var ErrDrain = errors.New("jobs were still running at the end of the shutdown")
 
 // handBackTimeout bounds how long a shutdown writes to the store what has not
@@ -52,7 +52,7 @@ type Manager struct {
 // run is one claimed job that this manager is running.
 type run struct {
 	vcenter string
-	lease   Lease
+	claim   Claim
 	cleanup bool // claimed only to clean up after a cancel
 	cancel  context.CancelCauseFunc
 	done    chan struct{} // closed when the outcome is in the store, or given up
@@ -141,8 +141,8 @@ func (m *Manager) claimAll(ctx, base context.Context) {
 }
 
 // claim claims a job of those that may run now.
-func (m *Manager) claim(base context.Context, r ClaimRequest) (Claim, bool) {
-	r.Owner, r.Lease = m.o.Owner, m.o.Lease
+func (m *Manager) claim(base context.Context, r ClaimRequest) (Claimed, bool) {
+	r.Owner, r.Hold = m.o.Owner, m.o.Hold
 	if !r.Cancelling {
 		unreachable, refused := m.breaker.blocked()
 		r.Full, r.Refused = append(unreachable, m.fullVCenters()...), refused
@@ -192,16 +192,16 @@ func (m *Manager) fullVCenters() []string {
 }
 
 // start runs a claimed job in a goroutine of its own.
-func (m *Manager) start(base context.Context, c Claim) *run {
+func (m *Manager) start(base context.Context, c Claimed) *run {
 	ctx, cancel := context.WithCancelCause(base)
 	r := &run{
 		vcenter: c.Job.Definition.VCenterKey(),
-		lease:   c.Lease,
+		claim:   c.Claim,
 		cleanup: c.Cancel != nil,
 		cancel:  cancel,
 		done:    make(chan struct{}),
 	}
-	id := c.Lease.JobID
+	id := c.Claim.JobID
 	m.mu.Lock()
 	m.runs[id] = r
 	m.mu.Unlock()
@@ -260,7 +260,7 @@ func (m *Manager) drain(base context.Context, helpers <-chan struct{}) error {
 	defer done()
 	var stuck []string
 	for _, id := range left {
-		err := m.store.Finish(write, runs[id].lease, Outcome{Status: models.StatusPending})
+		err := m.store.Finish(write, runs[id].claim, Outcome{Status: models.StatusPending})
 		if err != nil && !errors.Is(err, ErrFenced) {
 			m.log.Error("cannot hand a job back", "job", id, "error", err)
 			stuck = append(stuck, id)

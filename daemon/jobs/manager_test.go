@@ -72,7 +72,7 @@ func TestQueryShowsTheLiveProgressOfARun(t *testing.T) {
 		d := start(t, store, func(ctx context.Context, def job.Definition, tr *progress.Tracker) (job.Result, error) {
 			files <- tr.AddFile("disk-0.vmdk", 1000)
 			return untilStopped(ctx, def, tr)
-		}, jobs.Options{Heartbeat: time.Hour, Lease: 2 * time.Hour})
+		}, jobs.Options{Heartbeat: time.Hour, Hold: 2 * time.Hour})
 		submit(t, d.Manager, def("a"))
 		f := <-files
 		f.SetState(progress.Active)

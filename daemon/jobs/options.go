@@ -24,9 +24,9 @@ type Options struct {
 	// Throttle changes the bandwidth of jobs that run. With nil a new limit
 	// takes effect at the job's next run.
 	Throttle Throttle
-	Owner    string // names this daemon in leases; must be unique to the process; empty makes one up
+	Owner    string // names this daemon in claims; must be unique to the process; empty makes one up
 
-	Lease        time.Duration // how long a claim holds without a heartbeat, 0 means 30 s
+	Hold         time.Duration // how long a claim holds without a heartbeat, 0 means 30 s
 	Heartbeat    time.Duration // between writes of a running job's progress, 0 means 5 s
 	Sample       time.Duration // between reports of progress to watchers, 0 means 1 s
 	Poll         time.Duration // between looks for jobs that fell due or that others submitted, 0 means 1 s
@@ -63,7 +63,7 @@ type Throttle interface {
 func (o Options) withDefaults() Options {
 	o.MaxJobs = cmp.Or(o.MaxJobs, 4)
 	o.MaxPerVCenter = cmp.Or(o.MaxPerVCenter, o.MaxJobs)
-	o.Lease = cmp.Or(o.Lease, 30*time.Second)
+	o.Hold = cmp.Or(o.Hold, 30*time.Second)
 	o.Heartbeat = cmp.Or(o.Heartbeat, 5*time.Second)
 	o.Sample = cmp.Or(o.Sample, time.Second)
 	o.Poll = cmp.Or(o.Poll, time.Second)

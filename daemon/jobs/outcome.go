@@ -49,16 +49,16 @@ func (e *execution) outcome(ctx context.Context, end ending) Outcome {
 		e.failed(end.err, &o)
 	}
 	if away == nil || o.Status.Final() {
-		e.m.forgetExcuses(e.claim.Lease.JobID)
+		e.m.forgetExcuses(e.claimed.Claim.JobID)
 	}
 	return o
 }
 
 // failed makes o that of a failed attempt.
 func (e *execution) failed(err error, o *Outcome) {
-	failures := e.claim.Failures + 1
+	failures := e.claimed.Failures + 1
 	o.Status, o.Failed, o.Error = models.StatusFailed, true, err.Error()
-	if failures <= e.claim.Job.Definition.Options.Retries {
+	if failures <= e.claimed.Job.Definition.Options.Retries {
 		o.Status = models.StatusPending
 		o.Delay = e.m.o.retryDelay(failures)
 	}
@@ -71,13 +71,13 @@ func (e *execution) excuse(u *Unavailable, o *Outcome) bool {
 	delay := u.Delay
 	switch {
 	case u.Back:
-		n := e.m.excuseAgain(e.claim.Lease.JobID)
+		n := e.m.excuseAgain(e.claimed.Claim.JobID)
 		if n > maxExcused {
 			return false
 		}
 		delay = max(delay, e.m.o.retryDelay(n))
 	case delay == 0:
-		e.m.breaker.trip(e.claim, u)
+		e.m.breaker.trip(e.claimed, u)
 	}
 	o.Status, o.Error, o.Delay, o.Untouched = models.StatusPending, u.Error(), delay, e.untouched()
 	return true
@@ -119,7 +119,7 @@ func (e *execution) leftBehind(err error) string {
 // settle says what becomes of what is left at vSphere.
 func (e *execution) settle() string {
 	return fmt.Sprintf("what is owed stands in the ledger below %s: the daemon settles it when it can, a retry or `hyper2kvm clean` does too",
-		e.claim.Job.Definition.OutputPath)
+		e.claimed.Job.Definition.OutputPath)
 }
 
 // askAfter is when a vCenter is asked whether it answers at all, for a run that
@@ -137,7 +137,7 @@ func (e *execution) overdue(ctx context.Context) <-chan error {
 		}
 		probe, cancel := context.WithTimeout(ctx, askAfter)
 		defer cancel()
-		if u := unavailable(e.m.probe(probe, e.claim)); u != nil && ctx.Err() == nil {
+		if u := unavailable(e.m.probe(probe, e.claimed)); u != nil && ctx.Err() == nil {
 			out <- fmt.Errorf("cancelled, and vCenter %s cannot be used, so that not everything was undone there: %w; %s", vcenter, u.Err, e.settle())
 			return
 		}

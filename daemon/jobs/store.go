@@ -17,10 +17,10 @@ var (
 	ErrNotFound = errors.New("no such job")
 	// ErrNoJob: nothing can be claimed now.
 	ErrNoJob = errors.New("no job to run")
-	// ErrFenced: the lease is no longer the job's; another owner or a later
+	// ErrFenced: the claim no longer holds; another owner or a later
 	// epoch of the same one holds it, or the job has ended. Nothing was
 	// written.
-	ErrFenced = errors.New("the lease on the job is lost")
+	ErrFenced = errors.New("the claim on the job is lost")
 	// ErrFinished: the job has ended, so it cannot be cancelled.
 	ErrFinished = errors.New("the job has already ended")
 	// ErrNotFinished: the job has not ended, so it cannot be deleted or tried
@@ -48,12 +48,12 @@ func (e *ExistsError) Error() string {
 // Unwrap returns [ErrExists].
 func (e *ExistsError) Unwrap() error { return ErrExists }
 
-// Store keeps jobs, the leases on them, and their event logs.
+// Store keeps jobs, the claims on them, and their event logs.
 //
 // Each method that writes is one transaction; all may be called from any goroutine. Every
 // change of a job's status appends an event of type [models.EventState] to its
 // log in the same transaction. Times come from the clock that all daemons on
-// the store share; leases and delays are measured by one that does not jump
+// the store share; claims and delays are measured by one that does not jump
 // when that one is set. Stores never see a password in the clear and return a
 // sealed one from Claim only.
 //
@@ -72,27 +72,27 @@ type Queue interface {
 	// none.
 	Create(ctx context.Context, jobs []NewJob) error
 
-	// Claim leases the next job to an owner and makes it running, or returns
+	// Claim gives the next job to an owner and makes it running, or returns
 	// [ErrNoJob]. A job can be claimed when it is pending and its next attempt
-	// is due, or when it is running and its lease has run out, unless the
-	// owner holds that lease itself: it asks, so it is alive. Higher
+	// is due, or when it is running and its claim has run out, unless the
+	// owner holds that claim itself: it asks, so it is alive. Higher
 	// priorities go first; among equals the vCenter that was served longest
 	// ago; then the job that was created first.
 	//
 	// Claiming a job that is running counts a death of its owner: see
-	// [Claim.Deaths].
-	Claim(ctx context.Context, r ClaimRequest) (Claim, error)
+	// [Claimed.Deaths].
+	Claim(ctx context.Context, r ClaimRequest) (Claimed, error)
 
-	// Heartbeat records what a running job has to tell and extends its lease,
+	// Heartbeat records what a running job has to tell and extends its claim,
 	// or returns [ErrFenced]. Progress that goes further than the job ever
 	// was, by a per cent or more, forgets the deaths.
-	Heartbeat(ctx context.Context, l Lease, b Beat) (Signals, error)
+	Heartbeat(ctx context.Context, c Claim, b Beat) (Signals, error)
 
 	// Finish ends a run, with a final status or back to pending, or returns
 	// [ErrFenced]. A job for which a cancel was asked does not go back to
 	// waiting: it is due at once, so that it can be claimed and cleaned up.
 	// An end in good order forgets the deaths.
-	Finish(ctx context.Context, l Lease, o Outcome) error
+	Finish(ctx context.Context, c Claim, o Outcome) error
 }
 
 // Control is the part of a [Store] by which people steer jobs. When there is no
@@ -101,7 +101,7 @@ type Control interface {
 	// Cancel asks for a job to be cancelled and returns its status after
 	// that: cancelled when it never ran (see [Outcome.Untouched]), and
 	// otherwise pending or running, with the request kept until a run with
-	// that job's lease has cleaned up.
+	// that job's claim has cleaned up.
 	// It returns cancelled for a job that is, and [ErrFinished] for one that
 	// ended otherwise.
 	Cancel(ctx context.Context, id string, c job.Cancelled) (models.Status, error)
@@ -157,7 +157,7 @@ type NewJob struct {
 // ClaimRequest says for whom a job is claimed, and which one.
 type ClaimRequest struct {
 	Owner string        // unique to one run of one daemon
-	Lease time.Duration // how long the claim holds without a heartbeat
+	Hold  time.Duration // how long the claim holds without a heartbeat
 
 	// Cancelling asks for a job that is to be cancelled and that nobody runs,
 	// so that what it left can be cleaned up. Otherwise such jobs are passed
@@ -171,22 +171,22 @@ type ClaimRequest struct {
 	// are to be claimed.
 	Refused []string
 
-	// Deaths asks for a job whose [Claim.Deaths] will be at least as many.
+	// Deaths asks for a job whose [Claimed.Deaths] will be at least as many.
 	Deaths int
 }
 
-// Lease identifies one claim of one job. Epoch grows with every claim of the
+// Claim is what a daemon has on a job that it runs. Epoch grows with every claim of the
 // job, so writes by an owner that was given up are told from the present
 // one's.
-type Lease struct {
+type Claim struct {
 	JobID string
 	Owner string
 	Epoch int64
 }
 
-// Claim is a job as the owner of its lease gets it.
-type Claim struct {
-	Lease    Lease
+// Claimed is a job as the owner of its claim gets it.
+type Claimed struct {
+	Claim    Claim
 	Job      models.Job
 	Secret   []byte         // as given to Create
 	Cancel   *job.Cancelled // set when asked for
@@ -200,7 +200,7 @@ type Claim struct {
 
 // Beat is what a heartbeat reports.
 type Beat struct {
-	Lease    time.Duration    // new time to live of the lease, from now
+	Hold     time.Duration    // new time to live of the claim, from now
 	Progress *models.Progress // nil leaves what is stored
 	Events   []models.Event   // to be appended; their IDs are given by the store
 }
@@ -208,7 +208,7 @@ type Beat struct {
 // Signals is what a heartbeat brings back.
 type Signals struct {
 	Cancel *job.Cancelled // set when a cancel was asked for
-	Deaths int            // as in [Claim]; 0 once the job has got further
+	Deaths int            // as in [Claimed]; 0 once the job has got further
 }
 
 // Outcome is how a run ended.

@@ -110,7 +110,7 @@ func (m *Manager) prepare(def job.Definition, now time.Time) (NewJob, error) {
 }
 
 // unseal returns a claimed job's definition with its password.
-func (m *Manager) unseal(c Claim) (job.Definition, error) {
+func (m *Manager) unseal(c Claimed) (job.Definition, error) {
 	def := c.Job.Definition
 	if len(c.Secret) == 0 {
 		return def, nil

@@ -131,7 +131,7 @@ func TestAPasswordReachesTheRunAndNobodyElse(t *testing.T) {
 		if err := d.stop(); err != nil {
 			t.Fatal(err)
 		}
-		c, err := store.Claim(t.Context(), jobs.ClaimRequest{Owner: "test", Lease: 1})
+		c, err := store.Claim(t.Context(), jobs.ClaimRequest{Owner: "test", Hold: 1})
 		if err != nil || len(c.Secret) != len(password) || strings.Contains(string(c.Secret), "horse") {
 			t.Errorf("the store holds secret %q, error %v", c.Secret, err)
 		}

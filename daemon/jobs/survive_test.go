@@ -62,7 +62,7 @@ func TestAShutdownIsBoundedAndHandsBackWhatHasNotEnded(t *testing.T) {
 		if took := time.Since(began); took != 7*time.Second {
 			t.Errorf("the shutdown took %v, want 7s", took)
 		}
-		c, err := store.Claim(t.Context(), jobs.ClaimRequest{Owner: "next", Lease: time.Minute})
+		c, err := store.Claim(t.Context(), jobs.ClaimRequest{Owner: "next", Hold: time.Minute})
 		if err != nil || c.Deaths != 0 {
 			t.Errorf("the next daemon claims %+v, %v; want the job, and no death", c, err)
 		}
@@ -140,7 +140,7 @@ func dies(t *testing.T, store jobs.Store, percent int64, o jobs.Options) {
 	cut.set(true)
 	kill()
 	<-ended
-	time.Sleep(time.Minute) // the leases run out
+	time.Sleep(time.Minute) // the claims run out
 }
 
 func TestAJobThatTheDaemonDoesNotSurviveFailsInTheEnd(t *testing.T) {
@@ -252,7 +252,7 @@ func TestSuspectsRunOneAfterAnotherSoThatTheInnocentDoNotFail(t *testing.T) {
 	})
 }
 
-func TestADaemonThatLosesItsLeaseEndsTheRunAndWritesNothing(t *testing.T) {
+func TestADaemonThatLosesItsClaimEndsTheRunAndWritesNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		cut := &cutStore{Store: store}
 		causes := make(chan error, 1)
@@ -268,10 +268,10 @@ func TestADaemonThatLosesItsLeaseEndsTheRunAndWritesNothing(t *testing.T) {
 		wantStatus(t, d.Manager, "a", models.StatusRunning)
 		cut.set(true)
 		if cause := <-causes; cause != job.ErrClaimLost {
-			t.Errorf("cause = %v, want ErrLeaseLost", cause)
+			t.Errorf("cause = %v, want ErrClaimLost", cause)
 		}
 		if ended > 35*time.Second {
-			t.Errorf("the run ended after %v, its lease after 30s", ended)
+			t.Errorf("the run ended after %v, its claim after 30s", ended)
 		}
 		other := start(t, store, succeed, jobs.Options{})
 		time.Sleep(5 * time.Second)
@@ -282,7 +282,7 @@ func TestADaemonThatLosesItsLeaseEndsTheRunAndWritesNothing(t *testing.T) {
 	})
 }
 
-func TestARunWhoseLeaseWasTakenIsToldWithTheNextHeartbeat(t *testing.T) {
+func TestARunWhoseClaimWasTakenIsToldWithTheNextHeartbeat(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		cut := &cutStore{Store: store}
 		causes := make(chan error, 1)
@@ -294,17 +294,17 @@ func TestARunWhoseLeaseWasTakenIsToldWithTheNextHeartbeat(t *testing.T) {
 		submit(t, d.Manager, def("a"))
 		wantStatus(t, d.Manager, "a", models.StatusRunning)
 		cut.set(true)
-		time.Sleep(31 * time.Second) // one heartbeat is lost, and with it the lease
-		taken, err := store.Claim(t.Context(), jobs.ClaimRequest{Owner: "other", Lease: time.Hour})
+		time.Sleep(31 * time.Second) // one heartbeat is lost, and with it the claim
+		taken, err := store.Claim(t.Context(), jobs.ClaimRequest{Owner: "other", Hold: time.Hour})
 		if err != nil {
 			t.Fatal(err)
 		}
 		cut.set(false)
 		if cause := <-causes; cause != job.ErrClaimLost {
-			t.Errorf("cause = %v, want ErrLeaseLost", cause)
+			t.Errorf("cause = %v, want ErrClaimLost", cause)
 		}
 		synctest.Wait()
-		if err := store.Finish(t.Context(), taken.Lease, jobs.Outcome{Status: models.StatusCompleted}); err != nil {
+		if err := store.Finish(t.Context(), taken.Claim, jobs.Outcome{Status: models.StatusCompleted}); err != nil {
 			t.Errorf("the new owner's outcome: %v", err)
 		}
 	})

@@ -31,7 +31,7 @@ func (m *Manager) onTrial(ctx, base context.Context) bool {
 			return false
 		}
 		m.log.Warn("the daemon died more than once while it ran this job: it runs alone for a while",
-			"job", c.Lease.JobID, "deaths", c.Deaths)
+			"job", c.Claim.JobID, "deaths", c.Deaths)
 		t.run, t.began = m.start(base, c), time.Now()
 	}
 	return false

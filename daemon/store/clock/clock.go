@@ -1,9 +1,9 @@
 // Package clock is the time that the stores keep: one that people read, and one
-// that leases and delays are measured by.
+// that claims and delays are measured by.
 //
 // The wall clock jumps: it is set by hand, by NTP after a start with a wrong
-// battery clock, by a resumed virtual machine. A lease that is measured by it
-// would end too early or last an hour too long. So leases and delays are
+// battery clock, by a resumed virtual machine. A claim that is measured by it
+// would end too early or last an hour too long. So claims and delays are
 // measured by a steady clock, which starts as the wall clock and from then on
 // goes on evenly, as long as the process lives. What a steady time means to
 // people is told by [Clock.Shown].
@@ -34,7 +34,7 @@ func New(wall func() time.Time) Clock {
 // store keeps: milliseconds.
 func (c Clock) Now() time.Time { return kept(c.wall()) }
 
-// Steady is the time that leases and delays are measured by.
+// Steady is the time that claims and delays are measured by.
 func (c Clock) Steady() time.Time { return kept(c.start.Add(time.Since(c.began))) }
 
 // Shown is the steady time at as the wall clock will show it.

@@ -3,7 +3,7 @@
 //
 // It is also the plainest statement of what a store does. A job has one time
 // from which it may be claimed: its next attempt while it is pending, the end
-// of its lease while it is running, none once it has ended. That time is by the
+// of its claim while it is running, none once it has ended. That time is by the
 // steady clock, everything that people see by the wall clock.
 package memory
 
@@ -42,7 +42,7 @@ type record struct {
 	owner     string
 	epoch     int64
 	ran       int       // claims that may have left something
-	deaths    int       // see jobs.Claim
+	deaths    int       // see jobs.Claimed
 	reached   float64   // per cent, in any run
 	claimable time.Time // by the steady clock
 	cancel    *job.Cancelled
@@ -100,9 +100,9 @@ func (s *Store) Create(ctx context.Context, batch []jobs.NewJob) error {
 }
 
 // Claim implements [jobs.Queue].
-func (s *Store) Claim(ctx context.Context, req jobs.ClaimRequest) (jobs.Claim, error) {
+func (s *Store) Claim(ctx context.Context, req jobs.ClaimRequest) (jobs.Claimed, error) {
 	if err := ctx.Err(); err != nil {
-		return jobs.Claim{}, err
+		return jobs.Claimed{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,7 +114,7 @@ func (s *Store) Claim(ctx context.Context, req jobs.ClaimRequest) (jobs.Claim, e
 		}
 	}
 	if best == nil {
-		return jobs.Claim{}, jobs.ErrNoJob
+		return jobs.Claimed{}, jobs.ErrNoJob
 	}
 	s.turn++
 	s.turns[best.job.Definition.VCenterKey()] = s.turn
@@ -122,13 +122,13 @@ func (s *Store) Claim(ctx context.Context, req jobs.ClaimRequest) (jobs.Claim, e
 	best.owner = req.Owner
 	best.epoch++
 	best.ran++
-	best.claimable = steady.Add(req.Lease)
+	best.claimable = steady.Add(req.Hold)
 	if best.job.StartedAt == nil {
 		best.job.StartedAt = &now
 	}
 	s.move(best, models.StatusRunning, "", now)
-	return jobs.Claim{
-		Lease:    jobs.Lease{JobID: best.job.Definition.ID, Owner: best.owner, Epoch: best.epoch},
+	return jobs.Claimed{
+		Claim:    jobs.Claim{JobID: best.job.Definition.ID, Owner: best.owner, Epoch: best.epoch},
 		Job:      s.view(best),
 		Secret:   slices.Clone(best.secret),
 		Cancel:   best.cancel,
@@ -167,7 +167,7 @@ func (s *Store) before(a, b *record) bool {
 }
 
 // Heartbeat implements [jobs.Queue].
-func (s *Store) Heartbeat(ctx context.Context, l jobs.Lease, b jobs.Beat) (jobs.Signals, error) {
+func (s *Store) Heartbeat(ctx context.Context, l jobs.Claim, b jobs.Beat) (jobs.Signals, error) {
 	if err := ctx.Err(); err != nil {
 		return jobs.Signals{}, err
 	}
@@ -177,7 +177,7 @@ func (s *Store) Heartbeat(ctx context.Context, l jobs.Lease, b jobs.Beat) (jobs.
 	if err != nil {
 		return jobs.Signals{}, err
 	}
-	r.claimable = s.clock.Steady().Add(b.Lease)
+	r.claimable = s.clock.Steady().Add(b.Hold)
 	r.job.UpdatedAt = s.clock.Now()
 	if b.Progress != nil {
 		r.progress = *b.Progress
@@ -189,8 +189,8 @@ func (s *Store) Heartbeat(ctx context.Context, l jobs.Lease, b jobs.Beat) (jobs.
 	return jobs.Signals{Cancel: r.cancel, Deaths: r.deaths}, nil
 }
 
-// held returns the record of a lease that holds.
-func (s *Store) held(l jobs.Lease) (*record, error) {
+// held returns the record of a claim that holds.
+func (s *Store) held(l jobs.Claim) (*record, error) {
 	r := s.byID[l.JobID]
 	if r == nil || r.job.Status != models.StatusRunning || r.owner != l.Owner || r.epoch != l.Epoch {
 		return nil, jobs.ErrFenced
@@ -199,7 +199,7 @@ func (s *Store) held(l jobs.Lease) (*record, error) {
 }
 
 // Finish implements [jobs.Queue].
-func (s *Store) Finish(ctx context.Context, l jobs.Lease, o jobs.Outcome) error {
+func (s *Store) Finish(ctx context.Context, l jobs.Claim, o jobs.Outcome) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -167,14 +167,14 @@ func BenchmarkStore(b *testing.B) {
 		measure(b, func() func() {
 			c := claim(b, s, "bench")
 			return func() {
-				check(b, s.Finish(b.Context(), c.Lease, jobs.Outcome{Status: models.StatusPending}))
+				check(b, s.Finish(b.Context(), c.Claim, jobs.Outcome{Status: models.StatusPending}))
 			}
 		})
 	})
 	b.Run("claim-nothing", func(b *testing.B) {
 		full := []string{"vcenter0", "vcenter1", "vcenter2", "vcenter3", "vcenter4"}
 		measure(b, func() func() {
-			_, err := s.Claim(b.Context(), jobs.ClaimRequest{Owner: "bench", Lease: time.Hour, Full: full})
+			_, err := s.Claim(b.Context(), jobs.ClaimRequest{Owner: "bench", Hold: time.Hour, Full: full})
 			if !errors.Is(err, jobs.ErrNoJob) {
 				b.Fatal(err)
 			}
@@ -185,10 +185,10 @@ func BenchmarkStore(b *testing.B) {
 		c := claim(b, s, "bench")
 		p := models.Progress{Phase: "exporting", PercentComplete: 42}
 		measure(b, func() func() {
-			_, err := s.Heartbeat(b.Context(), c.Lease, jobs.Beat{Lease: time.Hour, Progress: &p})
+			_, err := s.Heartbeat(b.Context(), c.Claim, jobs.Beat{Hold: time.Hour, Progress: &p})
 			check(b, err)
 			return nil
 		})
-		check(b, s.Finish(b.Context(), c.Lease, jobs.Outcome{Status: models.StatusPending}))
+		check(b, s.Finish(b.Context(), c.Claim, jobs.Outcome{Status: models.StatusPending}))
 	})
 }

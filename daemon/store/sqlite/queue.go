@@ -116,9 +116,9 @@ func appendAll(args []any, more []string) []any {
 }
 
 // Claim implements [jobs.Queue].
-func (s *Store) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claim, error) {
+func (s *Store) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claimed, error) {
 	if err := s.hold.present(); err != nil && !r.Cancelling {
-		return jobs.Claim{}, err
+		return jobs.Claimed{}, err
 	}
 	now, steady := s.clock.Now(), s.clock.Steady()
 	next := claimNext
@@ -130,10 +130,10 @@ func (s *Store) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claim, err
 	var seq int64
 	err := s.read.QueryRowContext(ctx, query, args...).Scan(&seq)
 	if errors.Is(err, sql.ErrNoRows) {
-		return jobs.Claim{}, jobs.ErrNoJob
+		return jobs.Claimed{}, jobs.ErrNoJob
 	}
 	if err != nil {
-		return jobs.Claim{}, s.explain(err)
+		return jobs.Claimed{}, s.explain(err)
 	}
 	var row row
 	err = s.tx(ctx, func(tx *sql.Tx) error {
@@ -149,7 +149,7 @@ func (s *Store) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claim, err
 				deaths = deaths + (status = 'running'), claimable_at = ?,
 				started_at = coalesce(started_at, ?), updated_at = ?, error = ''
 			WHERE seq = ? RETURNING `+columns,
-			r.Owner, millis(steady.Add(r.Lease)), millis(now), millis(now), seq))
+			r.Owner, millis(steady.Add(r.Hold)), millis(now), millis(now), seq))
 		if err != nil {
 			return err
 		}
@@ -162,14 +162,14 @@ func (s *Store) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claim, err
 		return appendEvents(ctx, tx, seq, state(now, models.StatusRunning, ""))
 	})
 	if err != nil {
-		return jobs.Claim{}, err
+		return jobs.Claimed{}, err
 	}
 	job, err := row.job(s.clock)
 	if err != nil {
-		return jobs.Claim{}, err
+		return jobs.Claimed{}, err
 	}
-	return jobs.Claim{
-		Lease:    jobs.Lease{JobID: row.id, Owner: r.Owner, Epoch: row.epoch},
+	return jobs.Claimed{
+		Claim:    jobs.Claim{JobID: row.id, Owner: r.Owner, Epoch: row.epoch},
 		Job:      job,
 		Secret:   row.secret,
 		Cancel:   row.cancelled(),
@@ -178,15 +178,15 @@ func (s *Store) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claim, err
 	}, nil
 }
 
-// held is the condition under which a lease holds; its arguments are
-// [leaseArgs].
+// held is the condition under which a claim holds; its arguments are
+// [claimArgs].
 const held = ` WHERE id = ? AND owner = ? AND epoch = ? AND status = 'running'`
 
-func leaseArgs(l jobs.Lease) []any { return []any{l.JobID, l.Owner, l.Epoch} }
+func claimArgs(l jobs.Claim) []any { return []any{l.JobID, l.Owner, l.Epoch} }
 
 // Heartbeat implements [jobs.Queue].
-func (s *Store) Heartbeat(ctx context.Context, l jobs.Lease, b jobs.Beat) (jobs.Signals, error) {
-	now, until := s.clock.Now(), s.clock.Steady().Add(b.Lease)
+func (s *Store) Heartbeat(ctx context.Context, l jobs.Claim, b jobs.Beat) (jobs.Signals, error) {
+	now, until := s.clock.Now(), s.clock.Steady().Add(b.Hold)
 	percent := 0.0
 	if b.Progress != nil {
 		percent = b.Progress.PercentComplete
@@ -202,7 +202,7 @@ func (s *Store) Heartbeat(ctx context.Context, l jobs.Lease, b jobs.Beat) (jobs.
 				deaths = CASE WHEN ? >= reached + 1 THEN 0 ELSE deaths END,
 				reached = CASE WHEN ? >= reached + 1 THEN ? ELSE reached END`+held+`
 			RETURNING seq, cancel, deaths`,
-			append([]any{millis(until), millis(now), progress, percent, percent, percent}, leaseArgs(l)...)...).
+			append([]any{millis(until), millis(now), progress, percent, percent, percent}, claimArgs(l)...)...).
 			Scan(&r.seq, &r.cancel, &r.deaths)
 		if errors.Is(err, sql.ErrNoRows) {
 			return jobs.ErrFenced
@@ -216,7 +216,7 @@ func (s *Store) Heartbeat(ctx context.Context, l jobs.Lease, b jobs.Beat) (jobs.
 }
 
 // Finish implements [jobs.Queue].
-func (s *Store) Finish(ctx context.Context, l jobs.Lease, o jobs.Outcome) error {
+func (s *Store) Finish(ctx context.Context, l jobs.Claim, o jobs.Outcome) error {
 	now, steady := s.clock.Now(), s.clock.Steady()
 	return s.tx(ctx, func(tx *sql.Tx) error {
 		progress, err := optional(o.Progress)
@@ -235,7 +235,7 @@ func (s *Store) Finish(ctx context.Context, l jobs.Lease, o jobs.Outcome) error 
 			o.Delay.Milliseconds(),
 			o.Status.Final(), o.Status, // cancel, secret
 			o.Untouched, o.Untouched, // ran, started_at
-		}, leaseArgs(l)...)
+		}, claimArgs(l)...)
 		err = tx.QueryRowContext(ctx, `
 			UPDATE jobs SET status = ?, error = ?, result = ?, progress = coalesce(?, progress),
 				failures = failures + ?, updated_at = ?, owner = '',

@@ -3,13 +3,13 @@
 // The file belongs to one daemon at a time, which locks on it and on a file
 // beside it prove: a second one is refused with [ErrLocked]. That makes two things
 // simple. The database is a library in the one process that uses it, so its
-// clock is the process's clock, and leases are measured by that. And when a
-// store is opened, whoever held a lease in it is dead, so every lease is made
+// clock is the process's clock, and claims are measured by that. And when a
+// store is opened, whoever held a claim in it is dead, so every claim is made
 // to run out at once instead of being waited for. A database that serves
 // several daemons may do neither: it must take the time from its server and
-// let leases run out. The statements themselves are plain SQL.
+// let claims run out. The statements themselves are plain SQL.
 //
-// Leases and delays are measured by a clock that does not jump while the process
+// Claims and delays are measured by a clock that does not jump while the process
 // lives (package clock). Whoever opens the file cannot know how its clock stands
 // to that of the process before, so no job waits longer from then on than the
 // delay it was given.
@@ -151,7 +151,7 @@ func (s *Store) migrate(ctx context.Context) error {
 	return err
 }
 
-// Close closes the file and lets other daemons have it. Leases are left as
+// Close closes the file and lets other daemons have it. Claims are left as
 // they are. Should the file have been deleted or replaced meanwhile, what the
 // store held is saved beside it, and the error says where.
 func (s *Store) Close() error {

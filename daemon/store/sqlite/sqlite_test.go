@@ -70,9 +70,9 @@ func create(t testing.TB, s *sqlite.Store, ids ...string) {
 	}
 }
 
-func claim(t testing.TB, s *sqlite.Store, owner string) jobs.Claim {
+func claim(t testing.TB, s *sqlite.Store, owner string) jobs.Claimed {
 	t.Helper()
-	c, err := s.Claim(t.Context(), jobs.ClaimRequest{Owner: owner, Lease: time.Hour})
+	c, err := s.Claim(t.Context(), jobs.ClaimRequest{Owner: owner, Hold: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestAJobThatRanWhenItsDaemonDiedIsClaimedAtOnceAndTheDeadIsFenced(t *testin
 	create(t, s, "a")
 	dead := claim(t, s, "dead")
 	progress := models.Progress{Phase: "exporting", PercentComplete: 42}
-	if _, err := s.Heartbeat(t.Context(), dead.Lease, jobs.Beat{Lease: time.Hour, Progress: &progress}); err != nil {
+	if _, err := s.Heartbeat(t.Context(), dead.Claim, jobs.Beat{Hold: time.Hour, Progress: &progress}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil { // as the system closes a dead process's files
@@ -120,10 +120,10 @@ func TestAJobThatRanWhenItsDaemonDiedIsClaimedAtOnceAndTheDeadIsFenced(t *testin
 	}
 	s = open(t, path)
 	c := claim(t, s, "alive")
-	if c.Lease.Epoch != 2 || *c.Job.Progress != progress || c.Failures != 0 {
+	if c.Claim.Epoch != 2 || *c.Job.Progress != progress || c.Failures != 0 {
 		t.Errorf("claim after the restart: %+v", c)
 	}
-	if _, err := s.Heartbeat(t.Context(), dead.Lease, jobs.Beat{}); !errors.Is(err, jobs.ErrFenced) {
+	if _, err := s.Heartbeat(t.Context(), dead.Claim, jobs.Beat{}); !errors.Is(err, jobs.ErrFenced) {
 		t.Errorf("heartbeat of the dead = %v, want ErrFenced", err)
 	}
 }
@@ -302,7 +302,7 @@ func TestAClockThatJumpedBetweenTwoDaemonsStrandsNoJob(t *testing.T) {
 			}
 			create(t, first, "delayed", "interrupted", "fresh")
 			c := claim(t, first, "first")
-			if err := first.Finish(t.Context(), c.Lease, jobs.Outcome{Status: models.StatusPending, Delay: time.Minute}); err != nil {
+			if err := first.Finish(t.Context(), c.Claim, jobs.Outcome{Status: models.StatusPending, Delay: time.Minute}); err != nil {
 				t.Fatal(err)
 			}
 			claim(t, first, "first")
@@ -312,7 +312,7 @@ func TestAClockThatJumpedBetweenTwoDaemonsStrandsNoJob(t *testing.T) {
 			next := openAt(t, path, func() time.Time { return time.Now().Add(jump) })
 			got := map[string]bool{}
 			for range 2 {
-				got[claim(t, next, "next").Lease.JobID] = true
+				got[claim(t, next, "next").Claim.JobID] = true
 			}
 			if jump < 0 && (!got["interrupted"] || !got["fresh"]) {
 				t.Errorf("claimed %v, want what was interrupted and what was never tried", got)
@@ -362,9 +362,9 @@ func TestAStateFileOfTheFirstVersionIsBroughtUpToDate(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := open(t, path)
-	c, err := s.Claim(t.Context(), jobs.ClaimRequest{Owner: "o", Lease: time.Hour, Refused: []string{""}})
-	if err != nil || c.Lease.JobID != "own" {
-		t.Errorf("where the daemon's login is refused %q is claimed, %v; want the job with a user of its own", c.Lease.JobID, err)
+	c, err := s.Claim(t.Context(), jobs.ClaimRequest{Owner: "o", Hold: time.Hour, Refused: []string{""}})
+	if err != nil || c.Claim.JobID != "own" {
+		t.Errorf("where the daemon's login is refused %q is claimed, %v; want the job with a user of its own", c.Claim.JobID, err)
 	}
 	for id, want := range map[string]models.Status{"never ran": models.StatusCancelled, "ran": models.StatusPending} {
 		if got, err := s.Cancel(t.Context(), id, job.Cancelled{}); err != nil || got != want {

@@ -87,14 +87,14 @@ func TestAStateFileThatGoesAwayTakesNoNewWorkAndLosesNoJob(t *testing.T) {
 			if err := try(t, s, "c"); troubleOf(err) != jobs.TroubleGone {
 				t.Errorf("Create = %v", err)
 			}
-			if _, err := s.Claim(t.Context(), jobs.ClaimRequest{Owner: "o", Lease: time.Hour}); troubleOf(err) != jobs.TroubleGone {
+			if _, err := s.Claim(t.Context(), jobs.ClaimRequest{Owner: "o", Hold: time.Hour}); troubleOf(err) != jobs.TroubleGone {
 				t.Errorf("Claim = %v", err)
 			}
 			// What runs goes on, and its outcome is kept.
-			if _, err := s.Heartbeat(t.Context(), running.Lease, jobs.Beat{Lease: time.Hour}); err != nil {
+			if _, err := s.Heartbeat(t.Context(), running.Claim, jobs.Beat{Hold: time.Hour}); err != nil {
 				t.Errorf("Heartbeat = %v", err)
 			}
-			if err := s.Finish(t.Context(), running.Lease, jobs.Outcome{Status: models.StatusCompleted}); err != nil {
+			if err := s.Finish(t.Context(), running.Claim, jobs.Outcome{Status: models.StatusCompleted}); err != nil {
 				t.Errorf("Finish = %v", err)
 			}
 			err = s.Close()

@@ -39,10 +39,10 @@ func cancelRunning(f *fixture) {
 	f.equal("status", f.cancel("a", job.Cancelled{KeepParts: true}), models.StatusRunning)
 	f.equal("status again", f.cancel("a", job.Cancelled{}), models.StatusRunning)
 	f.equal("cancelling", f.get("a").Cancelling, true)
-	signals, err := f.Heartbeat(f.Context(), c.Lease, jobs.Beat{Lease: lease})
+	signals, err := f.Heartbeat(f.Context(), c.Claim, jobs.Beat{Hold: hold})
 	f.must(err)
 	f.equal("signals", signals, jobs.Signals{Cancel: &job.Cancelled{KeepParts: true}})
-	f.finish(c.Lease, models.StatusCancelled)
+	f.finish(c.Claim, models.StatusCancelled)
 	j := f.get("a")
 	f.equal("status", j.Status, models.StatusCancelled)
 	f.equal("cancelling", j.Cancelling, false)
@@ -51,13 +51,13 @@ func cancelRunning(f *fixture) {
 func cancelHandedBack(f *fixture) {
 	f.create(definition("a"))
 	c := f.claim("owner")
-	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{Status: models.StatusPending, Delay: time.Hour}))
+	f.must(f.Finish(f.Context(), c.Claim, jobs.Outcome{Status: models.StatusPending, Delay: time.Hour}))
 	f.equal("status", f.cancel("a", job.Cancelled{}), models.StatusPending)
 	f.nothingToClaim("owner")
 	again, err := f.claimCancelling("owner")
 	f.must(err)
 	f.equal("request", again.Cancel, &job.Cancelled{})
-	f.finish(again.Lease, models.StatusCancelled)
+	f.finish(again.Claim, models.StatusCancelled)
 	f.equal("status", f.get("a").Status, models.StatusCancelled)
 
 	// A run that is handed back although a cancel was asked for is due at
@@ -65,10 +65,10 @@ func cancelHandedBack(f *fixture) {
 	f.create(definition("b"))
 	c = f.claim("owner")
 	f.cancel("b", job.Cancelled{})
-	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{Status: models.StatusPending, Delay: time.Hour}))
+	f.must(f.Finish(f.Context(), c.Claim, jobs.Outcome{Status: models.StatusPending, Delay: time.Hour}))
 	again, err = f.claimCancelling("owner")
 	f.must(err)
-	f.equal("job", again.Lease.JobID, "b")
+	f.equal("job", again.Claim.JobID, "b")
 }
 
 func cancelInterrupted(f *fixture) {
@@ -78,11 +78,11 @@ func cancelInterrupted(f *fixture) {
 	if _, err := f.claimCancelling("alive"); !errors.Is(err, jobs.ErrNoJob) {
 		f.Errorf("claim of a job that another owner still holds = %v, want ErrNoJob", err)
 	}
-	f.advance(2 * lease)
+	f.advance(2 * hold)
 	f.nothingToClaim("alive")
 	c, err := f.claimCancelling("alive")
 	f.must(err)
-	f.equal("epoch", c.Lease.Epoch, int64(2))
+	f.equal("epoch", c.Claim.Epoch, int64(2))
 }
 
 func cancelFinished(f *fixture) {
@@ -99,7 +99,7 @@ func cancelFinished(f *fixture) {
 func retryFailed(f *fixture) {
 	f.must(f.Create(f.Context(), []jobs.NewJob{{Definition: definition("a"), Secret: []byte("sealed")}}))
 	c := f.claim("owner")
-	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{
+	f.must(f.Finish(f.Context(), c.Claim, jobs.Outcome{
 		Status: models.StatusFailed, Failed: true, Error: "broken", Progress: &models.Progress{PercentComplete: 40},
 	}))
 	f.retry("a")
@@ -113,7 +113,7 @@ func retryFailed(f *fixture) {
 	}
 	again := f.claim("owner")
 	f.equal("secret", string(again.Secret), "sealed")
-	f.equal("epoch", again.Lease.Epoch, int64(2))
+	f.equal("epoch", again.Claim.Epoch, int64(2))
 	f.equal("log", f.history("a"), []string{"pending", "running", "failed", "pending", "running"})
 }
 
@@ -186,7 +186,7 @@ func countsFollow(f *fixture) {
 	f.create(repeat(6, func(i int) job.Definition { return definition(fmt.Sprint(i)) })...)
 	check(jobs.Counts{Pending: 6})
 	for _, s := range []models.Status{models.StatusCompleted, models.StatusFailed, models.StatusCancelled, models.StatusPending} {
-		f.finish(f.claim("owner").Lease, s)
+		f.finish(f.claim("owner").Claim, s)
 	}
 	f.claim("owner")
 	check(jobs.Counts{Pending: 2, Running: 1, Completed: 1, Failed: 1, Cancelled: 1})
@@ -258,13 +258,13 @@ func eventsResume(f *fixture) {
 	c := f.claim("owner")
 	at := time.Date(2026, 5, 6, 7, 8, 9, 0, time.UTC)
 	for i := range 3 {
-		_, err := f.Heartbeat(f.Context(), c.Lease, jobs.Beat{Lease: lease, Events: []models.Event{
+		_, err := f.Heartbeat(f.Context(), c.Claim, jobs.Beat{Hold: hold, Events: []models.Event{
 			{Type: models.EventLog, Time: at, Level: "info", File: "disk-0.vmdk", Text: fmt.Sprint(i)},
 			{Type: models.EventState, Time: at, Status: models.StatusRunning, Phase: "exporting"},
 		}})
 		f.must(err)
 	}
-	f.finish(c.Lease, models.StatusCompleted)
+	f.finish(c.Claim, models.StatusCompleted)
 	all, err := f.Events(f.Context(), "a", 0, 0)
 	f.must(err)
 	if len(all) != 9 {
@@ -288,7 +288,7 @@ func eventsAreBounded(f *fixture) {
 	const batch = 100
 	for range jobs.MaxEvents/batch + 1 {
 		events := repeat(batch, func(int) models.Event { return models.Event{Type: models.EventLog, Text: strings.Repeat("x", 10)} })
-		_, err := f.Heartbeat(f.Context(), c.Lease, jobs.Beat{Lease: lease, Events: events})
+		_, err := f.Heartbeat(f.Context(), c.Claim, jobs.Beat{Hold: hold, Events: events})
 		f.must(err)
 	}
 	all, err := f.Events(f.Context(), "a", 0, 0)
@@ -324,7 +324,7 @@ func setLimit(f *fixture) {
 	limit("a", "20MB/s")
 	f.equal("limit", f.get("a").Definition.Options.Limit, "20MB/s")
 	f.equal("status", f.get("a").Status, models.StatusRunning)
-	f.finish(c.Lease, models.StatusFailed)
+	f.finish(c.Claim, models.StatusFailed)
 	if err := f.SetLimit(f.Context(), "a", "none"); !errors.Is(err, jobs.ErrFinished) {
 		f.Errorf("of a job that has ended: %v, want ErrFinished", err)
 	}

@@ -41,7 +41,7 @@ func createIsAtomic(f *fixture) {
 func claimedJobRuns(f *fixture) {
 	f.must(f.Create(f.Context(), []jobs.NewJob{{Definition: definition("a"), Secret: []byte("sealed")}}))
 	c := f.claim("owner")
-	f.equal("lease", c.Lease, jobs.Lease{JobID: "a", Owner: "owner", Epoch: 1})
+	f.equal("claim", c.Claim, jobs.Claim{JobID: "a", Owner: "owner", Epoch: 1})
 	f.equal("definition", c.Job.Definition, definition("a"))
 	f.equal("secret", string(c.Secret), "sealed")
 	j := f.get("a")
@@ -98,30 +98,30 @@ func vcentersTakeTurns(f *fixture) {
 
 func fullVCentersArePassedOver(f *fixture) {
 	f.create(definition("a", vcenter("a"), priority(9)), definition("b", vcenter("b")), definition("default", vcenter("")))
-	f.equal("job", f.claim("owner", "a", "b").Lease.JobID, "default")
-	f.equal("job", f.claim("owner", "a").Lease.JobID, "b")
+	f.equal("job", f.claim("owner", "a", "b").Claim.JobID, "default")
+	f.equal("job", f.claim("owner", "a").Claim.JobID, "b")
 	f.nothingToClaim("owner", "a")
-	f.equal("job", f.claim("owner").Lease.JobID, "a")
+	f.equal("job", f.claim("owner").Claim.JobID, "a")
 }
 
-func expiredLeaseIsClaimed(f *fixture) {
+func expiredClaimIsTaken(f *fixture) {
 	f.create(definition("a"))
 	dead := f.claim("dead")
-	f.advance(lease - time.Second)
+	f.advance(hold - time.Second)
 	f.nothingToClaim("alive")
 	f.advance(2 * time.Second)
 	c := f.claim("alive")
-	f.equal("epoch", c.Lease.Epoch, dead.Lease.Epoch+1)
+	f.equal("epoch", c.Claim.Epoch, dead.Claim.Epoch+1)
 	f.equal("failures", c.Failures, 0)
 	f.equal("start", c.Job.StartedAt, dead.Job.StartedAt)
 }
 
-func ownLeaseIsNotClaimed(f *fixture) {
+func ownClaimIsNotTaken(f *fixture) {
 	f.create(definition("a"))
 	held := f.claim("owner")
-	f.advance(2 * lease)
+	f.advance(2 * hold)
 	f.nothingToClaim("owner")
-	_, err := f.Heartbeat(f.Context(), held.Lease, jobs.Beat{Lease: lease})
+	_, err := f.Heartbeat(f.Context(), held.Claim, jobs.Beat{Hold: hold})
 	f.must(err)
 	f.nothingToClaim("another")
 }
@@ -131,29 +131,29 @@ func heartbeatExtends(f *fixture) {
 	c := f.claim("owner")
 	progress := models.Progress{Phase: "exporting", CurrentFile: "disk-0.vmdk", BytesDownloaded: 5, TotalBytes: 10, PercentComplete: 50}
 	for range 3 {
-		f.advance(lease - time.Second)
-		signals, err := f.Heartbeat(f.Context(), c.Lease, jobs.Beat{Lease: lease, Progress: &progress})
+		f.advance(hold - time.Second)
+		signals, err := f.Heartbeat(f.Context(), c.Claim, jobs.Beat{Hold: hold, Progress: &progress})
 		f.must(err)
 		f.equal("signals", signals, jobs.Signals{})
 	}
 	f.nothingToClaim("another")
-	_, err := f.Heartbeat(f.Context(), c.Lease, jobs.Beat{Lease: lease})
+	_, err := f.Heartbeat(f.Context(), c.Claim, jobs.Beat{Hold: hold})
 	f.must(err)
 	f.equal("progress", f.get("a").Progress, &progress)
 }
 
-func lostLeaseIsFenced(f *fixture) {
+func lostClaimIsFenced(f *fixture) {
 	f.create(definition("a"))
 	stale := f.claim("stale")
-	f.advance(2 * lease)
+	f.advance(2 * hold)
 	held := f.claim("owner")
 	before := f.get("a")
 	log := f.history("a")
-	impostor := held.Lease
+	impostor := held.Claim
 	impostor.Owner = "stale"
-	for _, l := range []jobs.Lease{stale.Lease, impostor, {JobID: "a", Owner: "owner", Epoch: held.Lease.Epoch + 1}, {JobID: "nothing"}} {
+	for _, l := range []jobs.Claim{stale.Claim, impostor, {JobID: "a", Owner: "owner", Epoch: held.Claim.Epoch + 1}, {JobID: "nothing"}} {
 		beat := jobs.Beat{
-			Lease:    time.Hour,
+			Hold:     time.Hour,
 			Progress: &models.Progress{Phase: "late"},
 			Events:   []models.Event{{Type: models.EventLog, Text: "late"}},
 		}
@@ -167,8 +167,8 @@ func lostLeaseIsFenced(f *fixture) {
 	}
 	f.equal("job", f.get("a"), before)
 	f.equal("log", f.history("a"), log)
-	f.finish(held.Lease, models.StatusFailed)
-	if err := f.Finish(f.Context(), held.Lease, jobs.Outcome{Status: models.StatusCompleted}); !errors.Is(err, jobs.ErrFenced) {
+	f.finish(held.Claim, models.StatusFailed)
+	if err := f.Finish(f.Context(), held.Claim, jobs.Outcome{Status: models.StatusCompleted}); !errors.Is(err, jobs.ErrFenced) {
 		f.Errorf("Finish of an ended job = %v, want ErrFenced", err)
 	}
 }
@@ -178,7 +178,7 @@ func completedJob(f *fixture) {
 	c := f.claim("owner")
 	result := &job.Result{VMName: "a", OutputDir: "/out/a", Files: []string{"/out/a/a.ovf"}, TotalSize: 7, Duration: time.Second, Success: true}
 	progress := &models.Progress{Phase: "done", PercentComplete: 100}
-	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{
+	f.must(f.Finish(f.Context(), c.Claim, jobs.Outcome{
 		Status:   models.StatusCompleted,
 		Result:   result,
 		Progress: progress,
@@ -193,14 +193,14 @@ func completedJob(f *fixture) {
 	if j.CompletedAt == nil {
 		f.Error("a completed job has no end")
 	}
-	f.advance(2 * lease)
+	f.advance(2 * hold)
 	f.nothingToClaim("owner")
 }
 
 func handedBackJob(f *fixture) {
 	f.must(f.Create(f.Context(), []jobs.NewJob{{Definition: definition("a"), Secret: []byte("sealed")}}))
 	c := f.claim("owner")
-	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{
+	f.must(f.Finish(f.Context(), c.Claim, jobs.Outcome{
 		Status: models.StatusPending, Failed: true, Delay: time.Minute, Error: "no route to host",
 	}))
 	j := f.get("a")
@@ -217,6 +217,6 @@ func handedBackJob(f *fixture) {
 	f.equal("failures", again.Failures, 1)
 	f.equal("secret", string(again.Secret), "sealed")
 	f.equal("error while running", f.get("a").Error, "")
-	f.must(f.Finish(f.Context(), again.Lease, jobs.Outcome{Status: models.StatusPending}))
-	f.equal("epoch", f.claim("owner").Lease.Epoch, int64(3))
+	f.must(f.Finish(f.Context(), again.Claim, jobs.Outcome{Status: models.StatusPending}))
+	f.equal("epoch", f.claim("owner").Claim.Epoch, int64(3))
 }

@@ -20,7 +20,7 @@ import (
 // Suite says how to test an implementation.
 type Suite struct {
 	// Open returns an empty store with that wall clock, which it closes when
-	// the test ends. The clock may jump; leases and delays must not.
+	// the test ends. The clock may jump; claims and delays must not.
 	Open func(t *testing.T, wall func() time.Time) jobs.Store
 
 	// Advance makes the store's clock go on by d. When it is nil, the store's
@@ -41,10 +41,10 @@ func (s Suite) Run(t *testing.T) {
 		{"higher priorities go first, then older jobs", priorityThenAge},
 		{"vCenters take turns", vcentersTakeTurns},
 		{"vCenters that are full are passed over", fullVCentersArePassedOver},
-		{"a lease that runs out lets another owner claim, in a later epoch", expiredLeaseIsClaimed},
-		{"an owner does not claim what it holds itself", ownLeaseIsNotClaimed},
-		{"a heartbeat extends the lease and keeps the progress", heartbeatExtends},
-		{"writes with a lost lease are refused and change nothing", lostLeaseIsFenced},
+		{"a claim that runs out lets another owner take the job, in a later epoch", expiredClaimIsTaken},
+		{"an owner does not claim what it holds itself", ownClaimIsNotTaken},
+		{"a heartbeat extends the claim and keeps the progress", heartbeatExtends},
+		{"writes with a lost claim are refused and change nothing", lostClaimIsFenced},
 		{"a completed job has its result and no secret", completedJob},
 		{"a job handed back is due after its delay, with one more failure", handedBackJob},
 		{"a job that never ran is cancelled at once", cancelPending},
@@ -60,8 +60,8 @@ func (s Suite) Run(t *testing.T) {
 		{"a job whose run touched nothing counts as one that never ran", untouchedJob},
 		{"where logins are refused only jobs with a user of their own are claimed", refusedVCentersArePassedOver},
 		{"jobs that wait for a vCenter are counted", waitingAreCounted},
-		{"a wall clock that jumps back makes no job wait and no lease last longer", clockJumpsBack},
-		{"a wall clock that jumps ahead ends no lease and no delay", clockJumpsAhead},
+		{"a wall clock that jumps back makes no job wait and no claim last longer", clockJumpsBack},
+		{"a wall clock that jumps ahead ends no claim and no delay", clockJumpsAhead},
 		{"the limit of a job that has not ended can be changed", setLimit},
 		{"only jobs that have ended are deleted, with their events", deleteFinished},
 		{"counts follow every change of status", countsFollow},
@@ -105,8 +105,8 @@ func (s Suite) fixture(t *testing.T, advance func(*testing.T, jobs.Store, time.D
 	return f
 }
 
-// lease is how long claims hold.
-const lease = 30 * time.Second
+// hold is how long claims hold without a heartbeat.
+const hold = 30 * time.Second
 
 // definition is a job's definition, changed as options say.
 func definition(id string, options ...func(*job.Definition)) job.Definition {
@@ -156,23 +156,23 @@ func (f *fixture) create(defs ...job.Definition) {
 	f.must(f.Create(f.Context(), batch))
 }
 
-func (f *fixture) claim(owner string, full ...string) jobs.Claim {
+func (f *fixture) claim(owner string, full ...string) jobs.Claimed {
 	f.Helper()
-	c, err := f.Claim(f.Context(), jobs.ClaimRequest{Owner: owner, Lease: lease, Full: full})
+	c, err := f.Claim(f.Context(), jobs.ClaimRequest{Owner: owner, Hold: hold, Full: full})
 	f.must(err)
 	return c
 }
 
-func (f *fixture) claimCancelling(owner string) (jobs.Claim, error) {
-	return f.Claim(f.Context(), jobs.ClaimRequest{Owner: owner, Lease: lease, Cancelling: true})
+func (f *fixture) claimCancelling(owner string) (jobs.Claimed, error) {
+	return f.Claim(f.Context(), jobs.ClaimRequest{Owner: owner, Hold: hold, Cancelling: true})
 }
 
 // nothingToClaim fails when the owner can claim something.
 func (f *fixture) nothingToClaim(owner string, full ...string) {
 	f.Helper()
-	c, err := f.Claim(f.Context(), jobs.ClaimRequest{Owner: owner, Lease: lease, Full: full})
+	c, err := f.Claim(f.Context(), jobs.ClaimRequest{Owner: owner, Hold: hold, Full: full})
 	if !errors.Is(err, jobs.ErrNoJob) {
-		f.Errorf("Claim = job %q, error %v; want ErrNoJob", c.Lease.JobID, err)
+		f.Errorf("Claim = job %q, error %v; want ErrNoJob", c.Claim.JobID, err)
 	}
 }
 
@@ -181,16 +181,16 @@ func (f *fixture) claimAll(owner string) []string {
 	f.Helper()
 	var ids []string
 	for {
-		c, err := f.Claim(f.Context(), jobs.ClaimRequest{Owner: owner, Lease: lease})
+		c, err := f.Claim(f.Context(), jobs.ClaimRequest{Owner: owner, Hold: hold})
 		if errors.Is(err, jobs.ErrNoJob) {
 			return ids
 		}
 		f.must(err)
-		ids = append(ids, c.Lease.JobID)
+		ids = append(ids, c.Claim.JobID)
 	}
 }
 
-func (f *fixture) finish(l jobs.Lease, s models.Status) {
+func (f *fixture) finish(l jobs.Claim, s models.Status) {
 	f.Helper()
 	f.must(f.Finish(f.Context(), l, jobs.Outcome{Status: s}))
 }
@@ -199,7 +199,7 @@ func (f *fixture) finish(l jobs.Lease, s models.Status) {
 func (f *fixture) ended(id string, s models.Status) {
 	f.Helper()
 	f.create(definition(id))
-	f.finish(f.claim("owner").Lease, s)
+	f.finish(f.claim("owner").Claim, s)
 }
 
 func (f *fixture) get(id string) models.Job {

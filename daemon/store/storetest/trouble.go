@@ -11,16 +11,16 @@ import (
 
 func deathsAreCounted(f *fixture) {
 	f.create(definition("a"))
-	beat := func(c jobs.Claim, percent float64) int {
+	beat := func(c jobs.Claimed, percent float64) int {
 		f.Helper()
-		s, err := f.Heartbeat(f.Context(), c.Lease, jobs.Beat{Lease: lease, Progress: &models.Progress{Phase: "exporting", PercentComplete: percent}})
+		s, err := f.Heartbeat(f.Context(), c.Claim, jobs.Beat{Hold: hold, Progress: &models.Progress{Phase: "exporting", PercentComplete: percent}})
 		f.must(err)
 		return s.Deaths
 	}
 	owners := []string{"first", "second", "third", "fourth", "fifth"}
-	claim := func(life, deaths int) jobs.Claim {
+	claim := func(life, deaths int) jobs.Claimed {
 		f.Helper()
-		f.advance(2 * lease)
+		f.advance(2 * hold)
 		c := f.claim(owners[life])
 		f.equal("deaths", c.Deaths, deaths)
 		return c
@@ -34,12 +34,12 @@ func deathsAreCounted(f *fixture) {
 	f.equal("deaths after less progress than an earlier run made", beat(c, 40.5), 1)
 	c = claim(4, 2)
 	f.equal("progress of the run that died", c.Job.Progress.PercentComplete, 40.5)
-	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{Status: models.StatusPending}))
+	f.must(f.Finish(f.Context(), c.Claim, jobs.Outcome{Status: models.StatusPending}))
 	f.equal("deaths after an end in good order", f.claim("first").Deaths, 0)
-	f.advance(2 * lease)
+	f.advance(2 * hold)
 	c = f.claim("second")
 	f.equal("deaths again", c.Deaths, 1)
-	f.finish(c.Lease, models.StatusFailed)
+	f.finish(c.Claim, models.StatusFailed)
 	f.retry("a")
 	f.equal("deaths of a job that is tried again", f.claim("first").Deaths, 0)
 }
@@ -48,33 +48,33 @@ func claimByDeaths(f *fixture) {
 	f.create(definition("quiet"), definition("deadly"))
 	quiet := f.claim("first")
 	f.claim("first")
-	f.finish(quiet.Lease, models.StatusPending)
-	f.advance(2 * lease)
-	ask := func(deaths int) (jobs.Claim, error) {
-		return f.Claim(f.Context(), jobs.ClaimRequest{Owner: "second", Lease: lease, Deaths: deaths})
+	f.finish(quiet.Claim, models.StatusPending)
+	f.advance(2 * hold)
+	ask := func(deaths int) (jobs.Claimed, error) {
+		return f.Claim(f.Context(), jobs.ClaimRequest{Owner: "second", Hold: hold, Deaths: deaths})
 	}
 	if c, err := ask(2); !errors.Is(err, jobs.ErrNoJob) {
-		f.Errorf("claim of a job with two deaths = %s, %v; want ErrNoJob", c.Lease.JobID, err)
+		f.Errorf("claim of a job with two deaths = %s, %v; want ErrNoJob", c.Claim.JobID, err)
 	}
 	c, err := ask(1)
 	f.must(err)
-	f.equal("job", c.Lease.JobID, "deadly")
+	f.equal("job", c.Claim.JobID, "deadly")
 	f.equal("deaths", c.Deaths, 1)
 }
 
 func untouchedJob(f *fixture) {
 	f.create(definition("a"))
 	c := f.claim("owner")
-	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{Status: models.StatusPending, Error: "the vCenter is away", Untouched: true}))
+	f.must(f.Finish(f.Context(), c.Claim, jobs.Outcome{Status: models.StatusPending, Error: "the vCenter is away", Untouched: true}))
 	if j := f.get("a"); j.StartedAt != nil {
 		f.Errorf("a job that never ran was started at %v", j.StartedAt)
 	}
 	f.equal("status after a cancel", f.cancel("a", job.Cancelled{}), models.StatusCancelled)
 
 	f.create(definition("b"))
-	f.finish(f.claim("owner").Lease, models.StatusPending) // this run may have left something
+	f.finish(f.claim("owner").Claim, models.StatusPending) // this run may have left something
 	c = f.claim("owner")
-	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{Status: models.StatusPending, Untouched: true}))
+	f.must(f.Finish(f.Context(), c.Claim, jobs.Outcome{Status: models.StatusPending, Untouched: true}))
 	if j := f.get("b"); j.StartedAt == nil {
 		f.Error("a job that ran was never started")
 	}
@@ -85,18 +85,18 @@ func ownUser(d *job.Definition) { d.Username = "alice" }
 
 func refusedVCentersArePassedOver(f *fixture) {
 	f.create(definition("the daemon's", vcenter("a")), definition("alice's", vcenter("a"), ownUser), definition("elsewhere", vcenter("b")))
-	ask := func() (jobs.Claim, error) {
-		return f.Claim(f.Context(), jobs.ClaimRequest{Owner: "owner", Lease: lease, Refused: []string{"a", "c"}})
+	ask := func() (jobs.Claimed, error) {
+		return f.Claim(f.Context(), jobs.ClaimRequest{Owner: "owner", Hold: hold, Refused: []string{"a", "c"}})
 	}
 	for _, want := range []string{"alice's", "elsewhere"} {
 		c, err := ask()
 		f.must(err)
-		f.equal("job", c.Lease.JobID, want)
+		f.equal("job", c.Claim.JobID, want)
 	}
 	if c, err := ask(); !errors.Is(err, jobs.ErrNoJob) {
-		f.Errorf("Claim = %s, %v; want ErrNoJob", c.Lease.JobID, err)
+		f.Errorf("Claim = %s, %v; want ErrNoJob", c.Claim.JobID, err)
 	}
-	f.equal("job", f.claim("owner").Lease.JobID, "the daemon's")
+	f.equal("job", f.claim("owner").Claim.JobID, "the daemon's")
 }
 
 func waitingAreCounted(f *fixture) {
@@ -112,33 +112,33 @@ func waitingAreCounted(f *fixture) {
 func clockJumpsBack(f *fixture) {
 	f.create(definition("delayed"), definition("held"), definition("fresh"))
 	c := f.claim("owner")
-	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{Status: models.StatusPending, Delay: time.Minute}))
+	f.must(f.Finish(f.Context(), c.Claim, jobs.Outcome{Status: models.StatusPending, Delay: time.Minute}))
 	held := f.claim("owner")
 	f.jump(-time.Hour)
-	f.equal("job", f.claim("owner").Lease.JobID, "fresh")
+	f.equal("job", f.claim("owner").Claim.JobID, "fresh")
 	if at := f.get("delayed").NextAttempt; at == nil || time.Until(*at)+time.Hour > time.Minute {
 		f.Errorf("the next attempt is shown for %v", at)
 	}
 	if at := f.get("fresh").UpdatedAt; time.Since(at) < 50*time.Minute {
 		f.Errorf("what people see is not by the wall clock: %v", at)
 	}
-	_, err := f.Heartbeat(f.Context(), held.Lease, jobs.Beat{Lease: lease})
+	_, err := f.Heartbeat(f.Context(), held.Claim, jobs.Beat{Hold: hold})
 	f.must(err)
-	f.advance(lease + time.Second)
-	f.equal("job whose lease ran out", f.claim("another").Lease.JobID, "held")
-	f.equal("job whose lease ran out", f.claim("another").Lease.JobID, "fresh")
-	f.advance(time.Minute - lease)
-	f.equal("job whose delay is over", f.claim("another").Lease.JobID, "delayed")
+	f.advance(hold + time.Second)
+	f.equal("job whose claim ran out", f.claim("another").Claim.JobID, "held")
+	f.equal("job whose claim ran out", f.claim("another").Claim.JobID, "fresh")
+	f.advance(time.Minute - hold)
+	f.equal("job whose delay is over", f.claim("another").Claim.JobID, "delayed")
 }
 
 func clockJumpsAhead(f *fixture) {
 	f.create(definition("delayed"), definition("held"))
 	c := f.claim("owner")
-	f.must(f.Finish(f.Context(), c.Lease, jobs.Outcome{Status: models.StatusPending, Delay: time.Minute}))
+	f.must(f.Finish(f.Context(), c.Claim, jobs.Outcome{Status: models.StatusPending, Delay: time.Minute}))
 	f.claim("owner")
 	f.jump(time.Hour)
 	f.nothingToClaim("another")
-	f.advance(lease + time.Second)
-	f.equal("job whose lease ran out", f.claim("another").Lease.JobID, "held")
+	f.advance(hold + time.Second)
+	f.equal("job whose claim ran out", f.claim("another").Claim.JobID, "held")
 	f.nothingToClaim("another")
 }

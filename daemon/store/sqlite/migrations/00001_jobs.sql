@@ -8,7 +8,7 @@ CREATE TABLE jobs (
     priority     INTEGER NOT NULL,
     status       TEXT    NOT NULL,
     -- Milliseconds since 1970: the next attempt of a pending job, the end of a
-    -- running job's lease, NULL once a job has ended.
+    -- running job's claim, NULL once a job has ended.
     claimable_at INTEGER,
     owner        TEXT    NOT NULL DEFAULT '',
     epoch        INTEGER NOT NULL DEFAULT 0,
