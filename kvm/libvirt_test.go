@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 )
 
@@ -160,7 +159,11 @@ func (l libvirt) kill(t *testing.T, name string) {
 	if err := errors.Join(err, convErr); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+	qemu, err := os.FindProcess(pid)
+	if err == nil {
+		err = qemu.Kill()
+	}
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Error(err)
 	}
 }

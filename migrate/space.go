@@ -8,11 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/hyper2kvm/hyper2kvm/internal/volume"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -82,11 +80,7 @@ func (s Space) Fit(free int64) Fit {
 // FreeSpace returns the bytes that an unprivileged user may still write at dir
 // or, when it does not exist yet, at the nearest directory above it that does.
 func FreeSpace(dir string) (int64, error) {
-	var s unix.Statfs_t
-	if err := unix.Statfs(nearest(dir), &s); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
-	}
-	return int64(s.Bavail) * s.Bsize, nil
+	return volume.Free(nearest(dir))
 }
 
 // nearest returns dir or the nearest directory above it that is there.
@@ -110,9 +104,7 @@ func allocated(dir string) int64 {
 	var n int64
 	for _, e := range entries {
 		if info, err := e.Info(); err == nil {
-			if st, ok := info.Sys().(*syscall.Stat_t); ok {
-				n += st.Blocks * 512
-			}
+			n += volume.Allocated(info)
 		}
 	}
 	return n
@@ -154,7 +146,7 @@ type Reservations struct {
 
 // reservation is one export's claim.
 type reservation struct {
-	device uint64 // the file system's
+	volume string // the file system's name
 	work   string // directory where the export's files grow
 	total  int64  // bytes that they will have at most
 }
@@ -167,8 +159,8 @@ func (v *reservation) due() int64 { return max(0, v.total-allocated(v.work)) }
 // of output. Where others have reserved too much for it to fit, it returns how
 // much, and a channel that is closed when one of them has ended.
 func (s *Reservations) take(output, work string, need int64) (release func(), others int64, ended <-chan struct{}) {
-	var st unix.Stat_t
-	if err := unix.Stat(nearest(output), &st); err != nil {
+	fileSystem, err := volume.Of(nearest(output))
+	if err != nil {
 		return func() {}, 0, nil // the first write will tell
 	}
 	s.mu.Lock()
@@ -176,9 +168,9 @@ func (s *Reservations) take(output, work string, need int64) (release func(), ot
 	if s.held == nil {
 		s.held, s.released = make(map[*reservation]bool), make(chan struct{})
 	}
-	v := &reservation{device: uint64(st.Dev), work: work, total: need}
+	v := &reservation{volume: fileSystem, work: work, total: need}
 	for other := range s.held {
-		if other.device == v.device {
+		if other.volume == v.volume {
 			others += other.due()
 		}
 	}

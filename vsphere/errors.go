@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"reflect"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/vmware/govmomi/vim25/types"
@@ -240,9 +239,9 @@ func (e *Error) explainNetwork(err error) {
 		e.Kind = ErrUnreachable
 		e.Err = &worded{"the name " + dns.Name + " cannot be resolved", err}
 		e.Hint = "check the name and this machine's DNS servers"
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, connRefused):
 		e.Kind, e.Hint = ErrUnreachable, "nothing listens there: check host and port"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, connReset):
 		e.Kind, e.Hint = ErrUnreachable, "the other side closed the connection; try again"
 	case errors.As(e.Err, &nerr): // not err: a *url.Error is a net.Error whatever it holds
 		e.Kind, e.Hint = ErrUnreachable, "check host, port, routing and firewalls"

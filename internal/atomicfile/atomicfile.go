@@ -25,7 +25,8 @@ func Write(path string, data []byte, perm fs.FileMode) error {
 	return write(system{}, path, data, perm)
 }
 
-// SyncDir makes renames and removals in dir durable.
+// SyncDir makes renames and removals in dir durable. Windows has no such call: NTFS
+// keeps their order in its journal, and a crash may undo the last of them.
 func SyncDir(dir string) error { return system{}.syncDir(dir) }
 
 // Rename gives the file at oldpath the name newpath, as [os.Rename] does, but
@@ -143,10 +144,4 @@ func (system) rename(oldpath, newpath string) error { return os.Rename(oldpath, 
 
 func (system) remove(path string) error { return os.Remove(path) }
 
-func (system) syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
+func (system) syncDir(dir string) error { return syncDir(dir) }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/internal/atomicfile"
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
+	"github.com/hyper2kvm/hyper2kvm/internal/volume"
 )
 
 // Modes of what a run makes, less the umask: the part files become the images,
@@ -31,7 +32,7 @@ func Storage(err error) error {
 	if errors.Is(err, syscall.EIO) {
 		return fault.WithHint(err, "look at the kernel's log: the storage of the output directory reports errors")
 	}
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if volume.Full(err) {
 		return fault.Permanent(fault.WithHint(fmt.Errorf("%w: %w", ErrNoSpace, err), "free some space or choose another output directory; finished disks are kept"))
 	}
 	return err

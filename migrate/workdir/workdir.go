@@ -23,6 +23,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -287,7 +288,7 @@ func (w *Dir) Close(keep bool) error {
 	if keep {
 		return w.removeStray()
 	}
-	err := os.RemoveAll(w.path)
+	err := w.remove()
 	if w.made {
 		_ = os.Remove(w.output) // fails when it holds anything, which is then to stay
 	}
@@ -304,10 +305,29 @@ func (w *Dir) Retire() error {
 		}
 		return w.removeStray()
 	}
-	if err := os.RemoveAll(w.path); err != nil {
+	if err := w.remove(); err != nil {
 		return err
 	}
 	return atomicfile.SyncDir(w.output)
+}
+
+func (w *Dir) remove() error {
+	if runtime.GOOS == "windows" {
+		return w.removeLockLast()
+	}
+	return os.RemoveAll(w.path)
+}
+
+// removeLockLast removes the work directory where no file can be removed that is
+// open, as on Windows: when everything else is gone it unlocks, and a run that
+// comes in between keeps the lock and the directory.
+func (w *Dir) removeLockLast() error {
+	err := w.removeBut(map[string]bool{lockName: true})
+	_ = w.lock.Close()
+	if os.Remove(w.File(lockName)) == nil {
+		_ = os.Remove(w.path)
+	}
+	return err
 }
 
 // removeStray removes the files that the ledger does not vouch for.

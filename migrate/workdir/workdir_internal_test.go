@@ -77,3 +77,21 @@ func TestFailuresOfTheStorageComeWithAdvice(t *testing.T) {
 		}
 	}
 }
+
+func TestAWorkDirectoryWhoseLockGoesLastIsGoneAllTheSame(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	if err := os.WriteFile(w.File("vm-disk-0.vmdk.part"), []byte("part"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.removeLockLast(); err != nil || exists(w.path) {
+		t.Errorf("error %v; is it still there? %v", err, exists(w.path))
+	}
+	again, err := Open(w.output, "vm")
+	if err != nil {
+		t.Fatalf("the next run: %v", err)
+	}
+	if err := again.removeLockLast(); err != nil {
+		t.Error(err)
+	}
+}

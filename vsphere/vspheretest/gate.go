@@ -6,7 +6,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -16,7 +15,7 @@ type gate struct {
 
 	mu       sync.Mutex
 	ln       net.Listener // nil while connections are refused
-	reserved int          // socket that keeps the port meanwhile; -1: none
+	reserved io.Closer    // what keeps the port meanwhile; nil: nothing
 	outages  []*Outage    // under way, in order of their beginning
 	conns    map[*gatedConn]struct{}
 	buried   map[*net.TCPConn]struct{} // open and silent
@@ -31,7 +30,7 @@ func newGate(addr string) (*gate, error) {
 		return nil, err
 	}
 	return &gate{
-		address: ln.Addr().(*net.TCPAddr), ln: ln, reserved: -1,
+		address: ln.Addr().(*net.TCPAddr), ln: ln,
 		conns: make(map[*gatedConn]struct{}), buried: make(map[*net.TCPConn]struct{}), changed: make(chan struct{}),
 	}, nil
 }
@@ -175,32 +174,12 @@ func (g *gate) follow() {
 	}
 }
 
-// reserve binds a socket to the address without listening, so that nobody else
-// gets the port and who connects is refused. -1 when that cannot be.
-func reserve(a *net.TCPAddr) int {
-	domain, address := syscall.AF_INET, syscall.Sockaddr(nil)
-	if v4 := a.IP.To4(); v4 != nil {
-		address = &syscall.SockaddrInet4{Port: a.Port, Addr: [4]byte(v4)}
-	} else {
-		domain, address = syscall.AF_INET6, &syscall.SockaddrInet6{Port: a.Port, Addr: [16]byte(a.IP.To16())}
-	}
-	fd, err := syscall.Socket(domain, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1
-	}
-	if syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1) != nil || syscall.Bind(fd, address) != nil {
-		syscall.Close(fd)
-		return -1
-	}
-	return fd
-}
-
 // release gives up what reserve holds.
 func (g *gate) release() {
-	if g.reserved >= 0 {
-		syscall.Close(g.reserved)
+	if g.reserved != nil {
+		_ = g.reserved.Close()
 	}
-	g.reserved = -1
+	g.reserved = nil
 }
 
 // reset ends a connection without a goodbye.

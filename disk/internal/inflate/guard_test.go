@@ -2,33 +2,15 @@ package inflate_test
 
 import (
 	"math/rand/v2"
-	"os"
 	"runtime/debug"
-	"syscall"
 	"testing"
 
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/inflate"
 )
 
-// guarded is memory between pages that must not be touched.
+// guarded is memory between pages that must not be touched, where [newGuarded]
+// can make such.
 type guarded struct{ mem []byte }
-
-func newGuarded(t testing.TB, size int) guarded {
-	t.Helper()
-	page := os.Getpagesize()
-	size = (size + page - 1) / page * page
-	all, err := syscall.Mmap(-1, 0, size+2*page, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = syscall.Munmap(all) })
-	for _, p := range [][]byte{all[:page], all[page+size:]} {
-		if err := syscall.Mprotect(p, syscall.PROT_NONE); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return guarded{all[page : page+size]}
-}
 
 // first and last return n bytes next to the page before and behind.
 func (g guarded) first(n int) []byte { return g.mem[:n:n] }

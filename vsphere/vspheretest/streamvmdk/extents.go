@@ -1,12 +1,9 @@
 package streamvmdk
 
 import (
-	"errors"
 	"fmt"
 	"iter"
 	"os"
-
-	"golang.org/x/sys/unix"
 )
 
 // Extent is a range of a disk that may hold data: [Start, End) in bytes.
@@ -46,22 +43,4 @@ func Extents(f *os.File, size, unit int64) iter.Seq2[Extent, error] {
 			yield(pending, nil)
 		}
 	}
-}
-
-// nextData returns the first data at or after pos; Start == size when none is left.
-func nextData(f *os.File, pos, size int64) (Extent, error) {
-	start, err := f.Seek(pos, unix.SEEK_DATA)
-	switch {
-	case errors.Is(err, unix.ENXIO):
-		return Extent{size, size}, nil
-	case errors.Is(err, unix.EINVAL):
-		return Extent{pos, size}, nil // the filesystem cannot tell: all of it is data
-	case err != nil:
-		return Extent{}, err
-	}
-	end, err := f.Seek(start, unix.SEEK_HOLE)
-	if err != nil {
-		return Extent{}, err
-	}
-	return Extent{start, min(end, size)}, nil
 }
