@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
@@ -33,7 +32,9 @@ func newFlatBench(t testing.TB, cfg vspheretest.Config, disks ...string) *bench 
 	}
 	b := newBench(t, cfg)
 	b.raw = disks
-	b.m.StallTimeout = 400 * time.Millisecond
+	for _, fault := range cfg.Faults {
+		b.stalls(fault)
+	}
 	return b
 }
 

@@ -82,8 +82,17 @@ func TestADiskWhoseLeaseWasLostIsNotKeptWhenTheVMHasChangedSince(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{Faults: []string{"manifest:late=1h", "touch:"}}, rawDisk(t, 8*mib, extent{0, 4 * mib, false}))
 	b.m.LeasePause = time.Millisecond
-	b.anotherState(rawDisk(t, 8*mib, extent{3 * mib, 4 * mib, false}))
-	b.loseLeaseAtManifest("expire")
+	next := rawDisk(t, 8*mib, extent{3 * mib, 4 * mib, false})
+	var once sync.Once
+	b.OnCall("HttpNfcLeaseGetManifest", func() { // the disk is here, and waits for its manifest
+		once.Do(func() {
+			if err := b.SetDisk("guest1", 0, next); err != nil {
+				t.Error(err)
+			}
+			b.raw = []string{next}
+			go b.ExpireLeases()
+		})
+	})
 	result := b.export(b.job(job.FormatRaw))
 	verified(t, result, "manifest")
 	b.identical(result)

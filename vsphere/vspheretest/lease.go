@@ -28,6 +28,7 @@ type lease struct {
 
 	mu       sync.Mutex
 	state    types.HttpNfcLeaseState
+	ending   bool // somebody is ending it
 	timedOut bool
 	timer    *time.Timer   // runs out without Progress; before, lets the lease become ready
 	expiries []*time.Timer // expire faults that count time
@@ -222,10 +223,15 @@ func (o *HttpNfcLease) update(ctx *simulator.Context, changes ...types.PropertyC
 // returns false when the lease was closed before.
 func (s *Server) endLease(ctx *simulator.Context, l *lease, how LeaseEventKind) bool {
 	l.mu.Lock()
-	if !l.openLocked() {
+	if !l.openLocked() || l.ending {
 		l.mu.Unlock()
 		return false
 	}
+	l.ending = true
+	l.mu.Unlock()
+	s.touchAt(l.guest, false) // before anybody can see the end: who reads the VM then reads it changed
+
+	l.mu.Lock()
 	changes := []types.PropertyChange{{Name: "state", Val: types.HttpNfcLeaseStateDone}}
 	l.state = types.HttpNfcLeaseStateDone
 	if how != LeaseCompleted && how != LeaseAborted {
@@ -246,7 +252,6 @@ func (s *Server) endLease(ctx *simulator.Context, l *lease, how LeaseEventKind) 
 	l.mu.Unlock()
 
 	l.object.update(ctx, changes...)
-	s.touchAt(l.guest, false)
 	s.leases.remove(l)
 	close(l.over) // only now: who sees a transfer cut sees the lease's state too
 	s.hooks.lease(LeaseEvent{how, l.guest.path, l.ticket, l.progress(), l.session})
