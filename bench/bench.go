@@ -212,7 +212,7 @@ func verified(disks int) func(dir string, out []byte) error {
 			return err
 		}
 		for _, d := range landed {
-			if d.Verified != "manifest" || d.Resumed {
+			if d.Verified != job.ByManifest || d.Resumed {
 				return fmt.Errorf("%s was not verified against the manifest", d.File)
 			}
 		}

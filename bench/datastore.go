@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // Rows of a disk that is read from its datastore.
@@ -31,7 +33,7 @@ func withoutHoles(out []byte, data int64) error {
 		return err
 	}
 	d := disks[0]
-	if d.Transport != "datastore" || d.Verified != "size" || d.Resumed || d.Transferred != data {
+	if d.Transport != "datastore" || d.Verified != job.BySize || d.Resumed || d.Transferred != data {
 		return fmt.Errorf("%s: %d bytes came by %s, verified by %s; want the %d bytes that hold data, from the datastore",
 			d.File, d.Transferred, d.Transport, d.Verified, data)
 	}

@@ -32,12 +32,15 @@ const (
 	TransportAuto      Transport = "auto"      // the datastore where it can be read, the lease otherwise
 )
 
-// How a job can ask for more verification than there is anyway. The empty
-// string compares every disk with vSphere's manifest and, where that cannot be
-// had, takes the checksums that the disk's own grains carry.
+// Verify is how much verification a job asks for. The empty string compares every
+// disk with vSphere's manifest and, where that cannot be had, takes the checksums
+// that the disk's own grains carry. How it went is a [Verification].
+type Verify string
+
+// More verification than there is anyway.
 const (
-	VerifyFull     = "full"     // every grain is inflated too; a datastore is read twice
-	VerifyManifest = "manifest" // nothing but the manifest counts: without one a disk is fetched again, or the job fails
+	VerifyFull     Verify = "full"     // every grain is inflated too; a datastore is read twice
+	VerifyManifest Verify = "manifest" // nothing but the manifest counts: without one a disk is fetched again, or the job fails
 )
 
 // Definition is one VM's export as a user asks for it: a job file, or one
@@ -76,7 +79,7 @@ type Options struct {
 	Snapshot               bool   `json:"snapshot" yaml:"snapshot,omitempty" required:"false"`   // export a running VM from a temporary snapshot
 	Virtio                 bool   `json:"virtio" yaml:"virtio,omitempty" required:"false"`       // disks and NICs on virtio in the domain
 	Compress               bool   `json:"compress" yaml:"compress,omitempty" required:"false"`   // compressed qcow2 clusters
-	Verify                 string `json:"verify,omitempty" yaml:"verify,omitempty"`              // "", VerifyFull or VerifyManifest
+	Verify                 Verify `json:"verify,omitempty" yaml:"verify,omitempty"`              // "", VerifyFull or VerifyManifest
 	Overwrite              bool   `json:"overwrite" yaml:"overwrite,omitempty" required:"false"` // replace what an earlier export left
 	Retries                int    `json:"retries" yaml:"retries,omitempty" required:"false"`     // whole-job attempts after the first, 0..20
 

@@ -17,19 +17,39 @@ type Result struct {
 	Notes     []string      `json:"notes,omitempty"` // what a person should know: fallbacks, what could not be verified
 }
 
+// Verification is how a disk was verified. A result may come from a newer daemon
+// or an older run, so there can be others than the ones below: see
+// [Verification.Known].
+type Verification string
+
+// Ways in which a disk is verified. Where no manifest vouches for the stream of a
+// lease, its structure and the checksum of every grain do.
+const (
+	ByManifest    Verification = "manifest"        // size and hash are those of the lease's manifest
+	ByEndOfStream Verification = "end-of-stream"   // by the grains: the host's manifest has no checksum of it
+	ByGrains      Verification = "grain-checksums" // by the grains: the host's manifest could not be read any more
+	BySize        Verification = "size"            // from a datastore, which has no checksum
+	BySecondRead  Verification = "second-read"     // from a datastore, read twice with the same hash
+)
+
+// Known reports whether v is one of the ways that this version knows.
+func (v Verification) Known() bool {
+	switch v {
+	case ByManifest, ByEndOfStream, ByGrains, BySize, BySecondRead:
+		return true
+	}
+	return false
+}
+
 // DiskResult tells how one disk arrived and how it was verified.
 type DiskResult struct {
-	File        string `json:"file"`        // absolute path
-	Capacity    int64  `json:"capacity"`    // bytes
-	Transferred int64  `json:"transferred"` // bytes off the wire in this run, 0 when it was there already
-	StreamSize  int64  `json:"stream_size"` // bytes of the stream as sent; of the areas that were read, from a datastore
-	Digest      string `json:"digest"`      // "sha256:<hex>" or "sha1:<hex>" of the stream as sent; may be empty from a datastore
-	// Verified is "manifest" as a rule. Where no manifest vouches for a disk, its
-	// structure and the checksum of every grain do: "end-of-stream" where the host's
-	// manifest has no checksum of it, "grain-checksums" where the manifest could not
-	// be read any more. From a datastore it is "size" or "second-read".
-	Verified  string `json:"verified"`
-	Transport string `json:"transport"` // "stream" or "ranges" under a lease, "datastore"
-	Retries   int64  `json:"retries"`   // attempts after the first
-	Resumed   bool   `json:"resumed"`   // part or all of it came from an earlier run
+	File        string       `json:"file"`        // absolute path
+	Capacity    int64        `json:"capacity"`    // bytes
+	Transferred int64        `json:"transferred"` // bytes off the wire in this run, 0 when it was there already
+	StreamSize  int64        `json:"stream_size"` // bytes of the stream as sent; of the areas that were read, from a datastore
+	Digest      string       `json:"digest"`      // "sha256:<hex>" or "sha1:<hex>" of the stream as sent; may be empty from a datastore
+	Verified    Verification `json:"verified"`
+	Transport   string       `json:"transport"` // "stream" or "ranges" under a lease, "datastore"
+	Retries     int64        `json:"retries"`   // attempts after the first
+	Resumed     bool         `json:"resumed"`   // part or all of it came from an earlier run
 }

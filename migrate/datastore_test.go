@@ -46,7 +46,7 @@ func (b *bench) by(way job.Transport, format job.Format) job.Definition {
 }
 
 // wantTransport checks how every disk came, and what verified it.
-func wantTransport(t *testing.T, result job.Result, transport, verified string) {
+func wantTransport(t *testing.T, result job.Result, transport string, verified job.Verification) {
 	t.Helper()
 	for _, d := range result.Disks {
 		if d.Transport != transport || d.Verified != verified {
@@ -66,7 +66,7 @@ func TestDisksOfEveryShapeComeIdenticalFromTheDatastore(t *testing.T) {
 	}
 	for _, cbt := range []bool{false, true} {
 		for _, format := range imageFormats {
-			for _, verify := range []string{"", "full"} {
+			for _, verify := range []job.Verify{"", job.VerifyFull} {
 				t.Run(fmt.Sprintf("%s cbt=%v verify=%q", format, cbt, verify), func(t *testing.T) {
 					t.Parallel()
 					of := small
@@ -79,9 +79,9 @@ func TestDisksOfEveryShapeComeIdenticalFromTheDatastore(t *testing.T) {
 					result := b.export(def)
 					b.identical(result)
 					b.clean()
-					want := "size"
+					want := job.BySize
 					if verify != "" {
-						want = "second-read"
+						want = job.BySecondRead
 					}
 					wantTransport(t, result, "datastore", want)
 					if n := len(b.Requests(vspheretest.NFC)); n > 0 {
@@ -292,7 +292,7 @@ func TestAReadingFromTheDatastoreGoesOnInTheMiddleOfADisk(t *testing.T) {
 	t.Parallel()
 	disk := rawDisk(t, 64*mib, extent{mib, 40 * mib, false})
 	for _, format := range imageFormats {
-		for _, verify := range []string{"", "full"} {
+		for _, verify := range []job.Verify{"", job.VerifyFull} {
 			t.Run(fmt.Sprintf("%s verify=%q", format, verify), func(t *testing.T) {
 				t.Parallel()
 				b := newFlatBench(t, withCBT(), disk)

@@ -71,7 +71,7 @@ func (r *run) planDisks() {
 // disk and was verified in a way that this job accepts.
 func (d *diskRun) takeUp(e workdir.Disk) {
 	verify, by := d.r.def.Options.Verify, e.Result.Verified
-	tooWeak := e.Done && (verify == job.VerifyManifest && by != byManifest || verify == job.VerifyFull && by == bySize)
+	tooWeak := e.Done && (!by.Known() || verify == job.VerifyManifest && by != job.ByManifest || verify == job.VerifyFull && by == job.BySize)
 	if tooWeak || e.Capacity != d.disk.Capacity || e.Part != d.part() || !d.r.work.Has(e.Part) {
 		return
 	}

@@ -38,12 +38,6 @@ import (
 // Going on inside a disk needs an entity tag (F-DS-7): without one nothing would
 // tell that the VM ran between two leases.
 
-// How a disk that came from its datastore was verified.
-const (
-	bySize       = "size"
-	bySecondRead = "second-read"
-)
-
 // wantsDatastore says whether the job asks for its disks to come from their
 // datastores, if only where that can be.
 func (r *run) wantsDatastore() bool {
@@ -198,9 +192,9 @@ func (r *flatReading) read(ctx context.Context, out sink) (arrival, error) {
 	if err := r.copy.run(ctx, r.hash); err != nil {
 		return arrival{}, err
 	}
-	result := job.DiskResult{StreamSize: r.copy.areas.Total(), Transport: string(job.TransportDatastore), Verified: bySize}
+	result := job.DiskResult{StreamSize: r.copy.areas.Total(), Transport: string(job.TransportDatastore), Verified: job.BySize}
 	if r.copy.twice {
-		result.Digest, result.Verified = r.copy.digest, bySecondRead
+		result.Digest, result.Verified = r.copy.digest, job.BySecondRead
 	}
 	return arrival{result: result}, nil
 }

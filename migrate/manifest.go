@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -35,14 +36,14 @@ const extraPatience = 6
 // unvouched says why no manifest vouches for a file that has arrived.
 type unvouched struct {
 	why      string
-	verified string // how a disk is verified instead, as [job.DiskResult] has it
-	final    bool   // another lease of this host would have no manifest either
+	verified job.Verification // how a disk is verified instead
+	final    bool             // another lease of this host would have no manifest either
 }
 
 func (u *unvouched) Error() string { return u.why }
 
 // lostManifest is for files whose lease ended before its manifest was read.
-var lostManifest = &unvouched{why: "the lease ended before its manifest was read", verified: byGrains}
+var lostManifest = &unvouched{why: "the lease ended before its manifest was read", verified: job.ByGrains}
 
 // awaitManifest reads the manifest of lease until look, which is called with
 // what it lists, says that it has seen enough, or fails. The error is an
@@ -59,7 +60,7 @@ func (r *run) awaitManifest(ctx context.Context, lease *vsphere.Lease, patience 
 		entries, err := lease.Manifest(ctx)
 		switch {
 		case errors.Is(err, vsphere.ErrUnsupported):
-			return &unvouched{why: "the host offers no manifest", verified: byEndOfStream, final: true}
+			return &unvouched{why: "the host offers no manifest", verified: job.ByEndOfStream, final: true}
 		case err != nil && !passing(ctx, err):
 			return fmt.Errorf("read the lease's manifest: %w", leaseError(ctx, err))
 		case err != nil:
@@ -73,7 +74,7 @@ func (r *run) awaitManifest(ctx context.Context, lease *vsphere.Lease, patience 
 			}
 			answers := time.Since(lease.Renewed()) < time.Since(asked)/2
 			if answers || time.Since(away) > limit {
-				return &unvouched{why: fmt.Sprintf("its manifest could not be read: %v", err), verified: byGrains}
+				return &unvouched{why: fmt.Sprintf("its manifest could not be read: %v", err), verified: job.ByGrains}
 			}
 		default:
 			if !away.IsZero() {
@@ -83,7 +84,7 @@ func (r *run) awaitManifest(ctx context.Context, lease *vsphere.Lease, patience 
 				return err
 			}
 			if limit := patience(len(entries)); time.Since(began) >= limit {
-				return &unvouched{why: fmt.Sprintf("the host's manifest did not list it within %s", limit), verified: byEndOfStream}
+				return &unvouched{why: fmt.Sprintf("the host's manifest did not list it within %s", limit), verified: job.ByEndOfStream}
 			}
 		}
 		if err := wait(ctx, pause); err != nil {

@@ -31,7 +31,7 @@ var kept = []struct {
 }
 
 // verified checks by what each disk of result was verified.
-func verified(t *testing.T, result job.Result, want string) {
+func verified(t *testing.T, result job.Result, want job.Verification) {
 	t.Helper()
 	for _, d := range result.Disks {
 		if d.Verified != want {
@@ -74,7 +74,7 @@ func TestADiskThatTheManifestListsLateIsComparedWithItAllTheSame(t *testing.T) {
 func TestAFaultAtTheManifestIsNoReasonToDoWithoutIt(t *testing.T) {
 	t.Parallel()
 	disk := rawDisk(t, 8*mib, extent{0, 4 * mib, false})
-	for times, want := range map[string]string{"3": "manifest", "always": "grain-checksums"} {
+	for times, want := range map[string]job.Verification{"3": "manifest", "always": "grain-checksums"} {
 		t.Run(times, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, vspheretest.Config{Faults: []string{
@@ -269,7 +269,7 @@ func TestOneDiskOfThreeThatIsNeverListedDoesNotSpoilTheOthers(t *testing.T) {
 		rawDisk(t, mib, extent{0, mib, false}), rawDisk(t, 2*mib, extent{0, mib, false}), rawDisk(t, 3*mib, extent{0, mib, false}))
 	b.m.ManifestPatience = 10 * time.Millisecond
 	result := b.export(b.job(job.FormatQcow2))
-	for i, want := range []string{"manifest", "end-of-stream", "manifest"} {
+	for i, want := range []job.Verification{"manifest", "end-of-stream", "manifest"} {
 		if got := result.Disks[i].Verified; got != want {
 			t.Errorf("disk %d is verified by %q, want %q", i, got, want)
 		}

@@ -18,15 +18,6 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
-// How a disk was verified, as [job.DiskResult] tells it. Without a manifest it
-// is always complete by its own structure, up to its end-of-stream marker, and
-// every grain of it was inflated and has its Adler-32.
-const (
-	byManifest    = "manifest"        // size and hash are those of the lease's manifest
-	byEndOfStream = "end-of-stream"   // the host's manifest has no checksum of it
-	byGrains      = "grain-checksums" // the host's manifest could not be read any more
-)
-
 // errRefetch: what arrived is not what vSphere says it sent, or not what was
 // asked for; once it is fetched again.
 var errRefetch = errors.New("fetching the disk again")
@@ -131,7 +122,7 @@ func (l *leaseRoute) vouched(ctx context.Context, entries []vsphere.ManifestEntr
 	if err := l.compare(ctx, entry); err != nil {
 		return true, err
 	}
-	l.d.result.Verified = byManifest
+	l.d.result.Verified = job.ByManifest
 	return true, l.d.enter()
 }
 
@@ -153,7 +144,7 @@ func (l *leaseRoute) withoutManifest(ctx context.Context, why *unvouched) error 
 		if why.final || l.unlisted {
 			return withoutManifestError(why)
 		}
-		if why.verified == byEndOfStream { // what ranges put together may be what the host has no entry for
+		if why.verified == job.ByEndOfStream { // what ranges put together may be what the host has no entry for
 			l.unlisted, l.plain = true, true
 		}
 		return fmt.Errorf("%w, because the job asks for -verify manifest: %w", errRefetch, why)
@@ -173,8 +164,8 @@ func withoutManifestError(why error) error {
 }
 
 // verifiedBy says how a disk without a manifest was verified.
-func verifiedBy(verified string) string {
-	if verified == byGrains {
+func verifiedBy(verified job.Verification) string {
+	if verified == job.ByGrains {
 		return "verified by the checksum of every grain"
 	}
 	return "verified by its end-of-stream marker and the checksum of every grain"
@@ -213,12 +204,12 @@ func (r *run) diskNotes() []string {
 		switch {
 		case d.detour != "":
 			notes = append(notes, fmt.Sprintf("%s was read through the export lease and not from the datastore: %s", d.name, d.detour))
-		case d.result.Verified == bySize:
+		case d.result.Verified == job.BySize:
 			notes = append(notes, d.name+" was read from the datastore in ranges, for which vSphere offers no checksum: what is verified is its size")
-		case d.result.Verified == byEndOfStream:
-			notes = append(notes, d.name+" was "+verifiedBy(byEndOfStream)+": the host's manifest has no checksum of it")
-		case d.result.Verified == byGrains:
-			notes = append(notes, d.name+" was "+verifiedBy(byGrains)+": the host's manifest could not be read any more; with -verify manifest it would be fetched again")
+		case d.result.Verified == job.ByEndOfStream:
+			notes = append(notes, d.name+" was "+verifiedBy(job.ByEndOfStream)+": the host's manifest has no checksum of it")
+		case d.result.Verified == job.ByGrains:
+			notes = append(notes, d.name+" was "+verifiedBy(job.ByGrains)+": the host's manifest could not be read any more; with -verify manifest it would be fetched again")
 		}
 	}
 	return notes

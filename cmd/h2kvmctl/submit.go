@@ -56,7 +56,7 @@ func jobFrom(cmd *cli.Command) job.Definition {
 			Snapshot:          cmd.Bool("snapshot"),
 			Virtio:            cmd.Bool("virtio"),
 			Compress:          cmd.Bool("compress"),
-			Verify:            cmd.String("verify"),
+			Verify:            job.Verify(cmd.String("verify")),
 			Retries:           cmd.Int("retries"),
 			Transport:         job.Transport(cmd.String("transport")),
 			Limit:             cmd.String("limit"),

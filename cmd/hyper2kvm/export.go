@@ -62,7 +62,7 @@ func definition(cmd *cli.Command) (job.Definition, error) {
 			Snapshot:          cmd.Bool("snapshot"),
 			Virtio:            cmd.Bool("virtio"),
 			Compress:          cmd.Bool("compress"),
-			Verify:            cmd.String("verify"),
+			Verify:            job.Verify(cmd.String("verify")),
 			Overwrite:         cmd.Bool("overwrite"),
 			Transport:         job.Transport(cmd.String("transport")),
 			Limit:             cmd.String("limit"),

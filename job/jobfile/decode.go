@@ -222,7 +222,7 @@ func (d *decoder) job(n *yaml.Node, field string) job.Definition {
 
 func (d *decoder) options(n *yaml.Node, field string) job.Options {
 	var o job.Options
-	var format, transport string
+	var format, transport, verify string
 	d.mapping(n, field, map[string]setter{
 		"parallel_downloads":       d.number(&o.ParallelDownloads),
 		"remove_cdrom":             d.boolean(&o.RemoveCDROM),
@@ -232,12 +232,12 @@ func (d *decoder) options(n *yaml.Node, field string) job.Options {
 		"virtio":                   d.boolean(&o.Virtio),
 		"compress":                 d.boolean(&o.Compress),
 		"overwrite":                d.boolean(&o.Overwrite),
-		"verify":                   d.text(&o.Verify),
+		"verify":                   d.text(&verify),
 		"retries":                  d.number(&o.Retries),
 		"transport":                d.text(&transport),
 		"limit":                    d.text(&o.Limit),
 	})
-	o.Format, o.Transport = job.Format(format), job.Transport(transport)
+	o.Format, o.Transport, o.Verify = job.Format(format), job.Transport(transport), job.Verify(verify)
 	return o
 }
 

@@ -58,7 +58,7 @@ type Asked struct {
 	Compress     bool          `json:"compress,omitempty"`
 	Virtio       bool          `json:"virtio,omitempty"`
 	RemoveCDROM  bool          `json:"remove_cdrom,omitempty"`
-	Verify       string        `json:"verify,omitempty"`
+	Verify       job.Verify    `json:"verify,omitempty"`
 	Transport    job.Transport `json:"transport,omitempty"`
 }
 

@@ -11,16 +11,20 @@ import (
 // Verified says how a disk was verified, for people.
 func Verified(d job.DiskResult) string {
 	switch d.Verified {
-	case "manifest":
+	case job.ByManifest:
 		return "verified against the host's manifest"
-	case "grain-checksums":
+	case job.ByGrains:
 		return "verified by the checksum of every grain; the host's manifest could not be read any more"
-	case "size":
+	case job.BySize:
 		return "read from the datastore in ranges and verified by size; there is no checksum"
-	case "second-read":
+	case job.BySecondRead:
 		return "read from the datastore twice, with the same SHA-256"
+	case job.ByEndOfStream:
+		return "verified by the end-of-stream marker; the host offered no checksum"
+	case "":
+		return "not known to be verified"
 	}
-	return "verified by the end-of-stream marker; the host offered no checksum"
+	return fmt.Sprintf("verified in a way that this program does not know (%s); is the daemon newer?", display.SafeText(string(d.Verified)))
 }
 
 // Verification says in a few words how the disks of a finished job were

@@ -7,7 +7,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/tui/plan"
 )
 
-func TestEachWayOfVerifyingIsTold(t *testing.T) {
+func TestEachWayOfVerifyingIsReported(t *testing.T) {
 	t.Parallel()
 	const (
 		manifest = "verified against the host's manifest"
@@ -16,14 +16,16 @@ func TestEachWayOfVerifyingIsTold(t *testing.T) {
 		size     = "read from the datastore in ranges and verified by size; there is no checksum"
 		twice    = "read from the datastore twice, with the same SHA-256"
 	)
-	for want, ways := range map[string][]string{
-		"verified":              nil,
-		"1 disk(s) " + manifest: {"manifest"},
-		"2 disk(s) " + marker:   {"end-of-stream", "end-of-stream"},
-		"1 disk(s) " + grains:   {"grain-checksums"},
-		"1 disk(s) " + size:     {"size"},
-		"1 disk(s) " + twice:    {"second-read"},
-		"2 disk(s) " + manifest + "; 1 disk(s) " + size: {"manifest", "size", "manifest"},
+	for want, ways := range map[string][]job.Verification{
+		"verified":                           nil,
+		"1 disk(s) " + manifest:              {"manifest"},
+		"2 disk(s) " + marker:                {"end-of-stream", "end-of-stream"},
+		"1 disk(s) " + grains:                {"grain-checksums"},
+		"1 disk(s) " + size:                  {"size"},
+		"1 disk(s) " + twice:                 {"second-read"},
+		"1 disk(s) not known to be verified": {""},
+		"1 disk(s) verified in a way that this program does not know (oath); is the daemon newer?": {"oath"},
+		"2 disk(s) " + manifest + "; 1 disk(s) " + size:                                            {"manifest", "size", "manifest"},
 	} {
 		var disks []job.DiskResult
 		for _, way := range ways {

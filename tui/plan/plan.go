@@ -130,7 +130,7 @@ func Command(def job.Definition, thumbprint string) string {
 		args = append(args, "-transport", string(o.Transport))
 	}
 	if o.Verify != "" {
-		args = append(args, "-verify", o.Verify)
+		args = append(args, "-verify", string(o.Verify))
 	}
 	if thumbprint != "" {
 		args = append(args, "-thumbprint", thumbprint)
