@@ -33,6 +33,7 @@ type areasPlace struct {
 // after another without the holes between them.
 type areaCopy struct {
 	d     *diskRun
+	from  string // what the disk is read from, for people
 	areas transfer.Areas
 	open  func(ctx context.Context, packed int64) (io.ReadCloser, error) // the packed bytes from one on
 	kind  string                                                         // of its checkpoints
@@ -212,5 +213,5 @@ func (c *areaCopy) reread(ctx context.Context) error {
 	if second == c.digest {
 		return nil
 	}
-	return c.d.refetch(fmt.Sprintf("it was read as %s, and then as %s", c.digest, second), "the datastore")
+	return c.d.refetch(fmt.Sprintf("it was read as %s, and then as %s", c.digest, second), c.from)
 }

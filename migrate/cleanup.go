@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"syscall"
 
-	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
@@ -59,7 +58,7 @@ func (m *Migrator) Settle(ctx context.Context, def job.Definition, t *progress.T
 	if _, installing := r.work.Installing(); installing || !r.work.Owes() {
 		return r.work.Unlock()
 	}
-	if err := r.connectWork(ctx); err != nil {
+	if err := r.connect(ctx, r.findOwed); err != nil {
 		return errors.Join(err, r.stillOwed(nil), r.work.Unlock())
 	}
 	defer r.hangUp(ctx)
@@ -99,7 +98,7 @@ func (r *run) cleanNamed(ctx context.Context, base string, keep bool) (result jo
 	if _, installing := r.work.Installing(); !installing && !r.work.Owes() {
 		return result, r.work.Close(keep)
 	}
-	if err := r.connectWork(ctx); err != nil {
+	if err := r.connect(ctx, r.findOwed); err != nil {
 		return result, errors.Join(err, r.stillOwed(nil), r.work.Close(keep))
 	}
 	defer r.hangUp(ctx)
@@ -108,7 +107,7 @@ func (r *run) cleanNamed(ctx context.Context, base string, keep bool) (result jo
 
 // cleanUnnamed cleans up the work directory that bears the VM's name.
 func (r *run) cleanUnnamed(ctx context.Context, keep bool) (result job.Result, err error) {
-	if err := r.connect(ctx); err != nil {
+	if err := r.connect(ctx, r.findAsked); err != nil {
 		return result, err
 	}
 	defer r.hangUp(ctx)
@@ -121,26 +120,9 @@ func (r *run) cleanUnnamed(ctx context.Context, keep bool) (result job.Result, e
 	return r.cleanWork(ctx, keep)
 }
 
-// connectWork opens the session and finds the VM that the ledger speaks of, also
-// when it was renamed or moved since. One that is gone is found to be so when
-// something of it is to be put back.
-func (r *run) connectWork(ctx context.Context) error {
-	r.t.SetPhase(progress.Connecting)
-	cfg, err := r.m.Endpoint(r.def)
-	if err != nil {
-		return fault.Permanent(err)
-	}
-	if r.client, err = r.dial(ctx, cfg); err != nil {
-		return err
-	}
-	r.t.SetPhase(progress.Discovering)
-	if err := r.findOwed(ctx); err != nil {
-		return errors.Join(err, detached(ctx, r.client.Close))
-	}
-	return nil
-}
-
-// findOwed finds the VM that the ledger speaks of.
+// findOwed finds the VM that the ledger speaks of, also when it was renamed or
+// moved since. One that is gone is found to be so when something of it is to be put
+// back.
 func (r *run) findOwed(ctx context.Context) error {
 	known := r.work.VM()
 	o := r.work.Owed()

@@ -127,21 +127,16 @@ func (d *diskRun) move(ctx context.Context, o pace) error {
 func (d *diskRun) fetch(ctx context.Context, o pace) error {
 	o.StallTimeout, o.Limiter, o.File = d.r.m.StallTimeout, d.r.limiter, d.file
 	o.Budget = transfer.NewBudget(d.r.m.Budget)
-	release := func() {}
-	defer func() { release() }()
-	held := false
-	err := keepTrying(ctx, func() (err error) {
-		if !held {
-			if release, err = d.place(ctx); err != nil {
-				return err
-			}
-			held = true
+	t := turn{d: d}
+	defer t.end()
+	err := keepTrying(ctx, func() error {
+		if err := t.begin(ctx); err != nil {
+			return err
 		}
 		if err := d.attempt(ctx, o); err != nil || d.state == verified {
 			return err
 		}
-		release()
-		held = false
+		t.end()
 		return d.route.verify(ctx)
 	}, func(err error) error { return d.mend(ctx, o.Budget, d.route.judge(err)) })
 	if err == nil || ctx.Err() != nil || errors.As(err, new(*refusedError)) {
@@ -165,12 +160,30 @@ func keepTrying(ctx context.Context, try func() error, mend func(error) error) e
 	}
 }
 
-// place waits for a place under the limits of the disk's host and of vCenter.
-func (d *diskRun) place(ctx context.Context) (release func(), err error) {
-	host := d.lease.item.Host
-	waiting := d.r.slow(d.name, "waiting for its turn: as many disks as the limits allow come through %s or vCenter", host)
+// turn is a disk's place under the limits of its host and of vCenter.
+type turn struct {
+	d       *diskRun
+	release func() // nil while it has none
+}
+
+// begin waits for the place, unless it is there already.
+func (t *turn) begin(ctx context.Context) (err error) {
+	if t.release != nil {
+		return nil
+	}
+	host := t.d.lease.item.Host
+	waiting := t.d.r.slow(t.d.name, "waiting for its turn: as many disks as the limits allow come through %s or vCenter", host)
 	defer waiting.end()
-	return d.r.limits.Acquire(ctx, d.r.client.About().Host, host)
+	t.release, err = t.d.r.limits.Acquire(ctx, t.d.r.client.About().Host, host)
+	return err
+}
+
+// end gives the place back, if there is one.
+func (t *turn) end() {
+	if t.release != nil {
+		t.release()
+		t.release = nil
+	}
 }
 
 // mend returns nil when the disk should be tried again after a failure, and
@@ -290,6 +303,15 @@ func (d *diskRun) beginAgain(err error) error {
 	d.state = missing
 	d.file.SetPosition(0)
 	return d.forget()
+}
+
+// orBeginAgain begins the disk again when err says that it has to be fetched again.
+// Otherwise it returns err.
+func (d *diskRun) orBeginAgain(err error) (again bool, _ error) {
+	if !errors.Is(err, errRefetch) {
+		return false, err
+	}
+	return true, d.beginAgain(err)
 }
 
 // refetch says that the disk has to be fetched again because what came is not what

@@ -158,7 +158,7 @@ func (f *flatRoute) open(ctx context.Context, o pace) (_ reading, err error) {
 	packed, size := areas.Source(source, d.disk.Capacity), info
 	size.Size = areas.Total()
 	r := &flatReading{release: release, copy: areaCopy{
-		d: d, areas: areas, kind: kindAreas, etag: info.ETag, twice: d.r.def.Options.Verify == job.VerifyFull,
+		d: d, from: "the datastore", areas: areas, kind: kindAreas, etag: info.ETag, twice: d.r.def.Options.Verify == job.VerifyFull,
 		open: func(ctx context.Context, off int64) (io.ReadCloser, error) {
 			if off == areas.Total() { // an object of no bytes has no ranges
 				return io.NopCloser(bytes.NewReader(nil)), nil

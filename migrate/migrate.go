@@ -171,7 +171,7 @@ func (r *run) do(ctx context.Context) (result job.Result, err error) {
 	if err := CheckOutput(r.def.OutputPath); err != nil {
 		return result, err
 	}
-	if err := r.connect(ctx); err != nil {
+	if err := r.connect(ctx, r.findAsked); err != nil {
 		return result, err
 	}
 	end.push(func() { r.hangUp(ctx) })
@@ -237,8 +237,8 @@ func (r *run) hangUp(ctx context.Context) {
 	}
 }
 
-// connect opens the session and finds the VM.
-func (r *run) connect(ctx context.Context) error {
+// connect opens the session and finds the VM, with find.
+func (r *run) connect(ctx context.Context, find func(context.Context) error) error {
 	if err := r.absolute(); err != nil {
 		return err
 	}
@@ -251,10 +251,16 @@ func (r *run) connect(ctx context.Context) error {
 		return err
 	}
 	r.t.SetPhase(progress.Discovering)
-	if r.vm, err = r.client.Find(ctx, r.def.VMPath); err != nil {
+	if err := find(ctx); err != nil {
 		return errors.Join(err, detached(ctx, r.client.Close))
 	}
 	return nil
+}
+
+// findAsked finds the VM that the job asks for.
+func (r *run) findAsked(ctx context.Context) (err error) {
+	r.vm, err = r.client.Find(ctx, r.def.VMPath)
+	return err
 }
 
 // absolute makes the output path, if there is one, an absolute one.

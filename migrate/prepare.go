@@ -16,7 +16,7 @@ import (
 // is not looked at.
 func (m *Migrator) Check(ctx context.Context, def job.Definition) (vm vsphere.VM, obstacles []vsphere.Obstacle, err error) {
 	r := m.newRun(def, progress.New())
-	if err := r.connect(ctx); err != nil {
+	if err := r.connect(ctx, r.findAsked); err != nil {
 		return vm, nil, err
 	}
 	defer func() { err = errors.Join(err, detached(ctx, r.client.Close)) }()

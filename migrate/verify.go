@@ -49,19 +49,22 @@ func (r *run) verify(ctx context.Context, lease *vsphere.Lease, group []*diskRun
 	if len(waiting) == 0 {
 		return nil
 	}
-	var again error
+	var again error // why disks are fetched again, under another lease
+	check := func(d *diskRun, err error) error {
+		begun, failed := d.orBeginAgain(err)
+		if begun {
+			again = fmt.Errorf("%w: %w", errLater, err)
+		}
+		return failed
+	}
 	err := r.awaitManifest(ctx, lease, r.patience, func(entries []vsphere.ManifestEntry) (bool, error) {
 		var rest []*diskRun
 		for _, d := range waiting {
 			listed, err := d.lease.vouched(ctx, entries)
-			switch {
-			case errors.Is(err, errRefetch):
-				again = fmt.Errorf("%w: %w", errLater, err)
-				err = d.beginAgain(err)
-			case err == nil && !listed:
+			if err == nil && !listed {
 				rest = append(rest, d)
 			}
-			if err != nil {
+			if err := check(d, err); err != nil {
 				return false, err
 			}
 		}
@@ -73,12 +76,7 @@ func (r *run) verify(ctx context.Context, lease *vsphere.Lease, group []*diskRun
 		return errors.Join(err, again)
 	}
 	for _, d := range waiting {
-		err := d.lease.withoutManifest(ctx, without)
-		if errors.Is(err, errRefetch) {
-			again = fmt.Errorf("%w: %w", errLater, err)
-			err = d.beginAgain(err)
-		}
-		if err != nil {
+		if err := check(d, d.lease.withoutManifest(ctx, without)); err != nil {
 			return err
 		}
 	}
@@ -101,11 +99,7 @@ func (r *run) settle(ctx context.Context) error {
 		if !waits(d) {
 			continue
 		}
-		err := d.lease.withoutManifest(ctx, lostManifest)
-		if errors.Is(err, errRefetch) {
-			err = d.beginAgain(err)
-		}
-		if err != nil {
+		if _, err := d.orBeginAgain(d.lease.withoutManifest(ctx, lostManifest)); err != nil {
 			return err
 		}
 	}

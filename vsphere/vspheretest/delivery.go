@@ -250,13 +250,12 @@ func (x *transfer) write(b []byte) error {
 	}
 	x.object.served.Add(int64(len(b)))
 	n, err := x.w.Write(b)
+	x.pos += int64(n) // also of a write that was cut: the client may have them
 	if err != nil {
 		undo()
 		x.object.served.Add(int64(n - len(b)))
-		return err
 	}
-	x.pos += int64(n)
-	return nil
+	return err
 }
 
 // nextStop is where the next write must end: a fault, a hook or the end.
