@@ -45,7 +45,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
+	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
 func main() {
@@ -99,7 +99,7 @@ func parse(args []string, errOut io.Writer) (options, error) {
 	fs.StringVar(&o.work, "work", "", "`directory` for what is written while measuring (default a temporary one)")
 	fs.StringVar(&o.data, "data", "", "`directory` to keep prepared disks in (default below -work)")
 	fs.Func("size", "`bytes` of data in the large disk; other disks are fractions of it (default 2GiB)", func(s string) (err error) {
-		o.size, err = vspheretest.ParseSize(s)
+		o.size, err = units.ParseSize(s)
 		return err
 	})
 	fs.IntVar(&o.runs, "runs", o.runs, "measured `turns` of each row; rows that take long have fewer")

@@ -85,7 +85,7 @@ type Options struct {
 
 	Transport Transport `json:"transport,omitempty" yaml:"transport,omitempty"` // how disks are read; "" means nfc
 	// Limit bounds the job's bandwidth, as "200MB/s" or "1Gbit/s"; "" and "0"
-	// are no limit of its own. See [ParseRate].
+	// are no limit of its own. See [units.ParseRate].
 	Limit string `json:"limit,omitempty" yaml:"limit,omitempty"`
 }
 

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
 // Bounds of a job's fields.
@@ -194,7 +196,7 @@ func (v *validator) options(o Options) {
 	default:
 		v.add("options.transport", "must be %s, %s or %s", TransportNFC, TransportDatastore, TransportAuto)
 	}
-	if _, err := ParseRate(o.Limit); err != nil {
+	if _, err := units.ParseRate(o.Limit); err != nil {
 		v.add("options.limit", "must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s")
 	}
 	if o.Verify != "" && o.Verify != VerifyFull && o.Verify != VerifyManifest {

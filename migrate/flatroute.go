@@ -11,8 +11,8 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
-	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
+	"github.com/hyper2kvm/hyper2kvm/units"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -243,10 +243,10 @@ func (f *flatRoute) allocated(ctx context.Context) transfer.Areas {
 		if errors.As(err, &v) {
 			err = v.Err
 		}
-		f.d.file.Event(progress.Info, fmt.Sprintf("%s; all of its %s: %v", why, display.Bytes(f.d.disk.Capacity), err))
+		f.d.file.Event(progress.Info, fmt.Sprintf("%s; all of its %s: %v", why, units.Bytes(f.d.disk.Capacity), err))
 		return transfer.NewAreas([]transfer.Area{{Length: f.d.disk.Capacity}})
 	}
 	areas := transfer.NewAreas(list)
-	f.d.file.Event(progress.Info, fmt.Sprintf("%s; %s of its %s, which is what is allocated", why, display.Bytes(areas.Total()), display.Bytes(f.d.disk.Capacity)))
+	f.d.file.Event(progress.Info, fmt.Sprintf("%s; %s of its %s, which is what is allocated", why, units.Bytes(areas.Total()), units.Bytes(f.d.disk.Capacity)))
 	return areas
 }

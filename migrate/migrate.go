@@ -37,6 +37,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
+	"github.com/hyper2kvm/hyper2kvm/units"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -106,7 +107,7 @@ func (m *Migrator) newRun(def job.Definition, t *progress.Tracker) *run {
 	if r.limits == nil {
 		r.limits = &Limits{}
 	}
-	rate, _ := job.ParseRate(def.Options.Limit) // validated when the job was taken
+	rate, _ := units.ParseRate(def.Options.Limit) // validated when the job was taken
 	r.limiter = transfer.NewLimiter(rate, m.Limiter)
 	return r
 }

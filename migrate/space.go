@@ -12,7 +12,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/internal/volume"
 	"github.com/hyper2kvm/hyper2kvm/job"
-	"github.com/hyper2kvm/hyper2kvm/progress/display"
+	"github.com/hyper2kvm/hyper2kvm/units"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -121,10 +121,10 @@ func (r *run) spaceObstacle() (vsphere.Obstacle, Fit) {
 	need := SpaceOf(r.vm, r.def.Options)
 	fit := need.Less(here).Fit(free)
 	o := vsphere.Obstacle{Code: CodeSpace, Severity: vsphere.SeverityWarning,
-		Text: fmt.Sprintf("%s has %s free; the VM takes %s on its datastores", r.def.OutputPath, display.Bytes(free), display.Bytes(need.AtMost)),
+		Text: fmt.Sprintf("%s has %s free; the VM takes %s on its datastores", r.def.OutputPath, units.Bytes(free), units.Bytes(need.AtMost)),
 		Hint: "free some space, or choose another output directory"}
 	if here > 0 {
-		o.Text += fmt.Sprintf(", of which an earlier run has brought %s here", display.Bytes(here))
+		o.Text += fmt.Sprintf(", of which an earlier run has brought %s here", units.Bytes(here))
 	}
 	if fit == CannotFit {
 		o.Severity = vsphere.SeverityError
@@ -207,7 +207,7 @@ func (r *run) reserve(ctx context.Context) (release func(), err error) {
 		return release, nil
 	}
 	waiting := r.slow("", "waiting for space: the VM takes %s at most, and %s of what is free at %s is reserved for other exports",
-		display.Bytes(need), display.Bytes(others), r.def.OutputPath)
+		units.Bytes(need), units.Bytes(others), r.def.OutputPath)
 	defer waiting.end()
 	for release == nil {
 		timer := time.NewTimer(spacePause)

@@ -14,7 +14,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
-	"github.com/hyper2kvm/hyper2kvm/progress/display"
+	"github.com/hyper2kvm/hyper2kvm/units"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -172,7 +172,7 @@ func (l *leaseRoute) checkGrains(ctx context.Context) error {
 	if d.inflated {
 		return nil
 	}
-	checking := d.r.slow(d.name, "checking every grain of %s, because no manifest vouches for them", display.Bytes(d.disk.Capacity))
+	checking := d.r.slow(d.name, "checking every grain of %s, because no manifest vouches for them", units.Bytes(d.disk.Capacity))
 	defer checking.end()
 	err := d.inflateAll(ctx, func(pos int64) { checking.at(pos, d.disk.Capacity) })
 	if errors.Is(err, disk.ErrCorrupt) || errors.Is(err, disk.ErrTruncated) {

@@ -12,10 +12,10 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/atomicfile"
-	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
 	"github.com/hyper2kvm/hyper2kvm/tui/plan"
 	"github.com/hyper2kvm/hyper2kvm/tui/runs"
+	"github.com/hyper2kvm/hyper2kvm/units"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -213,7 +213,7 @@ func (p *confirmation) helpLine(width int) string {
 func (p *confirmation) body(width int) []string {
 	need := plan.Need(p.vms, p.choices).AtMost
 	lines := []string{
-		fmt.Sprintf(" Export %s, at most %s, to %s", cell.Bold.Paint(vmsText(len(p.vms))), display.Bytes(need), cell.Bold.Paint(cell.Safe(p.choices.Output))),
+		fmt.Sprintf(" Export %s, at most %s, to %s", cell.Bold.Paint(vmsText(len(p.vms))), units.Bytes(need), cell.Bold.Paint(cell.Safe(p.choices.Output))),
 		"",
 	}
 	lines = append(lines, p.vmLines(width)...)
@@ -264,7 +264,7 @@ func (p *confirmation) vmLines(width int) []string {
 			mark = cell.Good.Paint("✓")
 		}
 		line := fmt.Sprintf(" %s %s %s  → %s", mark, cell.Fit(cell.Safe(vm.DisplayName()), name),
-			cell.Right(display.Bytes(vm.CommittedBytes), 10), cell.Safe(p.place(i)))
+			cell.Right(units.Bytes(vm.CommittedBytes), 10), cell.Safe(p.place(i)))
 		lines = append(lines, line+note)
 		for _, o := range f.obstacles {
 			style := cell.Warn

@@ -7,10 +7,10 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/hyper2kvm/hyper2kvm/job"
-	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
 	"github.com/hyper2kvm/hyper2kvm/tui/form"
 	"github.com/hyper2kvm/hyper2kvm/tui/plan"
+	"github.com/hyper2kvm/hyper2kvm/units"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -63,7 +63,7 @@ func (w *wizard) optionsView() tea.View {
 	need := plan.Need(w.chosen, w.final()).AtMost
 	lines := []string{
 		titleLine(w.s.title, "options", width),
-		cell.Fit(" "+cell.Bold.Paint(vmsText(len(w.chosen)))+cell.Dim.Paint(", "+display.Bytes(need)+" on datastores"+w.runningText()), width),
+		cell.Fit(" "+cell.Bold.Paint(vmsText(len(w.chosen)))+cell.Dim.Paint(", "+units.Bytes(need)+" on datastores"+w.runningText()), width),
 		"",
 	}
 	fields, x, y := w.page.Lines(width)
@@ -111,7 +111,7 @@ func (w *wizard) spaceLine(need int64, width int) string {
 	if w.free < 0 {
 		return cell.Fit(cell.Dim.Paint("   Free space: not known"), width)
 	}
-	style, mark, text := cell.Good, " ✓ ", fmt.Sprintf("%s free, at most %s needed", display.Bytes(w.free), display.Bytes(need))
+	style, mark, text := cell.Good, " ✓ ", fmt.Sprintf("%s free, at most %s needed", units.Bytes(w.free), units.Bytes(need))
 	refuse, warn := plan.CheckSpace(w.chosen, w.final(), w.free)
 	switch {
 	case refuse != "":

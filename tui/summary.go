@@ -12,6 +12,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/tui/monitor"
 	"github.com/hyper2kvm/hyper2kvm/tui/plan"
 	"github.com/hyper2kvm/hyper2kvm/tui/runs"
+	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
 // summarize prints what became of the exports, and returns nil when all of them
@@ -25,7 +26,7 @@ func summarize(p *terminal.Printer, jobs []runs.Status, forced, elsewhere bool) 
 		switch s.State {
 		case runs.Done:
 			r := s.Result
-			p.Success("%s: %d file(s), %s in %s, in %s; %s", name, len(r.Files), display.Bytes(r.TotalSize),
+			p.Success("%s: %d file(s), %s in %s, in %s; %s", name, len(r.Files), units.Bytes(r.TotalSize),
 				cell.Safe(r.OutputDir), display.Duration(r.Duration), plan.Verification(r.Disks))
 			for _, note := range r.Notes {
 				p.Warning("%s: %s", name, cell.Safe(note))

@@ -9,8 +9,8 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
-	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
+	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
 func (a *app) limitCommand() *cli.Command {
@@ -30,7 +30,7 @@ func (a *app) limit(ctx context.Context, cmd *cli.Command, c *client.Client) err
 	if cmd.Args().Len() > 1 {
 		return cliargs.Usage("one RATE is enough; several jobs go into -id, separated by commas")
 	}
-	if _, err := job.ParseRate(rate); err != nil {
+	if _, err := units.ParseRate(rate); err != nil {
 		return cliargs.UsageError{Err: err}
 	}
 	if cmd.IsSet("id") {

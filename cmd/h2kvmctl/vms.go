@@ -12,6 +12,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
+	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
 // vmPage is how many VMs are asked for at a time.
@@ -62,7 +63,7 @@ func (a *app) vms(ctx context.Context, cmd *cli.Command, c *client.Client) error
 	for _, v := range all.VMs {
 		rows = append(rows, []string{
 			display.SafeText(v.Path), display.SafeText(v.PowerState), fmt.Sprint(v.CPUs),
-			display.Bytes(v.MemoryBytes), display.Bytes(v.DiskBytes), display.SafeText(v.GuestOS),
+			units.Bytes(v.MemoryBytes), units.Bytes(v.DiskBytes), display.SafeText(v.GuestOS),
 		})
 	}
 	if err := a.Table(rows, true); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
+	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
 func (a *app) watchCommand() *cli.Command {
@@ -221,7 +222,7 @@ func eventText(e models.Event) string {
 	}
 	s := progressText(p)
 	if p.TotalBytes > 0 {
-		s += " " + display.Bytes(p.BytesDownloaded) + " received"
+		s += " " + units.Bytes(p.BytesDownloaded) + " received"
 	}
 	if p.EstimatedRemaining != "" {
 		s += ", " + display.SafeText(p.EstimatedRemaining) + " left"

@@ -17,6 +17,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/tui/plan"
+	"github.com/hyper2kvm/hyper2kvm/units"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -168,10 +169,10 @@ func (a *app) watch(ctx context.Context, m *migrate.Migrator, def job.Definition
 // summary tells what landed where.
 func (a *app) summary(r job.Result) {
 	for _, d := range r.Disks {
-		a.Info("%s: %s, %s", display.SafeText(d.File), display.Bytes(d.Capacity), plan.Verified(d))
+		a.Info("%s: %s, %s", display.SafeText(d.File), units.Bytes(d.Capacity), plan.Verified(d))
 	}
 	a.Success("%s: %d file(s), %s in %s, in %s", display.SafeText(r.VMName), len(r.Files),
-		display.Bytes(r.TotalSize), display.SafeText(r.OutputDir), display.Duration(r.Duration))
+		units.Bytes(r.TotalSize), display.SafeText(r.OutputDir), display.Duration(r.Duration))
 	if next := plan.NextStep(r); next != "" {
 		fmt.Fprintln(a.Out, next)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
+	"github.com/hyper2kvm/hyper2kvm/units"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -41,9 +42,9 @@ func (a *app) list(ctx context.Context, cmd *cli.Command) error {
 			display.SafeText(vm.Path),
 			vm.Power,
 			strconv.Itoa(vm.CPUs),
-			display.Bytes(vm.MemoryMiB << 20),
+			units.Bytes(vm.MemoryMiB << 20),
 			strconv.Itoa(vm.DiskCount),
-			display.Bytes(vm.CommittedBytes),
+			units.Bytes(vm.CommittedBytes),
 			display.SafeText(vm.GuestFullName),
 		})
 	}

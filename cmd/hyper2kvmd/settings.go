@@ -18,6 +18,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sealer"
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
 // settings are flags, environment and configuration file in one: flags come
@@ -53,7 +54,7 @@ func settingsFrom(cmd *cli.Command, getenv func(string) string) (settings, error
 			return s, fmt.Errorf("-jobs: must be 1 to %d", config.MaxJobs)
 		}
 	}
-	if s.limit, err = job.ParseRate(cmp.Or(cmd.String("limit"), d.Limit)); err != nil {
+	if s.limit, err = units.ParseRate(cmp.Or(cmd.String("limit"), d.Limit)); err != nil {
 		return s, errors.New("-limit: must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s")
 	}
 	if v := getenv("DOWNLOAD_WORKERS"); v != "" {

@@ -8,7 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
-	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
 // registerLimits adds the routes that show and change bandwidths.
@@ -33,7 +33,7 @@ func (a *API) limits(context.Context, *struct{}) (*reply[models.Limits], error) 
 		return nil, failure(http.StatusNotImplemented, "limits: this daemon has no limit to change")
 	}
 	n := a.o.Bandwidth.Limit()
-	return &reply[models.Limits]{models.Limits{Limit: job.FormatRate(n), BytesPerSecond: n, Timestamp: a.now()}}, nil
+	return &reply[models.Limits]{models.Limits{Limit: units.FormatRate(n), BytesPerSecond: n, Timestamp: a.now()}}, nil
 }
 
 func (a *API) setLimits(ctx context.Context, in *rawInput) (*reply[models.Limits], error) {
@@ -43,7 +43,7 @@ func (a *API) setLimits(ctx context.Context, in *rawInput) (*reply[models.Limits
 	}
 	if a.o.Bandwidth != nil {
 		a.o.Bandwidth.SetLimit(rate)
-		a.log.InfoContext(ctx, "the bandwidth of all jobs was changed", "limit", job.FormatRate(rate))
+		a.log.InfoContext(ctx, "the bandwidth of all jobs was changed", "limit", units.FormatRate(rate))
 	}
 	return a.limits(ctx, nil)
 }
@@ -72,11 +72,11 @@ func decodeLimit(b []byte) (string, int64, error) {
 	if err := decodeJSON(b, &s); err != nil {
 		return "", 0, err
 	}
-	rate, err := job.ParseRate(s.Limit)
+	rate, err := units.ParseRate(s.Limit)
 	if err != nil || s.Limit == "" {
 		return "", 0, failure(http.StatusUnprocessableEntity, "limit", models.ProblemDetail{
 			Location: "body.limit", Message: `must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s, or "none"`,
 		})
 	}
-	return job.FormatRate(rate), rate, nil
+	return units.FormatRate(rate), rate, nil
 }

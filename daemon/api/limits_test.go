@@ -9,8 +9,8 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
-	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
+	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
 func (d *daemon) put(path, body string) answer {
@@ -91,7 +91,7 @@ func TestTheClientChangesLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if l, err := c.Limits(t.Context()); err != nil || l.Limit != job.NoLimit {
+	if l, err := c.Limits(t.Context()); err != nil || l.Limit != units.NoLimit {
 		t.Errorf("limits %+v, %v", l, err)
 	}
 	if l, err := c.SetLimit(t.Context(), "3GB/s"); err != nil || l.Limit != "3GB/s" {

@@ -23,8 +23,8 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/job/jobfile"
+	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
 // DefaultPath is read when no -config is given; then it may be absent.
@@ -178,7 +178,7 @@ func (c Config) validate() error {
 	exclusive("daemon.", "secret_key_file", "secret_key_credential", d.SecretKeyFile, d.SecretKeyCredential)
 	within("daemon.jobs", d.Jobs, MaxJobs)
 	within("daemon.max_deaths", d.MaxDeaths, 1000)
-	if _, err := job.ParseRate(d.Limit); err != nil {
+	if _, err := units.ParseRate(d.Limit); err != nil {
 		bad("daemon.limit", "must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s")
 	}
 	if _, ok := c.VCenters[d.DefaultVCenter]; d.DefaultVCenter != "" && !ok {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
 // Query returns jobs as q asks. Progress of the jobs that this manager runs is
@@ -225,11 +226,11 @@ func (m *Manager) Resume(key string) error {
 	return nil
 }
 
-// SetLimit bounds a job's bandwidth, in the form of [job.ParseRate], from now
+// SetLimit bounds a job's bandwidth, in the form of [units.ParseRate], from now
 // on, also while it runs, and for later runs of it. It returns [ErrNotFound],
 // [ErrFinished], or the reason why limit is no rate.
 func (m *Manager) SetLimit(ctx context.Context, id, limit string) error {
-	rate, err := job.ParseRate(limit)
+	rate, err := units.ParseRate(limit)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/pterm/pterm"
 
 	"github.com/hyper2kvm/hyper2kvm/progress"
+	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
 // row is one line of a frame, in parts so that only some of it is coloured.
@@ -98,7 +99,7 @@ type fileView struct {
 
 func viewOf(f progress.FileSnapshot, r progress.Reading) fileView {
 	fv := fileView{name: SafeText(f.Name), fraction: -1, color: pterm.FgCyan}
-	percent := Bytes(f.Received)
+	percent := units.Bytes(f.Received)
 	if f.Total > 0 {
 		fv.fraction = min(max(float64(f.Position)/float64(f.Total), 0), 1)
 		percent = fmt.Sprintf("%5.1f%%", fv.fraction*100)
@@ -106,7 +107,7 @@ func viewOf(f progress.FileSnapshot, r progress.Reading) fileView {
 	switch f.State {
 	case progress.Complete:
 		fv.fraction, fv.color = 1, pterm.FgGreen
-		fv.info = []string{"complete", Bytes(f.Total)}
+		fv.info = []string{"complete", units.Bytes(f.Total)}
 	case progress.Failed:
 		fv.color = pterm.FgRed
 		fv.info = []string{"failed", percent}
@@ -116,7 +117,7 @@ func viewOf(f progress.FileSnapshot, r progress.Reading) fileView {
 		fv.color = pterm.FgYellow
 		fv.info = []string{percent, "retrying"}
 	default:
-		fv.info = []string{percent, Rate(r.Rate)}
+		fv.info = []string{percent, units.Rate(r.Rate)}
 		if r.Remaining >= 0 {
 			fv.info = append(fv.info, Duration(r.Remaining)+" left")
 		}
@@ -131,11 +132,11 @@ func viewOf(f progress.FileSnapshot, r progress.Reading) fileView {
 }
 
 func totalInfo(v view) []string {
-	info := []string{fmt.Sprintf("%5.1f%%", v.Percent()), Rate(v.total.Rate)}
+	info := []string{fmt.Sprintf("%5.1f%%", v.Percent()), units.Rate(v.total.Rate)}
 	if v.total.Remaining >= 0 && v.Percent() < 100 {
 		info = append(info, Duration(v.total.Remaining)+" left")
 	}
-	return append(info, Bytes(v.Position())+" of "+Bytes(v.Total()))
+	return append(info, units.Bytes(v.Position())+" of "+units.Bytes(v.Total()))
 }
 
 // bar draws one fileView in width cells, nameWidth of them for its name. What

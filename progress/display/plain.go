@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/progress"
+	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
 // lines writes what is the same for Plain and Bars: results and errors.
@@ -89,7 +90,7 @@ func (p *plainPrinter) due(v view, last bool) bool {
 
 // progressText is one line about the whole run.
 func progressText(v view) string {
-	text := fmt.Sprintf("%s (%.1f%%)  %s of %s  %s", v.Phase, v.Percent(), Bytes(v.Position()), Bytes(v.Total()), Rate(v.total.Rate))
+	text := fmt.Sprintf("%s (%.1f%%)  %s of %s  %s", v.Phase, v.Percent(), units.Bytes(v.Position()), units.Bytes(v.Total()), units.Rate(v.total.Rate))
 	if v.total.Remaining >= 0 && v.Percent() < 100 {
 		text += "  " + Duration(v.total.Remaining) + " left"
 	}

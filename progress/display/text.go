@@ -2,7 +2,6 @@ package display
 
 import (
 	"fmt"
-	"math"
 	"strings"
 	"time"
 	"unicode"
@@ -10,31 +9,6 @@ import (
 
 	"github.com/mattn/go-runewidth"
 )
-
-// Bytes writes a size in bytes for people, in powers of 1024: "512 B",
-// "12.3 GiB". A negative size is "?".
-func Bytes(n int64) string {
-	if n < 0 {
-		return "?"
-	}
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	value, unit := float64(n)/1024, 0
-	for math.Round(value*10)/10 >= 1024 && unit < len("KMGTPE")-1 {
-		value /= 1024
-		unit++
-	}
-	return fmt.Sprintf("%.1f %ciB", value, "KMGTPE"[unit])
-}
-
-// Rate writes bytes per second for people: "25.3 MiB/s".
-func Rate(bytesPerSecond float64) string {
-	if math.IsNaN(bytesPerSecond) || bytesPerSecond < 0 {
-		bytesPerSecond = 0
-	}
-	return Bytes(int64(min(bytesPerSecond, math.MaxInt64/2))) + "/s"
-}
 
 // Duration writes a time span for people with its two largest units: "45s",
 // "3m05s", "2h05m", "3d04h". A negative one is "?".

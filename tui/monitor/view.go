@@ -13,6 +13,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
 	"github.com/hyper2kvm/hyper2kvm/tui/plan"
 	"github.com/hyper2kvm/hyper2kvm/tui/runs"
+	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
 // View draws the screen.
@@ -67,7 +68,7 @@ func (m *Model) totalLine() string {
 	if open == 0 {
 		return cell.Fit(" "+cell.Bold.Paint("finished")+": "+m.outcome(), m.width)
 	}
-	info := fmt.Sprintf(" %5.1f%%  %s of %s  %s", all.Percent(), display.Bytes(all.Position()), display.Bytes(all.Total()), display.Rate(m.total.reading.Rate))
+	info := fmt.Sprintf(" %5.1f%%  %s of %s  %s", all.Percent(), units.Bytes(all.Position()), units.Bytes(all.Total()), units.Rate(m.total.reading.Rate))
 	if r := m.total.reading.Remaining; r >= 0 && known == len(m.jobs) {
 		info += "  " + display.Duration(r) + " left"
 	}
@@ -83,7 +84,7 @@ func (m *Model) outcome() string {
 		counts[s.State]++
 		size += s.Result.TotalSize
 	}
-	text := fmt.Sprintf("%d of %d exported and verified, %s", counts[runs.Done], len(m.jobs), display.Bytes(size))
+	text := fmt.Sprintf("%d of %d exported and verified, %s", counts[runs.Done], len(m.jobs), units.Bytes(size))
 	if n := counts[runs.Failed]; n > 0 {
 		text += ", " + cell.Bad.Paint(fmt.Sprintf("%d failed", n))
 	}
@@ -169,7 +170,7 @@ func (m *Model) jobLine(i int, s runs.Status) string {
 		if took == 0 {
 			took = s.Ended.Sub(s.Started)
 		}
-		return line + fmt.Sprintf("%s in %s", display.Bytes(s.Result.TotalSize), display.Duration(took))
+		return line + fmt.Sprintf("%s in %s", units.Bytes(s.Result.TotalSize), display.Duration(took))
 	}
 	percent := s.Progress.Percent()
 	line += cell.Bar(percent/100, bar, stateStyle(s.State)) + fmt.Sprintf(" %5.1f%%", percent)
@@ -203,7 +204,7 @@ func (m *Model) fileLine(f progress.FileSnapshot, r progress.Reading, held bool)
 
 // speed is a rate and what is left at it.
 func speed(r progress.Reading) string {
-	s := " " + cell.Right(display.Rate(r.Rate), 12)
+	s := " " + cell.Right(units.Rate(r.Rate), 12)
 	if r.Remaining >= 0 {
 		s += " " + cell.Right(display.Duration(r.Remaining), 6) + " left"
 	}

@@ -3,9 +3,9 @@ package picker
 import (
 	"strconv"
 
-	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
 	"github.com/hyper2kvm/hyper2kvm/tui/fuzzy"
+	"github.com/hyper2kvm/hyper2kvm/units"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -89,7 +89,7 @@ func (c columns) line(vm *vsphere.VM, r *row, query string, marked, under bool) 
 	if c.disks > 0 {
 		s += base.Paint(" " + cell.Right(diskCount(vm), c.disks))
 	}
-	s += base.Paint(" " + cell.Right(display.Bytes(vm.CommittedBytes), c.size))
+	s += base.Paint(" " + cell.Right(units.Bytes(vm.CommittedBytes), c.size))
 	if c.guest > 0 {
 		s += base.Paint(" ") + found(query, cell.Fit(r.guest, c.guest), false, base)
 	}

@@ -5,8 +5,8 @@ import (
 	"path"
 	"strings"
 
-	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
+	"github.com/hyper2kvm/hyper2kvm/units"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -78,9 +78,9 @@ func (m *Model) facts(vm vsphere.VM) []string {
 	if guest == "" {
 		guest = vm.GuestID
 	}
-	storage := display.Bytes(vm.CommittedBytes) + " used"
+	storage := units.Bytes(vm.CommittedBytes) + " used"
 	if vm.ProvisionedBytes > 0 {
-		storage += ", " + display.Bytes(vm.ProvisionedBytes) + " provisioned"
+		storage += ", " + units.Bytes(vm.ProvisionedBytes) + " provisioned"
 	}
 	if len(vm.Datastores) > 0 {
 		storage = m.searched(strings.Join(vm.Datastores, ", ")) + "  " + storage
@@ -106,7 +106,7 @@ func (m *Model) searched(text string) string {
 // hardware is what a VM has, in a line. Without firmware, nothing but CPUs and
 // memory is known.
 func hardware(vm vsphere.VM) string {
-	text := fmt.Sprintf("%d CPU, %s", vm.CPUs, display.Bytes(vm.MemoryMiB<<20))
+	text := fmt.Sprintf("%d CPU, %s", vm.CPUs, units.Bytes(vm.MemoryMiB<<20))
 	if vm.Firmware != "" {
 		text += ", " + firmware(vm) + ", " + snapshots(vm.Snapshots)
 	}
@@ -118,7 +118,7 @@ func fact(name, text string) string {
 }
 
 func diskText(d vsphere.Disk) string {
-	text := fmt.Sprintf("%s  %s %d:%d  [%s] %s", display.Bytes(d.Capacity), d.Controller, d.Bus, d.Unit, d.Datastore, path.Base(d.File))
+	text := fmt.Sprintf("%s  %s %d:%d  [%s] %s", units.Bytes(d.Capacity), d.Controller, d.Bus, d.Unit, d.Datastore, path.Base(d.File))
 	if d.Thin {
 		text += "  thin"
 	}

@@ -7,8 +7,8 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
-	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
+	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
 // frame is how the screen is divided. The title, the search box and the column
@@ -84,7 +84,7 @@ func (m *Model) title() string {
 	left := " " + cell.Heading.Paint("hyper2kvm") + "  " + cell.Safe(m.o.Title)
 	right := fmt.Sprintf("%s VMs ", thousands(len(m.list.vms)))
 	if m.list.count > 0 {
-		right = cell.Accent.Paint(fmt.Sprintf("● %s selected, %s ", thousands(m.list.count), display.Bytes(m.list.size)))
+		right = cell.Accent.Paint(fmt.Sprintf("● %s selected, %s ", thousands(m.list.count), units.Bytes(m.list.size)))
 	}
 	return cell.Edges(left, right, m.width)
 }

@@ -19,8 +19,8 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
-	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/tui/runs"
+	"github.com/hyper2kvm/hyper2kvm/units"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -99,10 +99,10 @@ func CheckSpace(vms []vsphere.VM, c Choices, free int64) (refuse, warn string) {
 	switch need.Fit(free) {
 	case migrate.CannotFit:
 		return fmt.Sprintf("%s are needed and %s are free: choose another directory, fewer VMs, or a compressed format",
-			display.Bytes(need.AtLeast), display.Bytes(free)), ""
+			units.Bytes(need.AtLeast), units.Bytes(free)), ""
 	case migrate.MayFit:
 		return "", fmt.Sprintf("up to %s are needed and %s are free; thick disks may hold less, and compression makes it less",
-			display.Bytes(need.AtMost), display.Bytes(free))
+			units.Bytes(need.AtMost), units.Bytes(free))
 	}
 	return "", ""
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
 // faultKind is what goes wrong.
@@ -82,7 +84,9 @@ func parseFault(spec string) (*fault, error) {
 func (f *fault) set(key, value string) (err error) {
 	switch key {
 	case "at":
-		f.at, err = ParseSize(value)
+		if f.at, err = units.ParseSize(value); err != nil {
+			err = fmt.Errorf("at: want a number of bytes: %w", err)
+		}
 	case "after":
 		f.after, err = time.ParseDuration(value)
 	case "code":

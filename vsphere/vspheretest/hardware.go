@@ -46,7 +46,7 @@ type slot struct {
 func (b *board) addDisk(d *disk) error {
 	kind := cmp.Or(d.spec.Controller, PVSCSI)
 	s := b.slots[kind]
-	if s == nil || s.next >= units(kind) {
+	if s == nil || s.next >= unitsOf(kind) {
 		var err error
 		if s, err = b.addController(kind); err != nil {
 			return err
@@ -161,7 +161,7 @@ func isSCSI(kind Controller) bool {
 	return kind == PVSCSI || kind == LSILogic || kind == LSILogicSAS
 }
 
-func units(kind Controller) int32 {
+func unitsOf(kind Controller) int32 {
 	switch kind {
 	case SATA:
 		return sataUnits

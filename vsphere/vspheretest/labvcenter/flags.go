@@ -12,6 +12,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/hyper2kvm/hyper2kvm/units"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
@@ -40,7 +41,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.IntVar(&c.Hosts, "hosts", 1, "`number` of ESXi hosts")
 	fs.StringVar(&profile, "profile", string(vspheretest.Stream), "how disks are served: `stream`, ranged or vsan")
 	fs.Func("rate", "limit each connection to so many `bytes/s`, as in 25MB/s", func(s string) (err error) {
-		c.Rate, err = vspheretest.ParseRate(s)
+		c.Rate, err = units.ParseRate(s)
 		return err
 	})
 	fs.DurationVar(&c.Latency, "latency", 0, "add this `time` to every request")

@@ -1,4 +1,7 @@
-package transfer
+// Package units reads and writes sizes and bandwidths, as people give them and as
+// programs show them. There is one syntax for job files, flags, configuration and
+// the lab: see [ParseSize] and [ParseRate].
+package units
 
 import (
 	"fmt"
@@ -7,13 +10,16 @@ import (
 	"strings"
 )
 
+// NoLimit is how a bandwidth without a bound is written.
+const NoLimit = "none"
+
 // ParseRate reads a bandwidth such as "200MB/s", "25 MiB/s", "1.5GB/s" or
 // "1Gbit/s" and returns bytes per second. "/s" may be left out, units are those
-// of [ParseSize] and also kbit, Mbit and Gbit. "" and "0" are no limit and
-// give 0. A rate below one byte per second is an error.
+// of [ParseSize] and also kbit, Mbit and Gbit. "", "0" and [NoLimit] are no limit
+// and give 0. A rate below one byte per second is an error.
 func ParseRate(s string) (int64, error) {
 	text := strings.TrimSpace(s)
-	if text == "" {
+	if text == "" || text == NoLimit {
 		return 0, nil
 	}
 	text = strings.TrimSpace(strings.TrimSuffix(text, "/s"))
