@@ -10,7 +10,9 @@ import (
 	"io"
 
 	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
+	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 )
 
@@ -29,52 +31,93 @@ type areasPlace struct {
 	Hash   hashState `json:"hash"`   // of the packed bytes, at or before Offset
 }
 
-// areaCopy writes the areas of a disk where they belong. They come packed: one
-// after another without the holes between them.
+// areaSource is where the areas of a disk are read, all of whose bytes are served
+// in ranges.
+type areaSource struct {
+	kind    string // of its checkpoints, and what the result calls it
+	name    string // for people
+	source  transfer.Source
+	info    transfer.Info // of source; without an entity tag there are no checkpoints
+	areas   transfer.Areas
+	release func() // ends the source
+}
+
+// areaCopy is a [reading] that writes the areas of a disk where they belong. They
+// come packed: one after another without the holes between them.
 type areaCopy struct {
+	areaSource
 	d     *diskRun
-	from  string // what the disk is read from, for people
-	areas transfer.Areas
-	open  func(ctx context.Context, packed int64) (io.ReadCloser, error) // the packed bytes from one on
-	kind  string                                                         // of its checkpoints
-	etag  string                                                         // of the source; without one there are no checkpoints
-	twice bool                                                           // everything is read a second time, and compared
+	o     transfer.Options
+	twice bool // everything is read a second time, and compared
 	w     disk.Writer
 
-	tee    *tee   // with twice
-	off    int64  // byte of the disk before which everything is written
-	saved  int64  // off at the last checkpoint
-	broken bool   // w has failed: what it says from there on vouches for nothing
-	digest string // of the packed bytes, with twice
+	first  hashState // where the attempt begins, or before
+	tee    *tee      // with twice
+	off    int64     // byte of the disk before which everything is written
+	saved  int64     // off at the last checkpoint
+	broken bool      // w has failed: what it says from there on vouches for nothing
+	digest string    // of the packed bytes, with twice
 }
 
-// resume goes to the disk's checkpoint, where there is one of the same source, and
-// returns the state of the hash there or before.
-func (c *areaCopy) resume() hashState {
+// copyAreas is an attempt at a disk that is read from src. It resumes at the disk's
+// checkpoint, where there is one of the same source.
+func (d *diskRun) copyAreas(src areaSource, o pace) *areaCopy {
+	c := &areaCopy{areaSource: src, d: d, o: o.Options, twice: d.r.def.Options.Verify == job.VerifyFull, first: hashState{Algorithm: algSHA256}}
 	var at areasPlace
-	ok := c.d.loadCheckpoint(c.kind, &at)
-	if !ok || at.ETag != c.etag || at.Packed != c.areas.Total() || c.twice && at.Hash.Algorithm == "" {
-		return hashState{Algorithm: algSHA256}
+	ok := d.loadCheckpoint(c.kind, &at)
+	if !ok || at.ETag != c.info.ETag || at.Packed != c.areas.Total() || c.twice && at.Hash.Algorithm == "" {
+		return c
 	}
-	c.off, c.saved = at.Offset, at.Offset
-	return at.Hash
+	c.off, c.saved, c.first = at.Offset, at.Offset, at.Hash
+	d.file.Event(progress.Info, fmt.Sprintf("resuming at byte %d of the disk", c.off))
+	return c
 }
 
-// run copies from c.off to the end. hash is the state of the hash there or
-// before. After most failures the next attempt can resume where it came to.
-func (c *areaCopy) run(ctx context.Context, hash hashState) error {
-	err := c.copyAll(ctx, hash)
-	if err == nil {
+func (c *areaCopy) close() { c.release() }
+
+// resumes says that the part file is continued: where, an image need not know.
+func (c *areaCopy) resumes() *disk.Position {
+	if c.off == 0 {
 		return nil
 	}
-	return errors.Join(err, c.stop(ctx, err))
+	return &disk.Position{}
 }
 
-func (c *areaCopy) copyAll(ctx context.Context, hash hashState) error {
+// read copies to the end. After most failures the next attempt can resume where
+// it came to.
+func (c *areaCopy) read(ctx context.Context, out sink) (arrival, error) {
+	image, ok := out.(imageSink)
+	if !ok {
+		return arrival{}, &refusedError{errors.New("not written as a disk image")}
+	}
+	c.w = image.w
+	if err := c.run(ctx); err != nil {
+		return arrival{}, errors.Join(err, c.stop(ctx, err))
+	}
+	result := job.DiskResult{StreamSize: c.areas.Total(), Transport: c.kind, Verified: job.BySize}
+	if c.twice {
+		result.Digest, result.Verified = c.digest, job.BySecondRead
+	}
+	return arrival{result: result}, nil
+}
+
+// open returns the packed bytes of the areas from packed byte off on.
+func (c *areaCopy) open(ctx context.Context, off int64) (io.ReadCloser, error) {
+	total := c.areas.Total()
+	if off == total { // an object of no bytes has no ranges
+		return io.NopCloser(bytes.NewReader(nil)), nil
+	}
+	o, info := c.o, c.info
+	o.Offset, info.Size = off, total
+	return transfer.NewReader(ctx, c.areas.Source(c.source, c.d.disk.Capacity), info, o)
+}
+
+// run copies from c.off to the end.
+func (c *areaCopy) run(ctx context.Context) error {
 	pos := c.areas.Packed(c.off)
 	first := pos
 	if c.twice {
-		first = hash.Offset
+		first = c.first.Offset
 	}
 	stream, err := c.open(ctx, first)
 	if err != nil {
@@ -83,7 +126,7 @@ func (c *areaCopy) copyAll(ctx context.Context, hash hashState) error {
 	defer stream.Close() // what matters of a stream is reported by its Read
 	in := io.Reader(stream)
 	if c.twice {
-		if c.tee, err = newTee(stream, hash); err != nil {
+		if c.tee, err = newTee(stream, c.first); err != nil {
 			return err
 		}
 		defer func() {
@@ -166,7 +209,7 @@ func allZero(p []byte) bool { return p[0] == 0 && bytes.Equal(p[1:], p[:len(p)-1
 // checkpoint makes what was written durable, then notes in the ledger where to
 // resume; only where the server tells of a change (ETag).
 func (c *areaCopy) checkpoint() error {
-	if c.etag == "" || c.off == c.saved || c.broken {
+	if c.info.ETag == "" || c.off == c.saved || c.broken {
 		return nil
 	}
 	if err := c.w.Checkpoint(); err != nil {
@@ -178,7 +221,7 @@ func (c *areaCopy) checkpoint() error {
 		hash = c.tee.stateBefore(c.areas.Packed(c.off))
 	}
 	c.saved = c.off
-	return c.d.saveCheckpoint(c.kind, areasPlace{ETag: c.etag, Offset: c.off, Packed: c.areas.Total(), Hash: hash})
+	return c.d.saveCheckpoint(c.kind, areasPlace{ETag: c.info.ETag, Offset: c.off, Packed: c.areas.Total(), Hash: hash})
 }
 
 // stop notes how far the copy came before it failed with cause, for the next
@@ -213,5 +256,5 @@ func (c *areaCopy) reread(ctx context.Context) error {
 	if second == c.digest {
 		return nil
 	}
-	return c.d.refetch(fmt.Sprintf("it was read as %s, and then as %s", c.digest, second), c.from)
+	return c.d.refetch(fmt.Sprintf("it was read as %s, and then as %s", c.digest, second), c.name)
 }

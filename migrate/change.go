@@ -48,7 +48,7 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	}
 	r.planDisks()
 	if done, partial := r.work.Kept(); resumed && done+partial > 0 {
-		r.info("", "going on from an earlier run: %d disk(s) are complete, %d in part", done, partial)
+		r.info("", "resuming what an earlier run has brought: %d disk(s) are complete, %d in part", done, partial)
 	}
 	return nil
 }

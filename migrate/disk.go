@@ -174,7 +174,7 @@ func (t *turn) begin(ctx context.Context) (err error) {
 	host := t.d.lease.item.Host
 	waiting := t.d.r.slow(t.d.name, "waiting for its turn: as many disks as the limits allow come through %s or vCenter", host)
 	defer waiting.end()
-	t.release, err = t.d.r.limits.Acquire(ctx, t.d.r.client.About().Host, host)
+	t.release, err = t.d.r.limits.Acquire(ctx, t.d.r.work.VM().VCenter, host)
 	return err
 }
 
@@ -223,7 +223,8 @@ func (d *diskRun) attempt(ctx context.Context, o pace) (err error) {
 		return err
 	}
 	defer from.close()
-	out, err := d.openSink(from.resumes())
+	at := from.resumes()
+	out, err := d.openSink(at)
 	if err != nil {
 		return err
 	}
@@ -235,7 +236,7 @@ func (d *diskRun) attempt(ctx context.Context, o pace) (err error) {
 		return errors.Join(err, d.giveUp(out))
 	}
 	d.arrival = got
-	d.result.File, d.result.Capacity, d.result.Resumed = d.r.work.Final(d.name), d.disk.Capacity, from.resumes() != nil
+	d.result.File, d.result.Capacity, d.result.Resumed = d.r.work.Final(d.name), d.disk.Capacity, at != nil
 	if got.result.Verified != "" {
 		return d.enter()
 	}

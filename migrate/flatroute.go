@@ -1,14 +1,11 @@
 package migrate
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 
-	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
@@ -122,14 +119,7 @@ func (f *flatRoute) judge(err error) error {
 	return err
 }
 
-const kindAreas = "areas"
-
-// flatReading is an attempt at the flat file.
-type flatReading struct {
-	copy    areaCopy
-	hash    hashState // where copy begins, or before
-	release func()    // of the source
-}
+const kindDatastore = string(job.TransportDatastore)
 
 // open asks for the file, and for its areas when they are not known yet.
 func (f *flatRoute) open(ctx context.Context, o pace) (_ reading, err error) {
@@ -154,49 +144,9 @@ func (f *flatRoute) open(ctx context.Context, o pace) (_ reading, err error) {
 		}
 		f.areas = &areas
 	}
-	areas := *f.areas
-	packed, size := areas.Source(source, d.disk.Capacity), info
-	size.Size = areas.Total()
-	r := &flatReading{release: release, copy: areaCopy{
-		d: d, from: "the datastore", areas: areas, kind: kindAreas, etag: info.ETag, twice: d.r.def.Options.Verify == job.VerifyFull,
-		open: func(ctx context.Context, off int64) (io.ReadCloser, error) {
-			if off == areas.Total() { // an object of no bytes has no ranges
-				return io.NopCloser(bytes.NewReader(nil)), nil
-			}
-			o.Offset = off
-			return transfer.NewReader(ctx, packed, size, o.Options)
-		},
-	}}
-	if r.hash = r.copy.resume(); r.copy.off > 0 {
-		d.file.Event(progress.Info, fmt.Sprintf("going on at byte %d of the disk", r.copy.off))
-	}
-	return r, nil
-}
-
-func (r *flatReading) close() { r.release() }
-
-// resumes says that the part file is continued: where, an image need not know.
-func (r *flatReading) resumes() *disk.Position {
-	if r.copy.off == 0 {
-		return nil
-	}
-	return &disk.Position{}
-}
-
-func (r *flatReading) read(ctx context.Context, out sink) (arrival, error) {
-	image, ok := out.(imageSink)
-	if !ok {
-		return arrival{}, &refusedError{errors.New("not written as a disk image")}
-	}
-	r.copy.w = image.w
-	if err := r.copy.run(ctx, r.hash); err != nil {
-		return arrival{}, err
-	}
-	result := job.DiskResult{StreamSize: r.copy.areas.Total(), Transport: string(job.TransportDatastore), Verified: job.BySize}
-	if r.copy.twice {
-		result.Digest, result.Verified = r.copy.digest, job.BySecondRead
-	}
-	return arrival{result: result}, nil
+	return d.copyAreas(areaSource{
+		kind: kindDatastore, name: "the datastore", source: source, info: info, areas: *f.areas, release: release,
+	}, o), nil
 }
 
 // probe asks whether the file is there, of the disk's size, and served in

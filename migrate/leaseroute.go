@@ -139,7 +139,7 @@ func (s *streamReading) read(ctx context.Context, out sink) (arrival, error) {
 			return arrival{}, err
 		}
 		d.file.SetPosition(at.LBA * 512)
-		d.file.Event(progress.Info, fmt.Sprintf("going on at byte %d of the stream", at.StreamOffset))
+		d.file.Event(progress.Info, fmt.Sprintf("resuming at byte %d of the stream", at.StreamOffset))
 	}
 	if s.info.Ranges && s.info.ETag != "" {
 		o.CheckpointEvery = checkpointBytes

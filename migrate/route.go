@@ -22,7 +22,7 @@ import (
 //     (loadCheckpoint, with a kind and a type of the route's own), where to begin;
 //   - a reading, which brings all bytes from there on into the part file, and calls
 //     saveCheckpoint on the way. Two are there to be used: decode of a [sink], for a
-//     stream-optimized VMDK, and [areaCopy], for anything that is a
+//     stream-optimized VMDK, and copyAreas, for anything that is a
 //     [transfer.Source] of the disk's own bytes;
 //   - verify, for a disk that is whole and has to be judged by something that comes
 //     later, as a lease's manifest does. A reading that verifies on the way says so
@@ -53,7 +53,7 @@ type route interface {
 // reading is one attempt at a disk. It is closed in any case.
 type reading interface {
 	// resumes is the place of the disk at which the part file is continued; nil
-	// when it begins anew.
+	// when it begins anew. It is asked for before read.
 	resumes() *disk.Position
 
 	// read brings the disk into out.

@@ -115,7 +115,8 @@ func TestNothingVouchesForADiskWhoseImageCouldNotBeWritten(t *testing.T) {
 	for _, fails := range []string{"write", "checkpoint", ""} {
 		d := partOf(newWork(t), job.FormatRaw)
 		d.file = progress.New().AddFile("vm-disk-0", 4<<20)
-		c := &areaCopy{d: d, areas: transfer.NewAreas([]transfer.Area{{Length: 4 << 20}}), kind: kindAreas, etag: "e", w: &forgetful{fails: fails}}
+		src := areaSource{kind: kindDatastore, info: transfer.Info{ETag: "e"}, areas: transfer.NewAreas([]transfer.Area{{Length: 4 << 20}})}
+		c := &areaCopy{areaSource: src, d: d, w: &forgetful{fails: fails}}
 		cause := c.copy(bytes.NewReader(bytes.Repeat([]byte("data"), 1<<19)), 0) // half of it, then an end
 		if fails == "checkpoint" {
 			cause = c.checkpoint()
