@@ -15,11 +15,11 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
-// busyVM is a bench whose VM is held by a lease that nobody renews, and the
-// export of it.
-func busyVM(t *testing.T) (*bench, job.Definition) {
+// busyVM is a bench whose VM is held, for that long, by a lease that nobody renews,
+// and the export of it.
+func busyVM(t *testing.T, held time.Duration) (*bench, job.Definition) {
 	t.Helper()
-	b := newBench(t, vspheretest.Config{LeaseTimeout: time.Second}, rawDisk(t, mib, extent{0, mib, true}))
+	b := newBench(t, vspheretest.Config{LeaseTimeout: held}, rawDisk(t, mib, extent{0, mib, true}))
 	b.m.LeasePause = time.Millisecond
 	ctx := context.Background()
 	c, err := vsphere.Dial(ctx, b.config())
@@ -41,7 +41,7 @@ func busyVM(t *testing.T) (*bench, job.Definition) {
 // to, and nothing else.
 func TestALeaseThatADeadRunNeverHeardOfIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	b, def := busyVM(t)
+	b, def := busyVM(t, time.Second)
 	work := filepath.Join(b.out, ".hyper2kvm-guest1")
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func TestALeaseThatADeadRunNeverHeardOfIsWaitedFor(t *testing.T) {
 
 func TestAVMThatSomebodyElseExportsIsNotWaitedForLong(t *testing.T) {
 	t.Parallel()
-	b, def := busyVM(t)
+	b, def := busyVM(t, time.Hour)
 	if _, _, err := b.run(context.Background(), def); !errors.Is(err, vsphere.ErrBusy) {
 		t.Errorf("error %v", err)
 	}

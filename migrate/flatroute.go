@@ -32,7 +32,7 @@ import (
 // with the disk's size; with verify "full" everything is read a second time,
 // and both readings must have the same SHA-256.
 //
-// Going on inside a disk needs an entity tag (F-DS-7): without one nothing would
+// Resuming inside a disk needs an entity tag (F-DS-7): without one nothing would
 // tell that the VM ran between two leases.
 
 // wantsDatastore says whether the job asks for its disks to come from their

@@ -47,10 +47,10 @@ func (r *run) openLease(ctx context.Context) (*vsphere.Lease, error) {
 // it may be a stale lease that keeps it so.
 func (r *run) askLease(ctx context.Context, stale bool) (*vsphere.Lease, error) {
 	deadline := time.Now().Add(workdir.StaleLease)
-	var told *slow
+	var waiting *slow
 	defer func() {
-		if told != nil {
-			told.end()
+		if waiting != nil {
+			waiting.end()
 		}
 	}()
 	for pause := minStalePause; ; pause = min(2*pause, maxStalePause) {
@@ -73,8 +73,8 @@ func (r *run) askLease(ctx context.Context, stale bool) (*vsphere.Lease, error) 
 		case time.Now().After(deadline):
 			return nil, err
 		}
-		if told == nil {
-			told = r.slow("", "the VM is busy, probably with a lease that an earlier run left: waiting for it to time out")
+		if waiting == nil {
+			waiting = r.slow("", "the VM is busy, probably with a lease that an earlier run left: waiting for it to time out")
 		}
 		if err := wait(ctx, pause); err != nil {
 			return nil, err

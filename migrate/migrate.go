@@ -3,9 +3,9 @@
 // A run passes through the phases of package progress. It finds the VM, lists
 // every obstacle before a byte moves, prepares the VM (CD/DVD drives out, a
 // temporary snapshot when it runs), opens an NFC lease and keeps it alive, and
-// fetches the disks side by side. Each disk is one stream: read ahead, hashed
-// as sent, checked or decoded, and written, all at the same time and without a
-// temporary copy. What arrived is compared with the lease's manifest, and only
+// fetches the disks side by side. Each disk comes by a route (see route.go), as a
+// rule as one stream: read ahead, hashed as sent, checked or decoded, and written,
+// all at the same time and without a temporary copy. What arrived is compared with the lease's manifest, and only
 // when every file of the VM is verified do the files get their final names.
 //
 // Files grow in a hidden work directory beside their final place, together

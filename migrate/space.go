@@ -94,7 +94,7 @@ func nearest(dir string) string {
 }
 
 // allocated returns the bytes that the files in dir take of its file system;
-// none where it is not there. What a work directory has is either gone on from
+// none where it is not there. What a work directory has is either resumed from
 // or removed: either way, a run need not find room for it again.
 func allocated(dir string) int64 {
 	entries, err := os.ReadDir(dir)

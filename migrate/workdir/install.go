@@ -254,7 +254,7 @@ func (w *Dir) sameFile(m Rename) bool {
 }
 
 // takeBack moves the files that have their final names back into the work
-// directory, as far as that can be done: a run that goes on from there finds
+// directory, as far as that can be done: a run that resumes from there finds
 // them at either place.
 func (w *Dir) takeBack(renames []Rename) {
 	for _, m := range renames {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
 // newWorkdir is the work directory of a VM whose ledger has begun.
@@ -93,5 +94,57 @@ func TestAWorkDirectoryWhoseLockGoesLastIsGoneAllTheSame(t *testing.T) {
 	}
 	if err := again.removeLockLast(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestWhatIsOwedStaysKnownWhenTheVMIsAnotherOneByNow(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	if err := errors.Join(
+		w.NoteSnapshot("s", vsphere.Wait{Task: vsphere.Task{What: "make it"}}),
+		w.NoteTask(vsphere.Task{What: "make it", Ref: "task-1"}),
+		w.SetDisk("2000", Disk{Part: "vm-disk-0.part", Done: true}),
+		w.WriteFile("vm-disk-0.part", nil),
+	); err != nil {
+		t.Fatal(err)
+	}
+	resumed, err := w.Begin(Identity{InstanceUUID: "u", ChangeVersion: "2"}, "job")
+	if err != nil || resumed || w.Has("vm-disk-0.part") {
+		t.Errorf("resumed %t, the part file is there: %t, %v", resumed, w.Has("vm-disk-0.part"), err)
+	}
+	if l := stored(t, w); len(l.Disks) > 0 || l.Snapshot != "s" || l.Pending == nil || l.Pending.Ref != "task-1" {
+		t.Errorf("the ledger is %+v", l)
+	}
+}
+
+func TestALookAtAWorkDirectoryDisturbsNobodyAndSaysWhatItCannotRead(t *testing.T) {
+	t.Parallel()
+	w := newWorkdir(t)
+	look := func() (*Dir, error) {
+		output, base, ok := Split(w.Path())
+		if !ok || output != w.output || base != "vm" {
+			t.Fatalf("%s is split into %s and %s, %t", w.Path(), output, base, ok)
+		}
+		return Peek(output, base)
+	}
+	if seen, err := look(); err != nil || !seen.InUse() || seen.VM() != w.VM() || !seen.IsOf("U") {
+		t.Errorf("a run that is at work: %v, in use %t, %+v", err, seen.InUse(), seen.VM())
+	}
+	if err := w.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if seen, _ := look(); seen.InUse() {
+		t.Error("it is in use when nobody works there")
+	}
+	var version *VersionError
+	for text, want := range map[string]func(error) bool{
+		`{"version":7}`: func(err error) bool { return errors.As(err, &version) && version.Version == 7 },
+		`{"version":`:   func(err error) bool { return err != nil && !errors.As(err, new(*VersionError)) },
+		`{"version":1,"vm":{"instance_uuid":"u"},"disks":{"1":{"part":"p","checkpoint":{"etag":"e"}}}}`: func(err error) bool { return err == nil },
+	} {
+		put(t, w.File(ledgerName), text)
+		if _, err := look(); !want(err) {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }
