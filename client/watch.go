@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 )
 
 // Watch yields a job's events as they happen, those kept from before first,
@@ -41,7 +42,7 @@ func (c *Client) Watch(ctx context.Context, id string) iter.Seq2[models.Event, e
 				yield(models.Event{}, err)
 				return
 			}
-			if !pause(ctx, c.retryDelay(failures)) {
+			if sleep.For(ctx, c.retryDelay(failures)) != nil {
 				yield(models.Event{}, fmt.Errorf("watch job %s: %w", id, context.Cause(ctx)))
 				return
 			}
@@ -71,18 +72,6 @@ func (c *Client) retryDelay(n int) time.Duration {
 	d := c.o.RetryDelay << min(n-1, 5)
 	d = min(d, 30*c.o.RetryDelay)
 	return d - time.Duration(rand.Int64N(int64(d)/4+1))
-}
-
-// pause waits for d and reports whether the context lived through it.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }
 
 // watcher remembers how far a watch has come across connections.

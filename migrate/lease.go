@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -76,7 +77,7 @@ func (r *run) askLease(ctx context.Context, stale bool) (*vsphere.Lease, error) 
 		if waiting == nil {
 			waiting = r.slow("", "the VM is busy, probably with a lease that an earlier run left: waiting for it to time out")
 		}
-		if err := wait(ctx, pause); err != nil {
+		if err := sleep.For(ctx, pause); err != nil {
 			return nil, err
 		}
 	}

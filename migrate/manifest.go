@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -87,7 +88,7 @@ func (r *run) awaitManifest(ctx context.Context, lease *vsphere.Lease, patience 
 				return &unvouched{why: fmt.Sprintf("the host's manifest did not list it within %s", limit), verified: job.ByEndOfStream}
 			}
 		}
-		if err := wait(ctx, pause); err != nil {
+		if err := sleep.For(ctx, pause); err != nil {
 			return leaseError(ctx, err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
@@ -46,7 +47,7 @@ func (r *run) check(ctx context.Context) error {
 		}
 		if len(fatal) > 0 && passing {
 			r.info("", "%s, probably of an earlier run that died: waiting for its end", fatal[0].Text)
-			if err := wait(ctx, maxStalePause); err != nil {
+			if err := sleep.For(ctx, maxStalePause); err != nil {
 				return err
 			}
 			continue

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -142,7 +143,7 @@ func (r *run) arrived(ctx context.Context, o workdir.Owed) error {
 		}
 	}
 	defer r.slow("", "vSphere has not answered when it was asked to %s: waiting whether it does", o.Pending.What).end()
-	if err := wait(ctx, left); err != nil {
+	if err := sleep.For(ctx, left); err != nil {
 		return &vsphere.PendingError{Wait: *o.Pending, Err: err}
 	}
 	return nil

@@ -116,7 +116,7 @@ func (b *Budget) pause(ctx context.Context, cause error, paused func(time.Durati
 	if own {
 		paused(pause)
 	}
-	return sleep(ctx, pause)
+	return waitFor(ctx, pause)
 }
 
 // spend takes one retry, or joins the pause that lasts.

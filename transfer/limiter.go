@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 )
 
 // Limiter bounds the bytes per second of all readers that share it. A limiter
@@ -78,7 +80,7 @@ func (l *Limiter) Wait(ctx context.Context, n int) error {
 func (l *Limiter) wait(ctx context.Context, n int) error {
 	for n > 0 {
 		portion, reservation := l.reserve(n)
-		if err := sleep(ctx, reservation.Delay()); err != nil {
+		if err := waitFor(ctx, reservation.Delay()); err != nil {
 			reservation.Cancel()
 			return err
 		}
@@ -96,19 +98,10 @@ func (l *Limiter) reserve(n int) (int, *rate.Reservation) {
 	return n, l.bucket.ReserveN(time.Now(), n)
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		if ctx.Err() != nil {
-			return contextError(ctx)
-		}
-		return nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
+// waitFor sleeps; its error says why ctx ended.
+func waitFor(ctx context.Context, d time.Duration) error {
+	if sleep.For(ctx, d) != nil {
 		return contextError(ctx)
 	}
+	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 )
 
 // grace is how long a call that changes something may still take to answer
@@ -166,7 +168,7 @@ func poll(ctx context.Context, step func() (done bool, err error)) error {
 		if done || err != nil {
 			return err
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := sleep.For(ctx, wait); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 )
 
 // Keep renews the lease until ctx ends, and then returns nil. percent tells how
@@ -76,7 +78,7 @@ func (k keeper) run(ctx context.Context) error {
 		default:
 			wait = min(k.timeout/30, left)
 		}
-		if sleep(ctx, wait) != nil {
+		if sleep.For(ctx, wait) != nil {
 			return nil
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 )
 
 // Outage tells that calls wait for a service that gives no answer, and when
@@ -154,7 +156,7 @@ func (p persistence) run(ctx context.Context, try func() error) (err error) {
 		if waited+pause >= tellOutage {
 			watch.waits(began, reason(err))
 		}
-		if cerr := sleep(caller, jitter(pause)); cerr != nil {
+		if cerr := sleep.For(caller, jitter(pause)); cerr != nil {
 			if errors.Is(cerr, context.DeadlineExceeded) {
 				return err // says more
 			}

@@ -16,6 +16,8 @@ import (
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 	"github.com/vmware/govmomi/vim25/xml"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 )
 
 // session is the one place through which every SOAP call goes. It bounds each
@@ -310,7 +312,7 @@ func (s *session) keepAlive(ctx context.Context, idle time.Duration) {
 // whenIdle calls touch whenever the time since used has reached idle, and at
 // most once in that time.
 func whenIdle(ctx context.Context, idle time.Duration, used func() time.Time, touch func(context.Context)) {
-	for wait := idle; sleep(ctx, wait) == nil; {
+	for wait := idle; sleep.For(ctx, wait) == nil; {
 		if wait = idle - time.Since(used()); wait <= 0 {
 			touch(ctx)
 			wait = idle
@@ -349,18 +351,6 @@ func unauthenticated(objects []types.ObjectContent) error {
 
 // reset clears what a failed call left in res.
 func reset(res soap.HasFault) { reflect.ValueOf(res).Elem().SetZero() }
-
-// sleep waits for d, or for ctx to end, whose error it returns.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
-}
 
 // callerKey holds the context that a bounded one was made of.
 type callerKey struct{}

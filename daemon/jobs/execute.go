@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
@@ -87,7 +88,7 @@ func (m *Manager) execute(base, ctx context.Context, r *run, c Claimed) {
 func (e *execution) cleanUp(ctx context.Context, def job.Definition) (job.Result, error) {
 	for {
 		res, err := e.m.runner.CleanUp(ctx, def, e.claimed.Cancel.KeepParts, e.tracker)
-		if unavailable(err) == nil || !sleep(ctx, e.m.o.ProbeMin) {
+		if unavailable(err) == nil || sleep.For(ctx, e.m.o.ProbeMin) != nil {
 			return res, err
 		}
 	}
@@ -256,10 +257,8 @@ func (e *execution) finish(base context.Context, o Outcome) {
 		if trouble.tell(err) {
 			e.log.Error("cannot store a job's outcome; trying again", "status", o.Status, "error", err)
 		}
-		select {
-		case <-base.Done():
+		if sleep.For(base, e.m.o.Heartbeat) != nil {
 			return
-		case <-time.After(e.m.o.Heartbeat):
 		}
 	}
 }

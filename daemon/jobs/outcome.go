@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
@@ -132,7 +133,7 @@ func (e *execution) overdue(ctx context.Context) <-chan error {
 	out := make(chan error, 1)
 	vcenter, timeout := vcenterName(e.run.vcenter), e.m.o.CancelTimeout
 	go func() {
-		if !sleep(ctx, min(askAfter, timeout)) {
+		if sleep.For(ctx, min(askAfter, timeout)) != nil {
 			return
 		}
 		probe, cancel := context.WithTimeout(ctx, askAfter)
@@ -141,19 +142,9 @@ func (e *execution) overdue(ctx context.Context) <-chan error {
 			out <- fmt.Errorf("cancelled, and vCenter %s cannot be used, so that not everything was undone there: %w; %s", vcenter, u.Err, e.settle())
 			return
 		}
-		if sleep(ctx, timeout-min(askAfter, timeout)) {
+		if sleep.For(ctx, timeout-min(askAfter, timeout)) == nil {
 			out <- fmt.Errorf("%v after the cancel vCenter %s was still undoing what the job did there; %s", timeout, vcenter, e.settle())
 		}
 	}()
 	return out
-}
-
-// sleep waits for d; false means that ctx ended before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
 }

@@ -37,19 +37,29 @@ var onlyForTests = []string{
 	"github.com/vmware/govmomi/simulator",
 }
 
-// strangers are packages of others that a room, by what it is for, knows nothing of:
-// no package that it links may be one of them.
+// What some rooms know nothing of: the network, vSphere's library, the database's,
+// and whatever runs an export.
+var (
+	network  = []string{"net/http"}
+	govmomi  = []string{"github.com/vmware/govmomi"}
+	database = []string{"modernc.org/sqlite"}
+	engine   = []string{module + "migrate", module + "vsphere", module + "transfer", module + "disk"}
+)
+
+// strangers are packages that a room, by what it is for, knows nothing of: no package
+// that it links may be one of them.
 var strangers = map[string][]string{
-	"disk":          {"net/http", "github.com/vmware/govmomi"},
-	"disk/qcow2":    {"net/http", "github.com/vmware/govmomi"},
-	"disk/vmdk":     {"net/http", "github.com/vmware/govmomi"},
-	"kvm":           {"net/http", "github.com/vmware/govmomi"},
-	"transfer":      {"github.com/vmware/govmomi"},
-	"daemon/jobs":   {"github.com/vmware/govmomi", "modernc.org/sqlite"},
-	"daemon/api":    {"github.com/vmware/govmomi", "modernc.org/sqlite"},
-	"client":        {"github.com/vmware/govmomi", "modernc.org/sqlite"},
-	"cmd/h2kvmctl":  {"github.com/vmware/govmomi", "modernc.org/sqlite"},
-	"cmd/hyper2kvm": {"modernc.org/sqlite"},
+	"disk":          slices.Concat(network, govmomi),
+	"disk/qcow2":    slices.Concat(network, govmomi),
+	"disk/vmdk":     slices.Concat(network, govmomi),
+	"kvm":           slices.Concat(network, govmomi),
+	"transfer":      govmomi,
+	"job":           slices.Concat(network, govmomi, engine),
+	"daemon/jobs":   slices.Concat(govmomi, database, engine),
+	"daemon/api":    slices.Concat(govmomi, database, engine),
+	"client":        slices.Concat(govmomi, database, engine),
+	"cmd/h2kvmctl":  slices.Concat(govmomi, database, engine),
+	"cmd/hyper2kvm": database,
 }
 
 // pkg is what go list says of a package.
