@@ -230,6 +230,7 @@ func (s *session) tryLogin(ctx context.Context) (key string, err error) {
 		Password: s.password,
 		Locale:   "en_US",
 	}}
+	s.dropCookie()
 	var res methods.LoginBody
 	err = s.attempt(ctx, kindOf(&req), func(ctx context.Context) error { return s.exchange(ctx, &req, &res) })
 	if err != nil {
@@ -317,6 +318,21 @@ func whenIdle(ctx context.Context, idle time.Duration, used func() time.Time, to
 			touch(ctx)
 			wait = idle
 		}
+	}
+}
+
+// dropCookie forgets the former session. Should that be alive after all, vSphere
+// would refuse a login that comes with its cookie as if the password were wrong
+// (F-INV-6).
+func (s *session) dropCookie() {
+	u := *s.soap.URL()
+	for _, path := range []string{u.Path, "/"} {
+		u.Path = path
+		old := s.soap.Jar.Cookies(&u)
+		for _, c := range old {
+			c.Path, c.MaxAge = path, -1
+		}
+		s.soap.Jar.SetCookies(&u, old)
 	}
 }
 

@@ -339,3 +339,19 @@ func TestEveryLoginPassesTheGate(t *testing.T) {
 		t.Error("a login went past the gate")
 	}
 }
+
+func TestALoginWhileTheOldSessionIsAliveIsNotTakenForAWrongPassword(t *testing.T) {
+	t.Parallel()
+	lab := startLab(t, vspheretest.Config{Faults: []string{"fault:call=RetrievePropertiesEx,fault=NotAuthenticated"}})
+	c, err := vsphere.Dial(t.Context(), labConfig(t, lab))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(t.Context()) //nolint:errcheck // not what is tested
+	if _, err := c.List(t.Context()); err != nil {
+		t.Errorf("List = %v", err)
+	}
+	if n := lab.Logins(); n.Failed != 0 || n.Succeeded != 2 {
+		t.Errorf("logins: %+v, want two that succeeded", n)
+	}
+}
