@@ -5,12 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/yamlerr"
 )
 
 // maxDepth is how deep a job file may be nested; jobs, one of them, its
@@ -48,19 +49,11 @@ func parseYAML(text []byte) (*yaml.Node, error) {
 	return doc.Content[0], nil
 }
 
-// yamlError keeps of the parser's message what cannot hold a value: it quotes
-// what looks like an alias, which an unquoted password may.
+// yamlError keeps of the parser's message what cannot hold a value.
 func yamlError(err error) error {
-	e := &DecodeError{Reason: "not valid YAML"}
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	if m := regexp.MustCompile(`^line (\d+): `).FindStringSubmatch(text); m != nil {
-		e.Line, _ = strconv.Atoi(m[1])
-		text = text[len(m[0]):]
-	}
-	switch {
-	case strings.HasPrefix(text, "unknown anchor"):
-		e.Reason += `: an alias (*…) to nothing; quote a value that begins with "*"`
-	case !strings.ContainsAny(strings.ReplaceAll(text, "':'", ""), "'\"`"):
+	line, text := yamlerr.Syntax(err)
+	e := &DecodeError{Line: line, Reason: "not valid YAML"}
+	if text != "" {
 		e.Reason += ": " + text
 	}
 	return e
