@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
@@ -178,7 +179,7 @@ func (s lockedSource) Probe(ctx context.Context) (transfer.Info, error) {
 	info, err := s.Source.Probe(ctx)
 	var status *transfer.StatusError
 	if errors.As(err, &status) && status.Code == http.StatusInternalServerError {
-		err = transfer.Permanent(err)
+		err = fault.Permanent(err)
 	}
 	return info, err
 }

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 )
 
 // Errors that a caller tells apart.
@@ -64,18 +66,7 @@ func (e *StatusError) Error() string {
 
 // Permanent marks err as one that trying again does not mend, for [Temporary]
 // and so for every retry of this package. A nil err stays nil.
-func Permanent(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &permanentError{err}
-}
-
-type permanentError struct{ err error }
-
-func (e *permanentError) Error() string   { return e.err.Error() }
-func (e *permanentError) Unwrap() error   { return e.err }
-func (e *permanentError) Permanent() bool { return true }
+func Permanent(err error) error { return fault.Permanent(err) }
 
 // Temporary reports whether trying again may mend err. It is the one place
 // where that is decided.
@@ -95,8 +86,7 @@ func Temporary(err error) bool {
 			return false
 		}
 	}
-	var marked interface{ Permanent() bool }
-	if errors.As(err, &marked) && marked.Permanent() {
+	if fault.IsPermanent(err) {
 		return false
 	}
 	var status *StatusError

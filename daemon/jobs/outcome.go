@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
@@ -40,7 +41,7 @@ func (e *execution) outcome(ctx context.Context, end ending) Outcome {
 		if !errors.Is(end.err, context.Canceled) && !errors.As(end.err, &cancelled) {
 			o.Error = end.err.Error() // what could not be cleaned up
 		}
-	case away == nil && permanent(end.err):
+	case away == nil && fault.IsPermanent(end.err):
 		o.Status, o.Failed, o.Error = models.StatusFailed, true, end.err.Error()
 	case cause != nil:
 		o.Status = models.StatusPending

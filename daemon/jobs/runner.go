@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
@@ -38,25 +39,13 @@ type Runner interface {
 // errPanic is what a user sees of a run that panicked.
 var errPanic = errors.New("internal error: the daemon's log tells more")
 
-// permanentError is an error for which another attempt is of no use.
-type permanentError struct{ error }
-
-func (permanentError) Permanent() bool { return true }
-
-func (e permanentError) Unwrap() error { return e.error }
-
-func permanent(err error) bool {
-	var p interface{ Permanent() bool }
-	return errors.As(err, &p) && p.Permanent()
-}
-
 // safely calls a method of the runner and turns a panic into an error. The
 // stack goes to the log only.
 func safely(log *slog.Logger, call func() (job.Result, error)) (res job.Result, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			log.Error("the run panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			res, err = job.Result{}, permanentError{errPanic}
+			res, err = job.Result{}, fault.Permanent(errPanic)
 		}
 	}()
 	return call()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
@@ -116,11 +117,11 @@ func (m *Manager) unseal(c Claimed) (job.Definition, error) {
 		return def, nil
 	}
 	if m.o.Sealer == nil {
-		return def, permanentError{ErrNoKey}
+		return def, fault.Permanent(ErrNoKey)
 	}
 	plain, err := m.o.Sealer.Open(c.Secret)
 	if err != nil {
-		return def, permanentError{fmt.Errorf("password: cannot be decrypted with the daemon's key; submit the job again: %w", err)}
+		return def, fault.Permanent(fmt.Errorf("password: cannot be decrypted with the daemon's key; submit the job again: %w", err))
 	}
 	def.Password = string(plain)
 	return def, nil

@@ -18,6 +18,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/memory"
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
@@ -154,7 +155,7 @@ func (r *Runner) Run(ctx context.Context, def job.Definition, t *progress.Tracke
 		return job.Result{}, context.Cause(ctx)
 	case err := <-verdict:
 		if err != nil {
-			return job.Result{}, permanent{err}
+			return job.Result{}, fault.Permanent(err)
 		}
 	}
 	f.SetPosition(1000)
@@ -182,10 +183,6 @@ func (t *Throttle) Of(id string) (bytesPerSecond int64, ok bool) {
 	bytesPerSecond, ok = t.limits[id]
 	return bytesPerSecond, ok
 }
-
-type permanent struct{ error }
-
-func (permanent) Permanent() bool { return true }
 
 // xorSealer seals without a key: enough to see whether it was called.
 type xorSealer struct{}
