@@ -3,17 +3,17 @@
 # what to install where they cannot.
 
 GO          ?= go
-STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS     := -s -w -X github.com/hyper2kvm/hyper2kvm/internal/version.version=$(VERSION)
-FUZZTIME    ?= 60s
+CROSS       ?= linux/arm64 darwin/arm64 windows/amd64
 SOAK        ?= 30m
 CASE        ?= qcow2
 BENCH       ?=
 
 export CGO_ENABLED ?= 0
 
-.PHONY: all build demo test unit lint tidy-check fuzz soak bench profile clean fresh setup-test setup-demo setup-bench
+.PHONY: all build cross demo test unit lint tidy-check fuzz soak bench profile clean fresh setup-test setup-demo setup-bench
 
 all: build
 
@@ -22,10 +22,21 @@ build: ## the three binaries and the lab vCenter, in build/
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o build/ ./cmd/...
 	$(GO) build -trimpath -o build/ ./vsphere/vspheretest/labvcenter
 
+cross: $(CROSS:%=cross/%) ## build and vet for other systems: all three for Linux, hyper2kvm and h2kvmctl for others
+
+cross/%: os = $(firstword $(subst /, ,$*))
+cross/%: arch = $(lastword $(subst /, ,$*))
+cross/%: programs = $(if $(filter linux,$(os)),./cmd/...,./cmd/hyper2kvm ./cmd/h2kvmctl)
+cross/%:
+	@mkdir -p build/$(os)-$(arch)
+	GOOS=$(os) GOARCH=$(arch) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o build/$(os)-$(arch)/ $(programs)
+	GOOS=$(os) GOARCH=$(arch) $(GO) vet $$(GOOS=$(os) GOARCH=$(arch) $(GO) list -deps $(programs) | grep ^github.com/hyper2kvm/hyper2kvm/)
+
 demo: setup-demo build ## export a bootable guest from the lab vCenter to qcow2, and boot it
 	scripts/demo.sh
 
-test: setup-test lint unit ## everything CI runs
+test: setup-test lint cross unit ## everything CI runs
+	scripts/fuzz.sh $(or $(FUZZTIME),3s)
 
 unit: build
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
@@ -34,8 +45,7 @@ unit: build
 lint: tidy-check
 	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
-	$(GO) vet ./...
-	$(GO) run $(STATICCHECK) ./...
+	$(GO) run $(GOLANGCI) run ./... # go vet and staticcheck are among it
 
 tidy-check:
 	$(GO) mod tidy -diff
@@ -43,8 +53,8 @@ tidy-check:
 fresh: ## `make test` on a bare Debian that this makes for itself, as CI runs it; needs root
 	scripts/fresh.sh test
 
-fuzz: ## every fuzz target for FUZZTIME each
-	scripts/fuzz.sh $(FUZZTIME)
+fuzz: ## every fuzz target for FUZZTIME each (60s)
+	scripts/fuzz.sh $(or $(FUZZTIME),60s)
 
 soak: setup-test build ## 200 VMs through the daemon in bad weather for SOAK; H2KVM_SOAK_SEED=1 for other weather
 	H2KVM_SOAK=$(SOAK) $(GO) test ./daemon/e2e -run TestASoakInBadWeather -count 1 -timeout 0 -v

@@ -167,7 +167,7 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 
 // do makes the request and decodes the answer.
 func (c *Client) do(ctx context.Context, r request) error {
-	resp, err := c.send(ctx, r)
+	resp, err := c.send(ctx, r) //nolint:bodyclose // drain does
 	if err != nil {
 		return err
 	}

@@ -102,7 +102,7 @@ func (w *watcher) connect(ctx context.Context, yield func(models.Event, error) b
 	if err != nil {
 		return false, false, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // nothing was written
+	defer resp.Body.Close() // nothing was written
 	switch resp.StatusCode {
 	case http.StatusOK:
 	case http.StatusNoContent: // the job has ended and everything was seen

@@ -140,7 +140,10 @@ func TestAWatchEndsWithItsContextAndWithItsReader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range c.Watch(t.Context(), r.JobIDs[0]) {
+	for _, err := range c.Watch(t.Context(), r.JobIDs[0]) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		break
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -36,7 +36,7 @@ func ExampleDecodeStream() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer w.Discard() // does nothing after Commit
+	defer func() { _ = w.Discard() }() // does nothing after Commit
 
 	hash := sha256.New()
 	sum, err := disk.DecodeStream(context.Background(), bytes.NewReader(stream), w, disk.Options{
@@ -87,7 +87,7 @@ func ExampleDecodeStream_resume() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer w.Discard()
+	defer func() { _ = w.Discard() }()
 	rest := bytes.NewReader(stream[last.StreamOffset:])
 	if _, err := disk.DecodeStream(context.Background(), rest, w, disk.Options{Resume: &last}); err != nil {
 		log.Fatal(err)

@@ -224,8 +224,9 @@ func (r *run) describeOVF(ctx context.Context) ([]workdir.Rename, error) {
 		fmt.Fprintf(&mf, "SHA256(%s)= %s\n", name, strings.TrimPrefix(sum, algSHA256+":"))
 	}
 	for _, d := range r.disks {
-		sum, err := d.sha256, error(nil)
+		sum := d.sha256
 		if sum == "" { // of a checkpoint of an earlier version
+			var err error
 			if sum, err = r.fileDigest(ctx, d, algSHA256); err != nil {
 				return nil, err
 			}

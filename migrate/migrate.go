@@ -83,7 +83,7 @@ func (m *Migrator) Run(ctx context.Context, def job.Definition, t *progress.Trac
 		// The end of ctx is the reason, whatever broke because of it. What could
 		// not be put back is another error: such a run did not just end.
 		if r.undone != nil {
-			return job.Result{}, fmt.Errorf("%v, and not everything could be put back: %w", context.Cause(ctx), r.undone)
+			return job.Result{}, fmt.Errorf("%v, and not everything could be put back: %w", context.Cause(ctx), r.undone) //nolint:errorlint // it is not one that just ended
 		}
 		return job.Result{}, fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))
 	}

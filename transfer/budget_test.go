@@ -143,7 +143,7 @@ func TestWhatTryingAgainCannotMendIsNotRetried(t *testing.T) {
 		if test.err == nil || test.want {
 			continue
 		}
-		if err := quick(5).Retry(t.Context(), test.err); err != test.err {
+		if err := quick(5).Retry(t.Context(), test.err); err != test.err { //nolint:errorlint // itself
 			t.Errorf("Retry(%v) = %v, want the error itself", test.err, err)
 		}
 	}

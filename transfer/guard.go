@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -52,7 +53,7 @@ func (g *guardedBody) Read(p []byte) (int, error) {
 
 // explain replaces the cancellation that the watchdog caused by its reason.
 func (g *guardedBody) explain(err error) error {
-	if g.cause() == ErrStalled {
+	if errors.Is(g.cause(), ErrStalled) {
 		return fmt.Errorf("%w: no byte for %v", ErrStalled, g.stall)
 	}
 	return err

@@ -21,7 +21,7 @@ type controller struct {
 func controllersOf(devices []types.BaseVirtualDevice) map[int32]controller {
 	out := map[int32]controller{}
 	for _, d := range devices {
-		kind := ""
+		var kind string
 		switch d.(type) {
 		case *types.ParaVirtualSCSIController:
 			kind = PVSCSI

@@ -180,7 +180,7 @@ func reason(err error) string {
 
 // jitter spreads d by a fifth, so that many who wait do not all come at once.
 func jitter(d time.Duration) time.Duration {
-	return d - d/5 + rand.N(2*d/5+1) //nolint:gosec // no secret
+	return d - d/5 + rand.N(2*d/5+1) // no secret
 }
 
 // uncertain is an [ErrUncertain] with what happened.

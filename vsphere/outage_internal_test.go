@@ -156,7 +156,7 @@ func TestAnAnswerIsNotAskedForAgain(t *testing.T) {
 			}
 		}
 	}
-	if n, _, told, err := attempts(t, repeatElsewhere, 2*time.Minute, func(time.Duration) error { return errReset }); n != 1 || err != errReset || len(told) != 0 {
+	if n, _, told, err := attempts(t, repeatElsewhere, 2*time.Minute, func(time.Duration) error { return errReset }); n != 1 || err != errReset || len(told) != 0 { //nolint:errorlint // itself
 		t.Errorf("a call whose caller repeats it: %d attempts, told %q, error %v", n, told, err)
 	}
 }

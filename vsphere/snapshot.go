@@ -122,7 +122,7 @@ func leftBehind(vm VM, name string, unknown *PendingError, err error) error {
 	}
 	out := *unknown
 	out.Err = fmt.Errorf("%w; the snapshot %s may have been left behind: delete it if it is there (%v)",
-		translate(opSnapshot, vm.Path, unknown.Err), name, err)
+		translate(opSnapshot, vm.Path, unknown.Err), name, err) //nolint:errorlint // what it is, is the first
 	return &out
 }
 

@@ -222,7 +222,7 @@ func (c *Client) patient(ctx context.Context, t Task, step func() error) error {
 		busy = err
 		return false, nil
 	})
-	if busy != nil && err != nil && err == ctx.Err() {
+	if busy != nil && err != nil && errors.Is(err, ctx.Err()) {
 		return busy // which says more
 	}
 	return err

@@ -43,7 +43,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	if err != nil {
 		return err
 	}
-	defer l.Close() //nolint:errcheck // the server has closed it
+	defer l.Close() // the server has closed it
 	if err := s.makeStateDir(); err != nil {
 		return err
 	}

@@ -120,7 +120,7 @@ func (s *stream) copyKept() error {
 	for {
 		ev, err := s.watch.Next(now)
 		if err != nil || ev.ID == 0 {
-			return nil //nolint:nilerr // it would have had to wait
+			return nil // it would have had to wait
 		}
 		if err := s.event(ev); err != nil {
 			return err

@@ -49,7 +49,7 @@ func idle(t *testing.T, store jobs.Store) *httptest.Server {
 }
 
 // ask sends a query and returns the answer unread.
-func ask(t *testing.T, srv *httptest.Server, query string) *http.Response {
+func ask(t *testing.T, srv *httptest.Server, query string) streaming {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), "POST", srv.URL+"/jobs/query", strings.NewReader(query))
 	if err != nil {
@@ -60,7 +60,14 @@ func ask(t *testing.T, srv *httptest.Server, query string) *http.Response {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = resp.Body.Close() })
-	return resp
+	return streaming{resp.StatusCode, resp.Header, resp.Body}
+}
+
+// streaming is an answer on its way.
+type streaming struct {
+	StatusCode int
+	Header     http.Header
+	Body       io.ReadCloser
 }
 
 func liveHeap() int64 {
@@ -94,7 +101,7 @@ const manyJobs = 50_000
 
 // TestALongAnswerTakesTheMemoryOfAPage has 16 clients at the beginning of 50,000
 // jobs each. It is not parallel, since it looks at the memory of the process.
-func TestALongAnswerTakesTheMemoryOfAPage(t *testing.T) { //nolint:paralleltest // see above
+func TestALongAnswerTakesTheMemoryOfAPage(t *testing.T) {
 	const clients, bound = 16, 32 << 20
 	srv := httptest.NewUnstartedServer(api.New(jobs.New(endless{memory.New()}, nil, jobs.Options{}), api.Options{}))
 	srv.Config.ConnState = func(c net.Conn, s http.ConnState) {
@@ -210,7 +217,7 @@ func TestOnlySoManyLongAnswersAreOnTheirWayAtOnce(t *testing.T) {
 	store := &pausing{memory.New(), make(chan error)}
 	pending(t, store, 500)
 	srv := idle(t, store)
-	var open []*http.Response
+	var open []streaming
 	for len(open) < 1000 {
 		resp := ask(t, srv, `{"all":true}`)
 		open = append(open, resp)

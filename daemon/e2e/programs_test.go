@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		defer os.RemoveAll(programs) //nolint:errcheck // a temporary directory
+		defer os.RemoveAll(programs) // a temporary directory
 		code := m.Run()
 		if code == 0 {
 			if err := goleak.Find(); err != nil {

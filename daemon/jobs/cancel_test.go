@@ -44,7 +44,7 @@ func TestCancelInEachPhaseReturnsOnceTheRunHasEnded(t *testing.T) {
 				if took := time.Since(began); took != time.Second {
 					t.Errorf("Cancel took %v, the run only a second", took)
 				}
-				if cause != (job.Cancelled{KeepParts: true}) {
+				if !errors.Is(cause, job.Cancelled{KeepParts: true}) {
 					t.Errorf("cause = %#v", cause)
 				}
 				if j := wantStatus(t, d.Manager, "a", models.StatusCancelled); j.Error != "" || j.Attempts != 0 {
@@ -237,7 +237,7 @@ func TestACleanUpThatAShutdownEndsIsDoneByTheNextDaemon(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		d := cancelled(t, store, false, func(ctx context.Context, _ job.Definition, _ bool) (job.Result, error) {
 			<-ctx.Done()
-			if cause := context.Cause(ctx); cause != job.ErrShutdown {
+			if cause := context.Cause(ctx); !errors.Is(cause, job.ErrShutdown) {
 				t.Errorf("ended by %v", cause)
 			}
 			return job.Result{}, ctx.Err()

@@ -33,7 +33,7 @@ func TestAShutdownHandsJobsBackAndTheNextDaemonGoesOnAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, id := range []string{"a", "b"} {
-			if causes[id] != job.ErrShutdown {
+			if !errors.Is(causes[id], job.ErrShutdown) {
 				t.Errorf("cause of %s = %v, want ErrShutdown", id, causes[id])
 			}
 			if j := wantStatus(t, d.Manager, id, models.StatusPending); j.Attempts != 0 || j.NextAttempt != nil || j.Error != "" {
@@ -134,8 +134,11 @@ func dies(t *testing.T, store jobs.Store, percent int64, o jobs.Options) {
 		f.SetPosition(percent)
 		return untilStopped(ctx, def, tr)
 	}), o)
-	ended := make(chan error, 1)
-	go func() { ended <- m.Run(ctx) }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = m.Run(ctx) // it is killed
+	}()
 	time.Sleep(6 * time.Second) // at least one heartbeat
 	cut.set(true)
 	kill()
@@ -231,8 +234,11 @@ func TestSuspectsRunOneAfterAnotherSoThatTheInnocentDoNotFail(t *testing.T) {
 				}
 				return untilStopped(ctx, def, tr)
 			}), o)
-			ended := make(chan error, 1)
-			go func() { ended <- m.Run(ctx) }()
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				_ = m.Run(ctx) // it is killed
+			}()
 			if life < 2 {
 				<-ended
 			} else { // it is buried, and what is slow goes on
@@ -267,7 +273,7 @@ func TestADaemonThatLosesItsClaimEndsTheRunAndWritesNothing(t *testing.T) {
 		submit(t, d.Manager, def("a"))
 		wantStatus(t, d.Manager, "a", models.StatusRunning)
 		cut.set(true)
-		if cause := <-causes; cause != job.ErrClaimLost {
+		if cause := <-causes; !errors.Is(cause, job.ErrClaimLost) {
 			t.Errorf("cause = %v, want ErrClaimLost", cause)
 		}
 		if ended > 35*time.Second {
@@ -300,7 +306,7 @@ func TestARunWhoseClaimWasTakenIsToldWithTheNextHeartbeat(t *testing.T) {
 			t.Fatal(err)
 		}
 		cut.set(false)
-		if cause := <-causes; cause != job.ErrClaimLost {
+		if cause := <-causes; !errors.Is(cause, job.ErrClaimLost) {
 			t.Errorf("cause = %v, want ErrClaimLost", cause)
 		}
 		synctest.Wait()

@@ -71,8 +71,8 @@ func TestWhatIsToBePutBackOutlivesTheWorkDirectory(t *testing.T) {
 
 func TestFailuresOfTheStorageComeWithAdvice(t *testing.T) {
 	t.Parallel()
-	for cause, final := range map[error]bool{syscall.ENOSPC: true, syscall.EDQUOT: true, syscall.EIO: false} {
-		err := Storage(&os.PathError{Op: "write", Path: "disk.part", Err: cause.(syscall.Errno)})
+	for cause, final := range map[syscall.Errno]bool{syscall.ENOSPC: true, syscall.EDQUOT: true, syscall.EIO: false} {
+		err := Storage(&os.PathError{Op: "write", Path: "disk.part", Err: cause})
 		if !errors.Is(err, cause) || fault.Hint(err) == "" || fault.IsPermanent(err) != final || errors.Is(err, ErrNoSpace) != final {
 			t.Errorf("%v became %v, permanent %t, with the hint %q", cause, err, fault.IsPermanent(err), fault.Hint(err))
 		}

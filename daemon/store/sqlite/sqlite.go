@@ -185,7 +185,7 @@ func (s *Store) tx(ctx context.Context, f func(tx *sql.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close() //nolint:errcheck // gives it back
+	defer c.Close() // gives it back
 	tx, err := c.BeginTx(ctx, nil)
 	if err != nil {
 		return s.explain(err)
