@@ -80,7 +80,7 @@ func (c *Client) Job(ctx context.Context, id string) (models.Job, error) {
 }
 
 // Cancel ends jobs and returns when their runs have ended. Their part files are
-// removed unless keepParts is set, which lets a retry go on from them. Jobs that
+// removed unless keepParts is set, which lets a retry resume from them. Jobs that
 // could not be cancelled are in the result, which is no error.
 func (c *Client) Cancel(ctx context.Context, ids []string, keepParts bool) (models.CancelResult, error) {
 	var out models.CancelResult

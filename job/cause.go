@@ -16,7 +16,7 @@ var ErrClaimLost = errors.New("this daemon no longer holds the job")
 // The run undoes what it did at vSphere and, unless KeepParts, removes its
 // part files. The zero value removes them.
 type Cancelled struct {
-	KeepParts bool // leave part files, so that a retry goes on from them
+	KeepParts bool // leave part files, so that a retry resumes from them
 }
 
 // Error says that the job was cancelled.

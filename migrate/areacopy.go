@@ -207,7 +207,7 @@ func writeData(w io.WriterAt, p []byte, off int64) error {
 func allZero(p []byte) bool { return p[0] == 0 && bytes.Equal(p[1:], p[:len(p)-1]) }
 
 // checkpoint makes what was written durable, then notes in the ledger where to
-// resume; only where the server tells of a change (ETag).
+// resume; only where the server reports a change (ETag).
 func (c *areaCopy) checkpoint() error {
 	if c.info.ETag == "" || c.off == c.saved || c.broken {
 		return nil

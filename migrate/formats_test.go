@@ -190,7 +190,7 @@ func TestADiskThatNoManifestListsIsSaidToBeVerifiedByItsMarker(t *testing.T) {
 	}
 	for _, told := range []string{events(tracker), strings.Join(result.Notes, "\n")} {
 		if strings.Count(told, "verified by its end-of-stream marker") != 2 {
-			t.Errorf("two disks without a checksum are told of as\n%s", told)
+			t.Errorf("two disks without a checksum are reported as\n%s", told)
 		}
 	}
 }

@@ -63,7 +63,7 @@ func TestADiskThatTheManifestListsLateIsComparedWithItAllTheSame(t *testing.T) {
 				t.Fatalf("a byte was flipped %d times", n)
 			}
 			if !strings.Contains(events(tracker), "the host says it sent") {
-				t.Errorf("the flipped byte is not told of:\n%s", events(tracker))
+				t.Errorf("the flipped byte is not reported:\n%s", events(tracker))
 			}
 		})
 	}

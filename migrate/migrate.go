@@ -20,7 +20,7 @@
 //
 // Not promised: that a VM which is powered on and off again between two leases,
 // without a change to its configuration, is noticed. The change version, the power
-// state, and what vSphere tells of each disk are what decides whether a finished
+// state, and what vSphere reports of each disk are what decides whether a finished
 // disk is still good.
 package migrate
 

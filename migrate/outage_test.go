@@ -57,7 +57,7 @@ func exportInOutage(t *testing.T, method string, how vspheretest.Outage) {
 		t.Fatalf("%v\n%s", err, events(tracker))
 	}
 	b.identical(result)
-	if method == "Login" { // nobody can end a session that nobody was told of
+	if method == "Login" { // nobody can end a session whose key nobody has received
 		b.EndSessions()
 	}
 	b.clean()

@@ -68,7 +68,7 @@ type pace struct {
 	decoders int // goroutines that inflate and write
 }
 
-// arrival tells of a disk that has been read to its end.
+// arrival describes a disk that has been read to its end.
 type arrival struct {
 	result   job.DiskResult // without File and Capacity; Verified says that nothing more has to be judged
 	sha256   string         // "sha256:<hex>" of the stream as it came; "" when it was not hashed that way

@@ -51,7 +51,7 @@ func TestAHostWithSHA1OnlyCostsNoSecondReadingOfADisk(t *testing.T) {
 }
 
 // The SHA-256 of a disk that an earlier run finished is known as well, and so is
-// that of one that goes on from a checkpoint.
+// that of one that resumes from a checkpoint.
 func TestASecondRunAtAHostWithSHA1OnlyKnowsEverySHA256(t *testing.T) {
 	t.Parallel()
 	for _, profile := range bothProfiles {

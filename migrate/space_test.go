@@ -68,7 +68,7 @@ func TestAResumedExportNeedsOnlyRoomForWhatIsNotHere(t *testing.T) {
 		t.Errorf("what is left is said not to fit: %+v, %v", obstacles, err)
 	}
 	if result := b.export(def); !result.Disks[0].Resumed {
-		t.Error("nothing was gone on from")
+		t.Error("nothing was resumed")
 	} else {
 		b.identical(result)
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 )
 
-// ofSize is what a probe tells of m, with or without ranges.
+// ofSize is what a probe reports of m, with or without ranges.
 func ofSize(m *memory, ranges bool) transfer.Info {
 	return transfer.Info{Size: int64(len(m.data)), Ranges: ranges}
 }

@@ -62,7 +62,7 @@ type wizard struct {
 	chosen    []vsphere.VM
 	free      int64
 	freeFor   string // directory that free is of
-	trouble   string // why one cannot go on from the options
+	trouble   string // why one cannot leave the options
 	inspector context.CancelFunc
 
 	done   []runs.Status // of groups that have ended

@@ -20,8 +20,8 @@ var examined = []string{
 	"runtime", "disabledMethod", "recentTask", "snapshot",
 }
 
-// exam is one preflight check at work: the facts, and what was found so far.
-type exam struct {
+// examination is one preflight check at work: the facts, and what was found so far.
+type examination struct {
 	vm     mo.VirtualMachine
 	on     bool // powered on or suspended
 	bySnap bool // exported by a temporary snapshot
@@ -29,11 +29,11 @@ type exam struct {
 	found  []Obstacle
 }
 
-func (x *exam) fail(code, text, hint string) {
+func (x *examination) fail(code, text, hint string) {
 	x.found = append(x.found, Obstacle{Code: code, Severity: SeverityError, Text: text, Hint: hint})
 }
 
-func (x *exam) warn(code, text, hint string) {
+func (x *examination) warn(code, text, hint string) {
 	x.found = append(x.found, Obstacle{Code: code, Severity: SeverityWarning, Text: text, Hint: hint})
 }
 
@@ -44,7 +44,7 @@ func (x *exam) warn(code, text, hint string) {
 // The returned error says that the check itself failed.
 func (c *Client) Preflight(ctx context.Context, vm VM, opts PreflightOptions) ([]Obstacle, error) {
 	const op = "check"
-	x := &exam{opts: opts}
+	x := &examination{opts: opts}
 	if err := c.properties(ctx, vmRef(vm.Ref), examined, &x.vm); err != nil {
 		return nil, translate(op, vm.Path, err)
 	}
@@ -58,7 +58,7 @@ func (c *Client) Preflight(ctx context.Context, vm VM, opts PreflightOptions) ([
 		x.checkDisks(disksOf(devices))
 		x.checkImages(devices)
 	}
-	for _, check := range []func(context.Context, *exam, VM) error{c.checkTasks, c.checkPrivileges, c.checkHost} {
+	for _, check := range []func(context.Context, *examination, VM) error{c.checkTasks, c.checkPrivileges, c.checkHost} {
 		if err := check(ctx, x, vm); err != nil {
 			return nil, translate(op, vm.Path, err)
 		}
@@ -68,7 +68,7 @@ func (c *Client) Preflight(ctx context.Context, vm VM, opts PreflightOptions) ([
 }
 
 // checkState looks at power, accessibility and what vSphere forbids.
-func (x *exam) checkState() {
+func (x *examination) checkState() {
 	rt := x.vm.Runtime
 	if s := rt.ConnectionState; s != "" && s != types.VirtualMachineConnectionStateConnected {
 		x.fail(CodeInaccessible, fmt.Sprintf("the VM is %s", s), "make its host and datastore available in vCenter first")
@@ -101,7 +101,7 @@ func (x *exam) checkState() {
 
 // checkStrays looks for temporary snapshots that nobody here looks after. They
 // grow, and slow the VM down, until somebody removes them.
-func (x *exam) checkStrays(vm VM) {
+func (x *examination) checkStrays(vm VM) {
 	for _, s := range temporary(&x.vm, SnapshotPrefix) {
 		if slices.Contains(x.opts.Known, s.Name) {
 			continue
@@ -113,7 +113,7 @@ func (x *exam) checkStrays(vm VM) {
 
 // needed are the methods that the export will call. That ExportVm is disabled
 // on a running VM is no news.
-func (x *exam) needed() []string {
+func (x *examination) needed() []string {
 	switch {
 	case x.bySnap:
 		return []string{"CreateSnapshot_Task"}
@@ -124,7 +124,7 @@ func (x *exam) needed() []string {
 }
 
 // checkSecurity looks for a virtual TPM (F-NFC-15) and for encryption.
-func (x *exam) checkSecurity(devices []types.BaseVirtualDevice) {
+func (x *examination) checkSecurity(devices []types.BaseVirtualDevice) {
 	tpm := slices.ContainsFunc(devices, func(d types.BaseVirtualDevice) bool {
 		_, is := d.(*types.VirtualTPM)
 		return is
@@ -143,7 +143,7 @@ func (x *exam) checkSecurity(devices []types.BaseVirtualDevice) {
 }
 
 // checkDisks looks for disks that cannot be exported in this way.
-func (x *exam) checkDisks(disks []Disk) {
+func (x *examination) checkDisks(disks []Disk) {
 	reachable := 0
 	for _, d := range disks {
 		inSnapshot := !d.Independent() && d.RDM != string(types.VirtualDiskCompatibilityModePhysicalMode)
@@ -160,7 +160,7 @@ func (x *exam) checkDisks(disks []Disk) {
 	}
 }
 
-func (x *exam) checkDisk(d Disk) {
+func (x *examination) checkDisk(d Disk) {
 	name := d.Label
 	if name == "" {
 		name = "disk " + strconv.Itoa(int(d.Key))
@@ -186,7 +186,7 @@ func (x *exam) checkDisk(d Disk) {
 }
 
 // checkImages looks for images and connections in CD and floppy drives.
-func (x *exam) checkImages(devices []types.BaseVirtualDevice) {
+func (x *examination) checkImages(devices []types.BaseVirtualDevice) {
 	for _, dev := range devices {
 		d := dev.GetVirtualDevice()
 		hint := "disconnect it; the image is not exported"
@@ -212,7 +212,7 @@ func (x *exam) checkImages(devices []types.BaseVirtualDevice) {
 }
 
 // checkTasks looks for tasks that run on the VM.
-func (c *Client) checkTasks(ctx context.Context, x *exam, _ VM) error {
+func (c *Client) checkTasks(ctx context.Context, x *examination, _ VM) error {
 	for _, ref := range x.vm.RecentTask {
 		var t mo.Task
 		if err := c.properties(ctx, ref, []string{"info"}, &t); err != nil {
@@ -235,7 +235,7 @@ func (c *Client) checkTasks(ctx context.Context, x *exam, _ VM) error {
 
 // checkPrivileges asks for the rights that the export needs. A service that
 // does not tell is given the benefit of the doubt.
-func (c *Client) checkPrivileges(ctx context.Context, x *exam, vm VM) error {
+func (c *Client) checkPrivileges(ctx context.Context, x *examination, vm VM) error {
 	manager := c.session.vim.ServiceContent.AuthorizationManager
 	if manager == nil {
 		return nil
@@ -275,7 +275,7 @@ func (c *Client) checkPrivileges(ctx context.Context, x *exam, vm VM) error {
 // checkHost looks whether the ESXi host that serves the data can be reached
 // (F-NFC-5). Which address the lease will name is known only when it is there,
 // so that an unreachable host is a warning.
-func (c *Client) checkHost(ctx context.Context, x *exam, vm VM) error {
+func (c *Client) checkHost(ctx context.Context, x *examination, vm VM) error {
 	if x.vm.Runtime.Host == nil || !c.isVCenter() {
 		return nil // the host is what we speak to
 	}

@@ -18,7 +18,7 @@ func (a *app) cancelCommand() *cli.Command {
 		Name: "cancel", Usage: "cancel jobs, and return when they have really ended",
 		Flags: []cli.Flag{
 			idFlag(),
-			&cli.BoolFlag{Name: "keep-parts", Usage: "keep part files, so that a retry goes on from them"},
+			&cli.BoolFlag{Name: "keep-parts", Usage: "keep part files, so that a retry resumes from them"},
 		},
 		Action: a.with(a.cancel),
 	}

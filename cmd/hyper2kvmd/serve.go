@@ -99,7 +99,7 @@ func openStore(ctx context.Context, path string) (*sqlite.Store, error) {
 	return store, err
 }
 
-// countsText is how the log tells of jobs.
+// countsText is how the log counts jobs.
 func countsText(c jobs.Counts) string {
 	return fmt.Sprintf("%d pending, %d running, %d completed, %d failed, %d cancelled",
 		c.Pending, c.Running, c.Completed, c.Failed, c.Cancelled)

@@ -15,7 +15,7 @@ import (
 )
 
 // Bounds of queries. An answer goes out as the store is read, so that it takes
-// the memory of a page, however many jobs it tells of and however slowly they
+// the memory of a page, however many jobs it lists and however slowly they
 // are read.
 const (
 	queryPage  = 200 // jobs read at once

@@ -172,7 +172,7 @@ func (h held) nothingLeft(t *testing.T) {
 	}
 }
 
-// phases are those that the job's log tells of, in order.
+// phases are those that the job's log reports, in order.
 func (h held) phases(t *testing.T) []string {
 	t.Helper()
 	var out []string

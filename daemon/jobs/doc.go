@@ -13,7 +13,7 @@
 // leaves a claim that runs out (or that the store knows to be dead, when it
 // has only one daemon), the job is claimed again, and whatever the former
 // owner still writes is refused with [ErrFenced], upon which it stops. The run
-// itself goes on from the checkpoint it finds on disk; that is the Runner's
+// itself resumes from the checkpoint it finds on disk; that is the Runner's
 // part.
 //
 // A run ends early for one of three reasons, reported by context.Cause:

@@ -2,7 +2,7 @@ package models
 
 import "time"
 
-// EventType says what an [Event] tells of.
+// EventType says what an [Event] reports.
 type EventType string
 
 // Types of an [Event].

@@ -108,7 +108,7 @@ type QueryTail struct {
 // Cancel is the body of POST /jobs/cancel.
 type Cancel struct {
 	JobIDs    []string `json:"job_ids"`
-	KeepParts bool     `json:"keep_parts,omitempty" doc:"Keep part files, so that a retry goes on from them"`
+	KeepParts bool     `json:"keep_parts,omitempty" doc:"Keep part files, so that a retry resumes from them"`
 }
 
 // CancelResult is the answer to POST /jobs/cancel. A job is in Cancelled only

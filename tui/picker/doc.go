@@ -11,6 +11,6 @@
 //
 // The picker asks nothing of vSphere itself: it calls Options.Inspect for a VM on
 // which the cursor has rested, and takes an [Inspected] as the answer. It ends
-// with a [Chosen] or a [Left] message and goes on from where it was when it is
+// with a [Chosen] or a [Left] message and resumes from where it was when it is
 // shown again.
 package picker

@@ -252,7 +252,7 @@ func (d Daemon) revive(ctx context.Context, entry *Job) error {
 	return err
 }
 
-// mirror makes a tracker show what a daemon tells of a job: one file that stands
+// mirror makes a tracker show what a daemon reports of a job: one file that stands
 // for all of them.
 type mirror struct {
 	t        *progress.Tracker

@@ -7,7 +7,7 @@
 //
 // Pausing holds what moves. In this process the job's bandwidth goes down to
 // almost nothing: its lease is kept alive, its stream stays where it is, and
-// resuming goes on from the next byte within a second or so. The VM stays locked
+// resuming continues at the next byte within a second or so. The VM stays locked
 // meanwhile, and a host that gives up on a connection from which nobody reads
 // costs a new start of that disk, as any cut does. A daemon's job is cancelled
 // with its part files kept, and tried again when resumed: verified disks stay; a

@@ -169,7 +169,7 @@ func (g *Group) Changed() <-chan struct{} {
 	return g.changed
 }
 
-// nudge tells of a changed state, and makes Run look. g.mu is held.
+// nudge reports a changed state, and makes Run look. g.mu is held.
 func (g *Group) nudge() {
 	close(g.changed)
 	g.changed = make(chan struct{})
@@ -288,7 +288,7 @@ func (g *Group) Cancel(i int) {
 }
 
 // Stop ends every job that has not ended and keeps part files, so that a later
-// run goes on from them. It does not wait.
+// run resumes from them. It does not wait.
 func (g *Group) Stop() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -29,7 +29,7 @@ type Daemon struct {
 	API    *api.API
 	Jobs   *jobs.Manager
 	Runner *Runner
-	// Throttle knows what running jobs were told of their bandwidth.
+	// Throttle knows what bandwidth running jobs were given.
 	Throttle *Throttle
 
 	log *lockedBuffer

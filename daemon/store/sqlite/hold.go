@@ -141,7 +141,7 @@ func (h *holding) present() error {
 	return nil
 }
 
-// notes tells of what has been lost without harm.
+// notes reports what has been lost without harm.
 func (h *holding) notes() []string {
 	is, err := os.Stat(h.lock.Path())
 	if err == nil && os.SameFile(h.lockState, is) {

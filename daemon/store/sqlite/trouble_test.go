@@ -18,7 +18,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlite"
 )
 
-// troubleOf is the kind of trouble that err tells of, or "".
+// troubleOf is the kind of trouble that err reports, or "".
 func troubleOf(err error) jobs.Trouble {
 	var e *jobs.StoreError
 	if !errors.As(err, &e) {
