@@ -380,3 +380,29 @@ func TestADiskThatAnEarlierRunVerifiedByItsGrainsIsFetchedAgainWhereAManifestIsW
 	verified(t, result, "manifest")
 	b.identical(result)
 }
+
+func TestADiskThatAnEarlierRunVerifiedInAWayUnknownHereIsFetchedAgain(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, vspheretest.Config{}, twoDisks(t)...)
+	def := b.job(job.FormatRaw)
+	def.Options.ParallelDownloads = 1
+	b.cancelAt(def, 1, 2*mib, job.Cancelled{KeepParts: true})
+	path := filepath.Join(b.out, ".hyper2kvm-guest1", "ledger.json")
+	ledger, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.ReplaceAll(string(ledger), `"manifest"`, `"oath"`)
+	if changed == string(ledger) {
+		t.Fatalf("no disk is verified in %s", ledger)
+	}
+	if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	result := b.export(def)
+	verified(t, result, "manifest")
+	if result.Disks[0].Resumed {
+		t.Error("the disk of a way unknown here was taken")
+	}
+	b.identical(result)
+}
