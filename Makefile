@@ -30,7 +30,7 @@ cross/%: programs = $(if $(filter linux,$(os)),./cmd/...,./cmd/hyper2kvm ./cmd/h
 cross/%:
 	@mkdir -p build/$(os)-$(arch)
 	GOOS=$(os) GOARCH=$(arch) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o build/$(os)-$(arch)/ $(programs)
-	GOOS=$(os) GOARCH=$(arch) $(GO) vet $$(GOOS=$(os) GOARCH=$(arch) $(GO) list -deps $(programs) | grep ^github.com/hyper2kvm/hyper2kvm/)
+	GOOS=$(os) GOARCH=$(arch) $(GO) vet -trimpath $$(GOOS=$(os) GOARCH=$(arch) $(GO) list -deps $(programs) | grep ^github.com/hyper2kvm/hyper2kvm/)
 
 demo: setup-demo build ## export a bootable guest from the lab vCenter to qcow2, and boot it
 	scripts/demo.sh
