@@ -347,7 +347,7 @@ func TestALoginWhileTheOldSessionIsAliveIsNotTakenForAWrongPassword(t *testing.T
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close(t.Context()) //nolint:errcheck // not what is tested
+	defer c.Close(t.Context())
 	if _, err := c.List(t.Context()); err != nil {
 		t.Errorf("List = %v", err)
 	}
