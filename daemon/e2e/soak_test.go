@@ -211,14 +211,16 @@ func jobID(n int, g *machine) string { return fmt.Sprintf("wave%d-%s", n, g.vm.N
 // job is the n-th export of a VM that is the i-th of its site.
 func (s *site) job(g *machine, n, i int) job.Definition {
 	format := []job.Format{job.FormatOVF, job.FormatQcow2, job.FormatRaw}[(i+n)%3]
-	transport := job.TransportNFC
+	transport, verify := job.TransportNFC, job.Verify("")
 	if format != job.FormatOVF && (i+n)%4 == 0 {
-		transport = job.TransportAuto
+		// vSphere has no checksum of a disk's file: only a second reading tells that
+		// a byte was changed on its way.
+		transport, verify = job.TransportAuto, job.VerifyFull
 	}
 	return job.Definition{
 		ID: jobID(n, g), VCenter: s.name, VMPath: s.lab.InventoryPath(g.vm.Name),
 		Options: job.Options{
-			Format: format, Transport: transport, Compress: format == job.FormatQcow2 && (i+n)%2 == 0,
+			Format: format, Transport: transport, Verify: verify, Compress: format == job.FormatQcow2 && (i+n)%2 == 0,
 			RemoveCDROM: g.vm.ISO != nil, Snapshot: g.vm.PoweredOn, ParallelDownloads: 1 + i%4, Retries: job.MaxRetries,
 		},
 	}
