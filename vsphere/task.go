@@ -104,7 +104,7 @@ func (c *Client) runTask(ctx, late context.Context, t Task, start func(context.C
 	over()
 	if err != nil {
 		if errors.Is(err, ErrUncertain) {
-			return nil, &PendingError{w, err}
+			return nil, &PendingError{w, translate(t.What, t.On, err)}
 		}
 		return nil, err
 	}
