@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/hyper2kvm/hyper2kvm/vsphere/internal/collector"
 )
 
 // pageSize is how many objects one answer of the property collector holds.
@@ -80,7 +81,8 @@ func (c *Client) walk(ctx context.Context, props []string) (*inventory, error) {
 		if err == nil {
 			return inv, nil
 		}
-		again := c.session.generation() != gen || errors.Is(err, errPageLost)
+		lost := (*collector.PageError)(nil)
+		again := c.session.generation() != gen || errors.As(err, &lost)
 		if !again || walks == maxWalks || ctx.Err() != nil {
 			return nil, translate("read the inventory", c.cfg.URL.Host, err)
 		}
@@ -160,46 +162,58 @@ func (c *Client) askStrays(ctx context.Context, inv *inventory) error {
 			ObjectSet: objects,
 		}},
 		Options: types.RetrieveOptions{MaxObjects: pageSize},
-	}, func(o object) {
-		o.each(func(name string, val int32) {
-			switch ref := strings.Clone(o.doc[val].text); {
+	}, func(o collector.Object) {
+		for name, val := range o.Properties() {
+			switch ref := val.Text(); {
 			case name == "runtime.host":
 				inv.hosts[o.Ref] = ref
 			case inv.up[o.Ref] == "":
 				inv.up[o.Ref] = ref
 			}
-		})
+		}
 	})
 }
 
+// pages runs a paged query of the property collector and gives each object to
+// take, in order. A page that vSphere has refused is that refusal; one that did
+// not come is a [*collector.PageError].
+func (c *Client) pages(ctx context.Context, query types.RetrievePropertiesEx, take func(collector.Object)) error {
+	err := collector.Walk(ctx, c.session.post, query, take)
+	if page := (*collector.PageError)(nil); errors.As(err, &page) && outcomeOf(page.Err, true) == answered {
+		return page.Err
+	}
+	return err
+}
+
 // add takes in one object.
-func (inv *inventory) add(o object) {
+func (inv *inventory) add(o collector.Object) {
 	if o.Kind == "VirtualMachine" {
 		vm := VM{Ref: o.Ref}
-		o.each(func(name string, val int32) { vm.set(name, o.doc, val) })
+		for name, val := range o.Properties() {
+			vm.set(name, val)
+		}
 		inv.vms = append(inv.vms, vm)
 		return
 	}
 	n := node{kind: o.Kind}
-	o.each(func(name string, val int32) {
+	for name, val := range o.Properties() {
 		switch name {
 		case "name":
-			n.name = strings.Clone(o.doc[val].text)
+			n.name = val.Text()
 		case "parent":
-			n.parent = strings.Clone(o.doc[val].text)
+			n.parent = val.Text()
 		default:
 			inv.link(o, val)
 		}
-	})
+	}
 	inv.nodes[o.Ref] = n
 }
 
 // link takes in which VMs a container lists.
-func (inv *inventory) link(container object, list int32) {
-	for i := range container.doc.children(list) {
-		child := container.doc[i]
-		switch vm := strings.Clone(child.text); {
-		case child.ref != "VirtualMachine":
+func (inv *inventory) link(container collector.Object, list collector.Element) {
+	for child := range list.Children() {
+		switch vm := child.Text(); {
+		case child.RefType() != "VirtualMachine":
 		case container.Kind == "HostSystem":
 			inv.hosts[vm] = container.Ref
 		case container.Kind == "Datastore":
@@ -211,24 +225,23 @@ func (inv *inventory) link(container object, list int32) {
 }
 
 // set takes in one property of [listed] or [named].
-func (vm *VM) set(name string, doc xmlDoc, val int32) {
-	text := func() string { return strings.Clone(doc[val].text) }
+func (vm *VM) set(name string, val collector.Element) {
 	switch name {
 	case "name":
-		vm.Name = text()
+		vm.Name = val.Text()
 	case "config.instanceUuid":
-		vm.InstanceUUID = text()
+		vm.InstanceUUID = val.Text()
 	case "config.uuid":
-		vm.BIOSUUID = text()
+		vm.BIOSUUID = val.Text()
 	case "runtime.powerState":
-		vm.Power = text()
+		vm.Power = val.Text()
 	case "summary.storage.committed":
-		vm.CommittedBytes, _ = strconv.ParseInt(doc[val].text, 10, 64) // 0 when it is not told
+		vm.CommittedBytes = val.Int()
 	case "summary.config":
-		vm.InstanceUUID, vm.BIOSUUID = doc.value(val, "instanceUuid"), doc.value(val, "uuid")
-		vm.GuestID, vm.GuestFullName = doc.value(val, "guestId"), doc.value(val, "guestFullName")
-		vm.CPUs, vm.MemoryMiB = int(doc.number(val, "numCpu")), doc.number(val, "memorySizeMB")
-		vm.DiskCount, vm.Template = int(doc.number(val, "numVirtualDisks")), doc.value(val, "template") == "true"
+		vm.InstanceUUID, vm.BIOSUUID = val.Value("instanceUuid"), val.Value("uuid")
+		vm.GuestID, vm.GuestFullName = val.Value("guestId"), val.Value("guestFullName")
+		vm.CPUs, vm.MemoryMiB = int(val.Number("numCpu")), val.Number("memorySizeMB")
+		vm.DiskCount, vm.Template = int(val.Number("numVirtualDisks")), val.Value("template") == "true"
 	}
 }
 

@@ -1,4 +1,4 @@
-package vsphere
+package collector
 
 import (
 	"strings"
@@ -27,23 +27,23 @@ func TestXMLIsReadAsServicesWriteIt(t *testing.T) {
  </soapenv:Body>
 </soapenv:Envelope>
 `
-	d, err := parseXML(answer)
+	d, err := parse(answer)
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := d.find(0, "Envelope", "Body", "RetrievePropertiesExResponse", "returnval")
-	if got := d.value(at, "text"); got != `a <&> "b" 'ü名<raw> & so` {
+	at := d.root().find("Envelope", "Body", "RetrievePropertiesExResponse", "returnval")
+	if got := at.Value("text"); got != `a <&> "b" 'ü名<raw> & so` {
 		t.Errorf("text %q", got)
 	}
-	if d.number(at, "token") != 1 || d.value(at, "empty") != "" || d.value(at, "none") != "" || d.find(at, "none", "below") != 0 {
+	if at.Number("token") != 1 || at.Value("empty") != "" || at.Value("none") != "" || at.find("none", "below").exists() {
 		t.Errorf("document %+v", d)
 	}
-	if obj := d[d.find(at, "obj")]; obj.ref != "VirtualMachine" || obj.kind != "ManagedObjectReference" || obj.text != "vm-1" {
+	if obj := at.find("obj"); obj.RefType() != "VirtualMachine" || obj.kind() != "ManagedObjectReference" || obj.Text() != "vm-1" {
 		t.Errorf("reference %+v", obj)
 	}
 	var names []string
-	for i := range d.children(at) {
-		names = append(names, d[i].name)
+	for el := range at.Children() {
+		names = append(names, el.name())
 	}
 	if want := "token token obj text empty void"; strings.Join(names, " ") != want {
 		t.Errorf("children %v, want %s", names, want)
@@ -56,7 +56,7 @@ func TestXMLThatIsNoneIsAnError(t *testing.T) {
 		"", "text", "<", "<a", "<a>", "<a><b></a></b>", "</a>", "<a></b>", "<a b></a>", `<a b="c></a>`, "<a>&nbsp;</a>", "<a>&#xD800;</a>",
 		"<a>&</a>", "<a><![CDATA[x</a>", "<a><!-- </a>", "<!DOCTYPE a><a></a>", "<a/ >", "< a></a>", "<a x=1></a>", "<?xml",
 	} {
-		if d, err := parseXML(s); err == nil {
+		if d, err := parse(s); err == nil {
 			t.Errorf("%q gives %+v", s, d)
 		}
 	}
@@ -65,7 +65,7 @@ func TestXMLThatIsNoneIsAnError(t *testing.T) {
 // collected is what a walk takes from an answer, in the shape of govmomi's.
 func collected(t *testing.T, raw []byte) (token string, objects []types.ObjectContent) {
 	t.Helper()
-	doc, err := parseXML(string(raw))
+	doc, err := parse(string(raw))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,31 +73,31 @@ func collected(t *testing.T, raw []byte) (token string, objects []types.ObjectCo
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = takeObjects(doc, result, func(o object) {
+	err = takeObjects(result, func(o Object) {
 		c := types.ObjectContent{Obj: types.ManagedObjectReference{Type: o.Kind, Value: o.Ref}}
-		o.each(func(name string, val int32) {
+		for name, val := range o.Properties() {
 			p := types.DynamicProperty{Name: name}
+			var refs types.ArrayOfManagedObjectReference
+			for el := range val.Children() {
+				refs.ManagedObjectReference = append(refs.ManagedObjectReference,
+					types.ManagedObjectReference{Type: el.RefType(), Value: el.Text()})
+			}
 			switch {
-			case o.doc[val].child != 0:
-				var refs types.ArrayOfManagedObjectReference
-				for i := range o.doc.children(val) {
-					refs.ManagedObjectReference = append(refs.ManagedObjectReference,
-						types.ManagedObjectReference{Type: o.doc[i].ref, Value: o.doc[i].text})
-				}
+			case len(refs.ManagedObjectReference) > 0:
 				p.Val = refs
-			case o.doc[val].ref != "":
-				p.Val = types.ManagedObjectReference{Type: o.doc[val].ref, Value: o.doc[val].text}
+			case val.RefType() != "":
+				p.Val = types.ManagedObjectReference{Type: val.RefType(), Value: val.Text()}
 			default:
-				p.Val = o.doc[val].text
+				p.Val = val.Text()
 			}
 			c.PropSet = append(c.PropSet, p)
-		})
+		}
 		objects = append(objects, c)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return doc.value(result, "token"), objects
+	return result.Value("token"), objects
 }
 
 func FuzzCollectorAnswer(f *testing.F) {
@@ -138,15 +138,15 @@ func FuzzXML(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		d, err := parseXML(s)
+		d, err := parse(s)
 		if err != nil {
 			return
 		}
 		seen := 0
 		for i := range d {
-			for c := range d.children(int32(i)) {
-				if c <= int32(i) {
-					t.Fatalf("child %d of %d: the elements go in circles", c, i)
+			for c := range (Element{d, int32(i)}).Children() {
+				if c.at <= int32(i) {
+					t.Fatalf("child %d of %d: the elements go in circles", c.at, i)
 				}
 				seen++
 			}

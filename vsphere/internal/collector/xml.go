@@ -1,4 +1,4 @@
-package vsphere
+package collector
 
 import (
 	"errors"
@@ -8,15 +8,13 @@ import (
 	"unicode/utf8"
 )
 
-// xmlDoc is a parsed SOAP answer as a flat list of elements, for the answers
-// that hold tens of thousands of objects: govmomi's decoder takes ten times as
-// long for those. It knows as much of XML as SOAP uses: elements, attributes,
-// text, CDATA, comments and the five entities; a document type is an error.
-// Names lose their namespace prefix.
-type xmlDoc []xmlElement
+// document is a parsed SOAP answer as a flat list of elements. It knows as much of
+// XML as SOAP uses: elements, attributes, text, CDATA, comments and the five
+// entities; a document type is an error. Names lose their namespace prefix.
+type document []node
 
-// xmlElement is one element. The zero index means none: it is the document.
-type xmlElement struct {
+// node is one element. The zero index means none: it is the document.
+type node struct {
 	name  string
 	kind  string // xsi:type, without its prefix
 	ref   string // the type of a managed object reference
@@ -27,9 +25,9 @@ type xmlElement struct {
 
 var errXML = errors.New("the answer is not well-formed XML")
 
-// parseXML reads a whole document.
-func parseXML(s string) (xmlDoc, error) {
-	p := xmlParser{rest: s, doc: make(xmlDoc, 1, len(s)/48+1), open: []int32{0}, last: []int32{0}}
+// parse reads a whole document.
+func parse(s string) (document, error) {
+	p := parser{rest: s, doc: make(document, 1, len(s)/48+1), open: []int32{0}, last: []int32{0}}
 	for p.rest != "" {
 		if err := p.step(); err != nil {
 			return nil, err
@@ -41,15 +39,15 @@ func parseXML(s string) (xmlDoc, error) {
 	return p.doc, nil
 }
 
-type xmlParser struct {
+type parser struct {
 	rest string
-	doc  xmlDoc
+	doc  document
 	open []int32 // the elements around rest, the document first
 	last []int32 // the last child of each of them so far
 }
 
 // step takes in text up to the next markup, and that.
-func (p *xmlParser) step() error {
+func (p *parser) step() error {
 	text, rest, found := strings.Cut(p.rest, "<")
 	if text != "" {
 		if err := p.addText(text); err != nil {
@@ -82,31 +80,31 @@ func unless(ok bool) error {
 	return errXML
 }
 
-func (p *xmlParser) skip(mark string) error {
+func (p *parser) skip(mark string) error {
 	_, after, found := strings.Cut(p.rest, mark)
 	p.rest = after
 	return unless(found)
 }
 
-func (p *xmlParser) addText(text string) error {
-	text, err := unescapeXML(text)
+func (p *parser) addText(text string) error {
+	text, err := unescape(text)
 	p.append(text)
 	return err
 }
 
-func (p *xmlParser) append(text string) {
+func (p *parser) append(text string) {
 	if at := p.open[len(p.open)-1]; at != 0 && p.doc[at].child == 0 {
 		p.doc[at].text += text
 	}
 }
 
 // start reads a start tag, whose < is gone.
-func (p *xmlParser) start() error {
+func (p *parser) start() error {
 	n := strings.IndexAny(p.rest, " \t\r\n/>")
 	if n <= 0 {
 		return errXML
 	}
-	el := xmlElement{name: local(p.rest[:n])}
+	el := node{name: local(p.rest[:n])}
 	rest := p.rest[n:]
 	for {
 		rest = strings.TrimLeft(rest, " \t\r\n")
@@ -141,7 +139,7 @@ func (p *xmlParser) start() error {
 }
 
 // add puts an element below the one around it.
-func (p *xmlParser) add(el xmlElement, open bool) {
+func (p *parser) add(el node, open bool) {
 	at, top := int32(len(p.doc)), len(p.open)-1
 	p.doc = append(p.doc, el)
 	if prev := p.last[top]; prev != 0 {
@@ -156,7 +154,7 @@ func (p *xmlParser) add(el xmlElement, open bool) {
 }
 
 // end reads an end tag.
-func (p *xmlParser) end() error {
+func (p *parser) end() error {
 	name, after, found := strings.Cut(p.rest[1:], ">")
 	top := len(p.open) - 1
 	if !found || top == 0 || local(strings.TrimRight(name, " \t\r\n")) != p.doc[p.open[top]].name {
@@ -179,9 +177,9 @@ func cutAttribute(s string) (name, value, after string, ok bool) {
 
 func local(name string) string { return name[strings.LastIndexByte(name, ':')+1:] }
 
-// unescapeXML replaces entities; one that XML does not have is an error. Line
+// unescape replaces entities; one that XML does not have is an error. Line
 // ends become \n (XML 1.0, 2.11).
-func unescapeXML(s string) (string, error) {
+func unescape(s string) (string, error) {
 	if strings.IndexByte(s, '\r') >= 0 {
 		s = strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), "\r", "\n")
 	}
@@ -227,40 +225,55 @@ func entity(name string) (rune, bool) {
 	return rune(n), isNumber && err == nil && utf8.ValidRune(rune(n))
 }
 
-// children are the elements right below at.
-func (d xmlDoc) children(at int32) iter.Seq[int32] {
-	return func(yield func(int32) bool) {
-		for i := d[at].child; i != 0 && yield(i); i = d[i].next {
-		}
-	}
+// Element is one element of an answer, or none.
+type Element struct {
+	doc document
+	at  int32
 }
 
-// find goes down from at by the first child of each name; 0 when there is none.
-func (d xmlDoc) find(at int32, names ...string) int32 {
-	for _, name := range names {
-		found := int32(0)
-		for i := range d.children(at) {
-			if d[i].name == name {
-				found = i
-				break
-			}
-		}
-		if found == 0 {
-			return 0
-		}
-		at = found
-	}
-	return at
-}
+func (d document) root() Element { return Element{d, 0} }
 
-// value is the text of the first child of that name, or "". It does not keep
-// the document in memory.
-func (d xmlDoc) value(at int32, name string) string {
-	return strings.Clone(d[d.find(at, name)].text)
-}
+func (e Element) exists() bool { return e.at != 0 }
+func (e Element) name() string { return e.doc[e.at].name }
+func (e Element) kind() string { return e.doc[e.at].kind }
 
-// number is value as an integer, 0 when it is none.
-func (d xmlDoc) number(at int32, name string) int64 {
-	n, _ := strconv.ParseInt(strings.TrimSpace(d[d.find(at, name)].text), 10, 64) // 0 is what the fields have then
+// RefType is the type of what a managed object reference refers to, as
+// VirtualMachine; "" of any other element.
+func (e Element) RefType() string { return e.doc[e.at].ref }
+
+// Text is what stands in an element that has no children.
+func (e Element) Text() string { return strings.Clone(e.doc[e.at].text) }
+
+// Int is the text as an integer, 0 when it is none.
+func (e Element) Int() int64 {
+	n, _ := strconv.ParseInt(strings.TrimSpace(e.doc[e.at].text), 10, 64) // 0 is what the fields have then
 	return n
 }
+
+// Children are the elements right below.
+func (e Element) Children() iter.Seq[Element] {
+	return func(yield func(Element) bool) {
+		for i := e.doc[e.at].child; i != 0 && yield(Element{e.doc, i}); i = e.doc[i].next {
+		}
+	}
+}
+
+// find goes down by the first child of each name; none when there is none.
+func (e Element) find(names ...string) Element {
+	for _, name := range names {
+		i := e.doc[e.at].child
+		for i != 0 && e.doc[i].name != name {
+			i = e.doc[i].next
+		}
+		if e.at = i; i == 0 {
+			break
+		}
+	}
+	return e
+}
+
+// Value is the text of the first child of that name, or "".
+func (e Element) Value(name string) string { return e.find(name).Text() }
+
+// Number is [Element.Int] of the first child of that name, 0 without one.
+func (e Element) Number(name string) int64 { return e.find(name).Int() }
