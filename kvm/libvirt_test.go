@@ -73,8 +73,6 @@ func newLibvirt(t *testing.T) libvirt {
 }
 
 // configure writes the configuration of the driver whose state is below root.
-// Every driver needs it: without one, libvirt looks for the user libvirt-qemu,
-// which only a machine with libvirt's own service has.
 func configure(root string) error {
 	conf := fmt.Sprintf("user = \"+%d\"\ngroup = \"+%d\"\n", os.Getuid(), os.Getgid()) +
 		"stdio_handler = \"file\"\nsecurity_driver = \"none\"\ncgroup_controllers = []\nnamespaces = []\n"

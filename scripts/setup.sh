@@ -9,6 +9,8 @@ set -eu
 PATH=$PATH:${SETUP_SBIN:-/usr/sbin:/sbin} # where some of the commands are, though not for users
 
 # One thing a line: the command or file that must exist, and Debian's package of it.
+# libvirt's QEMU driver wants the user libvirt-qemu, whoever it runs as; that comes with
+# libvirt-daemon-system.
 demo_needs='
 qemu-img                                 qemu-utils
 qemu-system-x86_64                       qemu-system-x86
@@ -24,6 +26,7 @@ virt-xml-validate                        libvirt-clients
 xmllint                                  libxml2-utils
 systemd-analyze                          systemd
 /usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so  libvirt-daemon
+/etc/libvirt/qemu.conf                   libvirt-daemon-system
 /usr/share/qemu/firmware/*edk2-x86_64-secure-enrolled.json   ovmf
 /usr/lib/python3/dist-packages/requests  python3-requests
 gcc                                      gcc
