@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/volume/volumetest"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
@@ -197,7 +198,7 @@ func TestTwoRunsOfOneVMInOneDirectoryExcludeEachOther(t *testing.T) {
 func TestAVMThatCannotFitIsRefusedBeforeAByteMoves(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{}, twoDisks(t)...)
-	b.out = filepath.Join(tinyFileSystem(t, 4*mib), "out")
+	b.out = filepath.Join(volumetest.Tiny(t, 4*mib), "out")
 	_, _, err := b.run(context.Background(), b.job(job.FormatRaw))
 	var preflight *migrate.PreflightError
 	if !errors.As(err, &preflight) || preflight.Obstacles[0].Code != migrate.CodeSpace {
@@ -214,7 +215,7 @@ func TestAFullFileSystemIsToldAndLeavesNoFinalName(t *testing.T) {
 		t.Run(string(format), func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, vspheretest.Config{}, twoDisks(t)...)
-			tiny := tinyFileSystem(t, 32*mib)
+			tiny := volumetest.Tiny(t, 32*mib)
 			b.out = filepath.Join(tiny, "out")
 			b.OnByte("guest1", 0, mib, func() { // somebody else takes the space
 				if err := os.WriteFile(filepath.Join(tiny, "filler"), make([]byte, 33*mib), 0o600); err == nil {

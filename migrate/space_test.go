@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/volume/volumetest"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
@@ -50,7 +51,7 @@ func TestTheSpaceOfAnExportIsKnownAsFarAsItCanBe(t *testing.T) {
 func TestAResumedExportNeedsOnlyRoomForWhatIsNotHere(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, vspheretest.Config{}, twoDisks(t)...) // 5 MiB of data, and 4
-	tiny := tinyFileSystem(t, 16*mib)
+	tiny := volumetest.Tiny(t, 16*mib)
 	b.out = filepath.Join(tiny, "out")
 	def := b.job(job.FormatRaw)
 	def.Options.ParallelDownloads = 1
@@ -80,7 +81,7 @@ func twoVMs(t *testing.T, size, space int64) *bench {
 	data := rawDisk(t, size, extent{0, size, false})
 	b := newBench(t, vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1"}, {Name: "guest2", Disks: []vspheretest.Disk{{Path: stream(t, data)}}}}}, data)
 	b.m.Reservations = &migrate.Reservations{}
-	b.out = filepath.Join(tinyFileSystem(t, space), "out")
+	b.out = filepath.Join(volumetest.Tiny(t, space), "out")
 	return b
 }
 

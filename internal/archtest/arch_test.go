@@ -34,6 +34,7 @@ var onlyForTests = []string{
 	module + "disk/disktest",
 	module + "internal/directio/directiotest",
 	module + "daemon/store/storetest",
+	module + "internal/volume/volumetest",
 	"github.com/vmware/govmomi/simulator",
 }
 

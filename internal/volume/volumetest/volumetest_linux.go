@@ -1,4 +1,4 @@
-package migrate_test
+package volumetest
 
 import (
 	"fmt"
@@ -8,13 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tinyFileSystem mounts a file system of that many bytes. Only root can.
-func tinyFileSystem(t *testing.T, size int64) string {
+func tiny(t *testing.T, size int64) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
 		if os.Geteuid() != 0 && os.Getenv("CI") == "" {
-			t.Skip("mounting a small file system needs root")
+			t.Skip("a file system of its own needs root")
 		}
 		t.Fatal(err)
 	}
