@@ -71,7 +71,7 @@ type Migrator struct {
 // Run exports the VM that def asks for into its output directory and counts
 // into t. It returns when nothing of the run is left behind, at vSphere or as a
 // goroutine, also when ctx ends. The cause of ctx may be one of package
-// models: see [job.Cancelled] for what happens to part files.
+// job: see [job.Cancelled] for what happens to part files.
 //
 // Errors that only a person can mend satisfy [Permanent]; [Hint] gives the
 // advice that comes with an error.
