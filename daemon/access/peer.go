@@ -1,0 +1,43 @@
+package access
+
+import (
+	"context"
+	"crypto/x509"
+	"net/netip"
+)
+
+// Peer is what a listener knows of the other end of a connection. The zero
+// value is a peer of which nothing is known, and which is not local.
+type Peer struct {
+	// Unix says that the connection came over the unix socket. UID, GID and PID
+	// are then the process's that connected, as the kernel has them
+	// (SO_PEERCRED): the groups beside GID are not known to it.
+	Unix     bool
+	UID, GID uint32
+	PID      int32
+
+	// Loopback says that both ends of the connection are addresses of this
+	// machine's loopback. A proxy on this machine is such a peer, too.
+	Loopback bool
+
+	// Certificate is the client's, verified against listen.client_ca, or nil.
+	Certificate *x509.Certificate
+
+	// Addr is the address the connection comes from, invalid for a unix socket.
+	Addr netip.Addr
+}
+
+type peerKey struct{}
+
+// WithPeer returns a context of a connection from p. A listener puts it into
+// [http.Server.ConnContext].
+func WithPeer(ctx context.Context, p Peer) context.Context {
+	return context.WithValue(ctx, peerKey{}, p)
+}
+
+// PeerFrom returns the peer of the connection that ctx is of, and whether a
+// listener has said.
+func PeerFrom(ctx context.Context) (Peer, bool) {
+	p, ok := ctx.Value(peerKey{}).(Peer)
+	return p, ok
+}
