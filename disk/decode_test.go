@@ -97,7 +97,7 @@ func TestVariantsOfTheTailLayoutAreRead(t *testing.T) {
 
 func TestHolesStayHoles(t *testing.T) {
 	t.Parallel()
-	d := sparse(1*gib, 64*mib)
+	d := testvmdk.Sparse(1*gib, 64*mib)
 	stream := testvmdk.Encode(d, testvmdk.Options{})
 	for _, tg := range targets() {
 		path := filepath.Join(t.TempDir(), "image")

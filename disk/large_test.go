@@ -3,7 +3,6 @@ package disk_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"io"
 	"path/filepath"
 	"testing"
@@ -13,19 +12,6 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/testvmdk"
 	"github.com/hyper2kvm/hyper2kvm/disk/vmdk"
 )
-
-// sparse is a disk with one grain in every stride bytes.
-func sparse(capacity, stride int64) testvmdk.Disk {
-	p := make([]byte, grain)
-	return testvmdk.Disk{Capacity: capacity, Grains: func(yield func(int64, []byte) bool) {
-		for off := int64(0); off < capacity; off += stride {
-			binary.BigEndian.PutUint64(p, uint64(off)+1)
-			if !yield(off/grain, p) {
-				return
-			}
-		}
-	}}
-}
 
 // writeSparse makes the raw file of a sparse disk.
 func writeSparse(t *testing.T, d testvmdk.Disk) string {
@@ -48,7 +34,7 @@ func writeSparse(t *testing.T, d testvmdk.Disk) string {
 
 func TestA2TiBSparseDiskIsIdenticalInLittleSpace(t *testing.T) {
 	t.Parallel()
-	d := sparse(2*tib, 30*gib+3*grain)
+	d := testvmdk.Sparse(2*tib, 30*gib+3*grain)
 	rawPath := writeSparse(t, d)
 	for layout, stream := range map[vmdk.Layout][]byte{
 		vmdk.LayoutTail:  testvmdk.Encode(d, testvmdk.Options{}),
@@ -72,7 +58,7 @@ func TestA2TiBSparseDiskIsIdenticalInLittleSpace(t *testing.T) {
 // what a stream's structure needs in memory, against the size of the disk.
 func TestTableChecksNeedOneBitForEachTable(t *testing.T) {
 	t.Parallel()
-	d := sparse(64*gib, 32*mib)
+	d := testvmdk.Sparse(64*gib, 32*mib)
 	r, w := io.Pipe()
 	go func() {
 		_ = w.CloseWithError(testvmdk.Write(w, d, testvmdk.Options{Repeat: true}))

@@ -63,17 +63,7 @@ func TestABatchOf201VMsInOneCallIsExported(t *testing.T) {
 			t.Fatalf("%s: %d accepted, %d rejected, %v", tt.name, r.Accepted, r.Rejected, err)
 		}
 		submitted := time.Since(began)
-		for n := 0; n < batch; {
-			l, ok := <-d.lines
-			switch {
-			case !ok:
-				t.Fatal("the daemon died")
-			case l.Msg == "job released" && l.Status != string(models.StatusCompleted):
-				t.Fatalf("job %s is %s", l.Job, l.Status)
-			case l.Msg == "job released":
-				n++
-			}
-		}
+		d.released(t, batch, models.StatusCompleted)
 		t.Logf("%s: submitted in %v, all completed after %v", tt.name, submitted.Round(time.Millisecond), time.Since(began).Round(10*time.Millisecond))
 		for _, def := range tt.defs[:batch] {
 			if _, err := os.Stat(filepath.Join(def.OutputPath, filepath.Base(def.VMPath)+"-disk-0.raw")); err != nil {

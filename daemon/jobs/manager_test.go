@@ -145,19 +145,27 @@ func TestARunFailsForGood(t *testing.T) {
 	}
 }
 
+// failedThenCompleted starts a daemon with a job "a", which has failed and was
+// completed when it was tried again.
+func failedThenCompleted(t *testing.T, store jobs.Store) *daemon {
+	t.Helper()
+	err := errors.New("broken")
+	d := start(t, store, func(context.Context, job.Definition, *progress.Tracker) (job.Result, error) {
+		return job.Result{}, err
+	}, jobs.Options{})
+	submit(t, d.Manager, def("a"))
+	wantStatus(t, d.Manager, "a", models.StatusFailed)
+	err = nil
+	if err := d.Retry(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	wantStatus(t, d.Manager, "a", models.StatusCompleted)
+	return d
+}
+
 func TestAFailedJobCanBeTriedAgainByHand(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
-		err := errors.New("broken")
-		d := start(t, store, func(context.Context, job.Definition, *progress.Tracker) (job.Result, error) {
-			return job.Result{}, err
-		}, jobs.Options{})
-		submit(t, d.Manager, def("a"))
-		wantStatus(t, d.Manager, "a", models.StatusFailed)
-		err = nil
-		if err := d.Retry(t.Context(), "a"); err != nil {
-			t.Fatal(err)
-		}
-		wantStatus(t, d.Manager, "a", models.StatusCompleted)
+		d := failedThenCompleted(t, store)
 		if err := d.Retry(t.Context(), "a"); !errors.Is(err, jobs.ErrCompleted) {
 			t.Errorf("Retry of a completed job = %v, want ErrCompleted", err)
 		}

@@ -148,17 +148,7 @@ func TestAWatcherResumesBehindAnyEvent(t *testing.T) {
 
 func TestAWatcherGoesOnWhenAFailedJobIsTriedAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
-		err := errors.New("broken")
-		d := start(t, store, func(context.Context, job.Definition, *progress.Tracker) (job.Result, error) {
-			return job.Result{}, err
-		}, jobs.Options{})
-		submit(t, d.Manager, def("a"))
-		wantStatus(t, d.Manager, "a", models.StatusFailed)
-		err = nil
-		if err := d.Retry(t.Context(), "a"); err != nil {
-			t.Fatal(err)
-		}
-		wantStatus(t, d.Manager, "a", models.StatusCompleted)
+		d := failedThenCompleted(t, store)
 		got := words(rest(t, watch(t, d.Manager, "a", 0)))
 		if want := []string{"pending ", "running ", "failed ", "pending ", "running ", "completed "}; !slices.Equal(got, want) {
 			t.Errorf("events = %q, want %q", got, want)

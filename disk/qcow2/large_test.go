@@ -2,7 +2,6 @@ package qcow2_test
 
 import (
 	"context"
-	"encoding/binary"
 	"io"
 	"path/filepath"
 	"runtime"
@@ -14,24 +13,11 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/disk/qcow2"
 )
 
-// sparse is a disk with one grain in every stride bytes.
-func sparse(capacity, stride int64) testvmdk.Disk {
-	p := make([]byte, grain)
-	return testvmdk.Disk{Capacity: capacity, Grains: func(yield func(int64, []byte) bool) {
-		for off := int64(0); off < capacity; off += stride {
-			binary.BigEndian.PutUint64(p, uint64(off)+1)
-			if !yield(off/grain, p) {
-				return
-			}
-		}
-	}}
-}
-
 // TestMemoryDoesNotGrowWithTheDisk decodes disks whose level 2 tables and
 // refcount blocks would take 64 MiB if all were held.
 func TestMemoryDoesNotGrowWithTheDisk(t *testing.T) {
 	for _, compress := range []bool{false, true} {
-		d := sparse(2*tib, 2*gib)
+		d := testvmdk.Sparse(2*tib, 2*gib)
 		r, w := io.Pipe()
 		go func() { _ = w.CloseWithError(testvmdk.Write(w, d, testvmdk.Options{Repeat: true})) }()
 		path := filepath.Join(t.TempDir(), "image")

@@ -144,39 +144,6 @@ func TestAFileThatIsNoDatabaseIsRefused(t *testing.T) {
 	}
 }
 
-func TestADamagedDatabaseIsTold(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "state.db")
-	s, err := sqlite.Open(t.Context(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ids []string
-	for i := range 200 {
-		ids = append(ids, fmt.Sprint(i))
-	}
-	create(t, s, ids...)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	noise := bytes.Repeat([]byte{0xa5}, int(info.Size())-4096) // all but the first page
-	if _, err := f.WriteAt(noise, 4096); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := sqlite.Open(t.Context(), path); !errors.Is(err, sqlite.ErrCorrupt) {
-		t.Errorf("Open = %v, want ErrCorrupt", err)
-	}
-}
-
 func TestADatabaseOfANewerVersionIsRefused(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "state.db")

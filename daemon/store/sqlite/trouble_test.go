@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -251,6 +252,10 @@ func TestDamageAnywhereIsFoundAtTheStart(t *testing.T) {
 		"cut off in the middle": func(f *os.File, size int64) error { return f.Truncate(size / 2 / 4096 * 4096) },
 		"cut off in a page":     func(f *os.File, size int64) error { return f.Truncate(size/2/4096*4096 + 17) },
 		"the beginning":         func(f *os.File, _ int64) error { _, err := f.WriteAt(make([]byte, 4096), 0); return err },
+		"all but the first page": func(f *os.File, size int64) error {
+			_, err := f.WriteAt(bytes.Repeat([]byte{0xa5}, int(size)-4096), 4096)
+			return err
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

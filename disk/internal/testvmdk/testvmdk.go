@@ -22,6 +22,21 @@ type Disk struct {
 	Grains   iter.Seq2[int64, []byte]
 }
 
+// Sparse is a disk that has one grain of 64 KiB in every stride bytes, each with
+// another content.
+func Sparse(capacity, stride int64) Disk {
+	const grain = 64 << 10
+	p := make([]byte, grain)
+	return Disk{Capacity: capacity, Grains: func(yield func(int64, []byte) bool) {
+		for off := int64(0); off < capacity; off += stride {
+			binary.BigEndian.PutUint64(p, uint64(off)+1)
+			if !yield(off/grain, p) {
+				return
+			}
+		}
+	}}
+}
+
 // Options change the stream. The zero value gives what a host sends.
 type Options struct {
 	GrainSize   int64 // bytes; 0 is 64 KiB
