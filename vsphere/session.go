@@ -43,6 +43,7 @@ type session struct {
 	logins int       // counts all of them
 	failed error     // what came of the last one
 	key    string    // of the session
+	former []string  // Cookie headers of sessions before it, which may be alive
 	used   time.Time // when the last call ended
 }
 
@@ -285,15 +286,6 @@ func (s *session) greet(ctx context.Context) error {
 	return nil
 }
 
-// logout ends the session; the cookie is worthless afterwards.
-func (s *session) logout(ctx context.Context) error {
-	_, err := methods.Logout(ctx, s, &types.Logout{This: *s.vim.ServiceContent.SessionManager})
-	if _, gone := faultOf(err).(*types.NotAuthenticated); gone {
-		return nil
-	}
-	return err
-}
-
 // keepAlive makes a cheap call whenever the session was idle for that long,
 // until ctx ends.
 func (s *session) keepAlive(ctx context.Context, idle time.Duration) {
@@ -319,37 +311,6 @@ func whenIdle(ctx context.Context, idle time.Duration, used func() time.Time, to
 			wait = idle
 		}
 	}
-}
-
-// dropCookie forgets the former session. Should that be alive after all, vSphere
-// would refuse a login that comes with its cookie as if the password were wrong
-// (F-INV-6).
-func (s *session) dropCookie() {
-	u := *s.soap.URL()
-	for _, path := range []string{u.Path, "/"} {
-		u.Path = path
-		old := s.soap.Jar.Cookies(&u)
-		for _, c := range old {
-			c.Path, c.MaxAge = path, -1
-		}
-		s.soap.Jar.SetCookies(&u, old)
-	}
-}
-
-// cookie is the session's cookie as a Cookie header sends it, with the double
-// quotes that vSphere puts around the value (F-NFC-7), or "".
-func (s *session) cookie() string {
-	u := s.soap.URL()
-	jar := s.soap.Jar.Cookies(u)
-	if len(jar) == 0 {
-		u.Path = "/"
-		jar = s.soap.Jar.Cookies(u)
-	}
-	req := http.Request{Header: http.Header{}}
-	for _, c := range jar {
-		req.AddCookie(c)
-	}
-	return req.Header.Get("Cookie")
 }
 
 // unauthenticated gives the fault of a property collector that could read

@@ -355,3 +355,50 @@ func TestALoginWhileTheOldSessionIsAliveIsNotTakenForAWrongPassword(t *testing.T
 		t.Errorf("logins: %+v, want two that succeeded", n)
 	}
 }
+
+func TestSessionsThatWereTakenForEndedEndAtCloseAndTheirLeasesNoEarlier(t *testing.T) {
+	t.Parallel()
+	lab := oneDisk(t)
+	c, err := vsphere.Dial(t.Context(), labConfig(t, lab))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, c, vsphere.Target{VM: find(t, c, "web")})
+	for _, trouble := range []string{"", "fault:call=Login,fault=SystemError"} { // whether or not the first new login succeeds
+		if trouble != "" {
+			breakBy(t, lab, trouble)
+		}
+		breakBy(t, lab, "fault:call=CreateContainerView,fault=NotAuthenticated")
+		if _, err := c.List(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, _ := read(t, l.Source(l.Items()[0])); n == 0 {
+		t.Error("nothing came under the lease of a former session")
+	}
+	if err := errors.Join(l.Complete(t.Context()), c.Close(t.Context())); err != nil {
+		t.Error(err)
+	}
+	if n := lab.Sessions(); n != 0 {
+		t.Errorf("%d sessions are left", n)
+	}
+}
+
+func TestSessionsThatHaveEndedDoNotKeepCloseFromItsEnd(t *testing.T) {
+	t.Parallel()
+	lab := oneDisk(t)
+	c, err := vsphere.Dial(t.Context(), labConfig(t, lab))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		lab.EndSessions()
+		find(t, c, "web")
+	}
+	if err := c.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := lab.Sessions(); n != 0 {
+		t.Errorf("%d sessions are left", n)
+	}
+}
