@@ -39,7 +39,7 @@ test: setup-test lint cross unit ## everything CI runs
 	scripts/fuzz.sh $(or $(FUZZTIME),3s)
 
 unit: build
-	CGO_ENABLED=1 $(GO) test -race -timeout 40m ./...
+	CGO_ENABLED=1 $(GO) test -race -timeout 40m -parallel 4 ./... # most tests wait, for time-outs of what they break
 	$(GO) test -tags purego ./disk/internal/inflate # as on other processors
 
 lint: tidy-check

@@ -91,7 +91,7 @@ func TestARunThatGivesUpOnVCenterKeepsEveryDiskThatIsHere(t *testing.T) {
 		t.Fatal("the run succeeded without vCenter")
 	}
 	if text := events(tracker); !strings.Contains(text, "kept for the next run: 1 disk(s) complete") {
-		t.Errorf("nothing says that the disk is kept:\n%s", text)
+		t.Fatalf("nothing says that the disk is kept:\n%s", text)
 	}
 	up()
 	result := b.export(b.job(job.FormatRaw))
