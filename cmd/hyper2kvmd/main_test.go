@@ -56,6 +56,7 @@ func TestScripts(t *testing.T) {
 			"notified": notified,
 			"answers":  answers,
 			"submits":  submits,
+			"gets":     gets,
 			"answered": answered,
 			"end":      end,
 			"exit1":    exits(1),
@@ -101,13 +102,22 @@ func submits(ts *testscript.TestScript, _ bool, args []string) {
 		"vcenter_url":"https://localhost:1/sdk","username":"u","password":"p"}`, "localhost", args[0])
 }
 
-// ask makes a request of the daemon under the name host.
+// gets wants the daemon to answer a GET with this HTTP status.
+func gets(ts *testscript.TestScript, _ bool, args []string) {
+	ask(ts, http.MethodGet, args[1], "", "localhost", args[0])
+}
+
+// ask makes a request of the daemon under the name host, with the token in the file
+// $TOKEN_FILE if the script has set that.
 func ask(ts *testscript.TestScript, method, path, body, host, want string) {
 	req, err := http.NewRequest(method, "http://localhost:"+ts.Getenv("PORT")+path, strings.NewReader(body))
 	ts.Check(err)
 	req.Host = host
 	req.Close = true
 	req.Header.Set("Content-Type", "application/json")
+	if file := ts.Getenv("TOKEN_FILE"); file != "" {
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(ts.ReadFile(file)))
+	}
 	resp, err := http.DefaultClient.Do(req)
 	ts.Check(err)
 	defer resp.Body.Close()

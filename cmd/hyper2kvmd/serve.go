@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
+	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlite"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
@@ -64,6 +65,17 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		return err
 	}
 
+	who, err := newAccess(ctx, s, store.Tokens(), log)
+	if err != nil {
+		return err
+	}
+	auditLog := audit.New(store.Audit(), s.auditHead(), log)
+	ended, err := auditStart(ctx, auditLog, log)
+	if err != nil {
+		return err
+	}
+	defer func() { ended(err) }()
+
 	bandwidth := transfer.NewLimiter(s.limit, nil)
 	r := newRunner(v, bandwidth)
 	exposed := !local(l.Addr())
@@ -76,6 +88,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		DefaultVCenter: v.config.DefaultVCenter(),
 		AnyHost:        exposed || s.insecure, Hosts: []string{hostOf(s.addr)},
 		Inventory: inventory{vcenters: v, migrator: &r.migrator}, Bandwidth: bandwidth,
+		Access: who, Audit: auditLog,
 	})
 	log.Info("hyper2kvmd is listening", "addr", l.Addr().String(), "version", version.String(),
 		"database", s.db, "new", store.New(), "jobs", countsText(known), "vcenters", v.names())

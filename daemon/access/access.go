@@ -63,7 +63,9 @@ const (
 	ViaOIDC        Via = "oidc"        // a bearer token of an identity provider
 	ViaCertificate Via = "certificate" // a client certificate
 	ViaSocket      Via = "socket"      // the user at the other end of the unix socket
-	ViaLocal       Via = "local"       // no proof: on loopback, before access was set up
+	ViaLocal       Via = "local"       // no proof: on this machine, before access was set up
+	ViaCommand     Via = "command"     // whoever may write the daemon's files, by a command of hyper2kvmd
+	ViaDaemon      Via = "daemon"      // the daemon itself
 )
 
 // Principal is who a request is from. The zero value is somebody unknown, who

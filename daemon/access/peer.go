@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"crypto/x509"
+	"fmt"
 	"net/netip"
 )
 
@@ -25,6 +26,17 @@ type Peer struct {
 
 	// Addr is the address the connection comes from, invalid for a unix socket.
 	Addr netip.Addr
+}
+
+// String says where the connection comes from, for logs.
+func (p Peer) String() string {
+	switch {
+	case p.Unix:
+		return fmt.Sprintf("unix socket, uid %d, pid %d", p.UID, p.PID)
+	case p.Addr.IsValid():
+		return p.Addr.Unmap().String()
+	}
+	return "unknown"
 }
 
 type peerKey struct{}

@@ -8,8 +8,8 @@
 // "timestamp" and echoes no value of the request, panics become a 500, and web
 // pages are kept from a daemon on loopback by checks of Host and Origin.
 //
-// It does not authenticate anybody: whoever reaches the address may submit
-// jobs. Listen on loopback.
+// Who asks is found out by package access, and what they may do stands in one
+// table, leastRole. Every change of state is in the audit log before it is made.
 package api
 
 import (
@@ -23,6 +23,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/hyper2kvm/hyper2kvm/daemon/access"
+	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
@@ -61,6 +63,11 @@ type Options struct {
 	Inventory Inventory    // nil answers 501 to what needs one
 	Bandwidth Bandwidth    // nil answers 501 to /limits
 
+	// Access finds out who asks. With nil, whoever is on this machine is the
+	// administrator, and nobody else is let in.
+	Access *access.Authenticator
+	Audit  *audit.Log // nil keeps no audit log
+
 	// DefaultVCenter is the name of the vCenter of jobs that name none; empty
 	// leaves it to the runner.
 	DefaultVCenter string
@@ -83,6 +90,7 @@ type Options struct {
 type API struct {
 	o       Options
 	log     *slog.Logger
+	access  *access.Authenticator
 	jobs    *jobs.Manager
 	mux     *http.ServeMux
 	csrf    *http.CrossOriginProtection
@@ -109,9 +117,13 @@ func New(m *jobs.Manager, o Options) *API {
 	if o.Version == "" {
 		o.Version = "unknown"
 	}
+	if o.Access == nil {
+		o.Access = access.New(access.Options{Logger: o.Logger})
+	}
 	a := &API{
 		o:        o,
-		log:      o.Logger,
+		log:      slog.New(requestHandler{o.Logger.Handler()}),
+		access:   o.Access,
 		jobs:     m,
 		mux:      http.NewServeMux(),
 		csrf:     http.NewCrossOriginProtection(),
@@ -119,7 +131,7 @@ func New(m *jobs.Manager, o Options) *API {
 		queries:  make(chan struct{}, maxQueries),
 		stopping: make(chan struct{}),
 	}
-	a.register(humago.New(a.mux, a.config()))
+	a.register(humago.New(guardedMux{a.mux, a}, a.config()))
 	return a
 }
 
@@ -157,6 +169,9 @@ func (a *API) config() huma.Config {
 // have had another since before the type was called so, because programs are
 // generated from the description.
 func schemaName(t reflect.Type, hint string) string {
+	if t.PkgPath() == reflect.TypeFor[audit.Entry]().PkgPath() {
+		return "Audit" + t.Name() // there is another Job
+	}
 	switch huma.DefaultSchemaNamer(t, hint) {
 	case "Definition":
 		return "JobDefinition"
@@ -190,6 +205,7 @@ func Endpoints() []Endpoint {
 		{"GET", "/limits", "Bandwidth of all jobs together"},
 		{"PUT", "/limits", "Change the bandwidth of all jobs together"},
 		{"GET", "/vms", "VMs of a vCenter"},
+		{"GET", "/audit", "Who changed what"},
 		{"GET", "/openapi.yaml", "This interface as OpenAPI 3.1 (also .json)"},
 	}
 }

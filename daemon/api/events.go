@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -48,6 +49,9 @@ func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse
 	}
 	return &huma.StreamResponse{Body: s.run}, nil
 }
+
+// errNotAllowed ends a stream whose watcher would not be let in any more.
+var errNotAllowed = errors.New("the watcher is no longer let in")
 
 // stream is one connection that follows one job.
 type stream struct {
@@ -94,7 +98,13 @@ func (s *stream) copy(ctx context.Context) error {
 	if !s.follow {
 		return s.copyKept()
 	}
+	checked := time.Now()
 	for {
+		if time.Since(checked) >= s.api.o.KeepAlive {
+			if checked = time.Now(); !s.api.stillAllowed(ctx) {
+				return errNotAllowed
+			}
+		}
 		quiet, cancel := context.WithTimeout(ctx, s.api.o.KeepAlive)
 		ev, err := s.watch.Next(quiet)
 		cancel()

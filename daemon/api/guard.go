@@ -21,8 +21,8 @@ const (
 	writeChunk   = 16 << 10
 )
 
-// ServeHTTP answers a request: guarded, timed, logged, and with JSON even when
-// a handler panics or no route fits.
+// ServeHTTP answers a request: guarded, timed, logged, to those who may ask, and
+// with JSON even when a handler panics or no route fits.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	rec := &recorder{ResponseWriter: w}
@@ -42,6 +42,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.logRequest(r, rec, time.Since(start))
 	}()
 
+	r = a.identify(rec, r)
 	rec.Header().Set("X-Content-Type-Options", "nosniff")
 	rec.Header().Set("Cache-Control", "no-store")
 	if e := a.guard(r); e != nil {

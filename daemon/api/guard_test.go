@@ -122,7 +122,7 @@ func FuzzSubmitBody(f *testing.F) {
 	d := startFuzz(f)
 	f.Fuzz(func(t *testing.T, body []byte, ct string) {
 		for _, path := range []string{"/jobs/submit", "/jobs/query", "/jobs/cancel", "/jobs/check"} {
-			r := httptest.NewRequest("POST", path, bytes.NewReader(body))
+			r := httptest.NewRequestWithContext(onLoopback(t.Context()), "POST", path, bytes.NewReader(body))
 			r.Host = "localhost"
 			r.Header.Set("Content-Type", ct)
 			w := httptest.NewRecorder()

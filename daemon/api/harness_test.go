@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/apitest"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
@@ -140,6 +142,11 @@ func keys(t *testing.T, body string) map[string]json.RawMessage {
 		t.Fatalf("%v in %q", err, body)
 	}
 	return m
+}
+
+// onLoopback is a context of a request that no http.Server has received.
+func onLoopback(ctx context.Context) context.Context {
+	return access.WithPeer(ctx, access.Peer{Loopback: true})
 }
 
 // startFuzz is an API whose jobs never run.

@@ -6,6 +6,10 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/google/uuid"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/access"
+	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
@@ -16,13 +20,19 @@ type healthReply struct {
 	Body   models.Health
 }
 
+// health answers everybody. Details are for those who can do something about them.
 func (a *API) health(ctx context.Context, _ *struct{}) (*healthReply, error) {
 	notes, err := a.jobs.Health(ctx)
-	r := &healthReply{Status: http.StatusOK, Body: models.Health{Status: models.Healthy, Warnings: notes, Timestamp: a.now()}}
+	r := &healthReply{Status: http.StatusOK, Body: models.Health{Status: models.Healthy, Timestamp: a.now()}}
 	if err != nil {
 		r.Status = http.StatusServiceUnavailable
 		r.Body.Status = models.Unhealthy
-		r.Body.Error = a.reason(ctx, err)
+	}
+	if access.FromContext(ctx).May(access.Operator) {
+		r.Body.Warnings = notes
+		if err != nil {
+			r.Body.Error = a.reason(ctx, err)
+		}
 	}
 	return r, nil
 }
@@ -78,9 +88,15 @@ func (a *API) submit(ctx context.Context, in *submitInput) (*submitReply, error)
 	for i := range batch.Jobs {
 		a.fill(&batch.Jobs[i])
 	}
+	change, err := a.begin(ctx, audit.Entry{Action: audit.Submit, Jobs: auditedJobs(batch.Jobs)})
+	if err != nil {
+		return nil, err
+	}
 	s, err := a.jobs.Submit(ctx, batch.Jobs, in.Atomic || batch.Atomic)
 	if err != nil {
-		return nil, a.fail(ctx, "submit", err)
+		err = a.fail(ctx, "submit", err)
+		a.end(ctx, change, audit.Entry{}, err)
+		return nil, err
 	}
 	out := &submitReply{Status: http.StatusOK, Body: models.SubmitResult{
 		JobIDs:    append([]string{}, s.IDs...),
@@ -89,12 +105,16 @@ func (a *API) submit(ctx context.Context, in *submitInput) (*submitReply, error)
 		Errors:    []string{},
 		Timestamp: a.now(),
 	}}
+	result := audit.Entry{Done: len(s.IDs)}
 	for _, r := range s.Rejected {
 		out.Body.Errors = append(out.Body.Errors, r.Error())
+		result.Failed = append(result.Failed, batch.Jobs[r.Index].ID)
 	}
 	if out.Body.Accepted == 0 {
 		out.Status = http.StatusUnprocessableEntity
 	}
+	result.Status = out.Status
+	a.end(ctx, change, result, nil)
 	return out, nil
 }
 
@@ -102,6 +122,9 @@ func (a *API) submit(ctx context.Context, in *submitInput) (*submitReply, error)
 // now, so that its limits count the job whatever way it was submitted, and a
 // later change of the default does not send it elsewhere.
 func (a *API) fill(j *job.Definition) {
+	if j.ID == "" {
+		j.ID = uuid.NewString() // now, for the audit log
+	}
 	if j.Options.ParallelDownloads == 0 {
 		j.Options.ParallelDownloads = a.o.ParallelDownloads
 	}
@@ -126,19 +149,19 @@ func (a *API) cancel(ctx context.Context, in *rawInput) (*reply[models.CancelRes
 	if c.JobIDs == nil {
 		return nil, failure(http.StatusBadRequest, "body: job_ids is missing; give the ids of the jobs to cancel")
 	}
-	outcome := a.jobs.Cancel(ctx, c.JobIDs, job.Cancelled{KeepParts: c.KeepParts})
+	ids := distinct(c.JobIDs)
+	change, err := a.begin(ctx, audit.Entry{Action: audit.Cancel, Jobs: auditedIDs(ids)})
+	if err != nil {
+		return nil, err
+	}
+	outcome := a.jobs.Cancel(ctx, ids, job.Cancelled{KeepParts: c.KeepParts})
 	out := models.CancelResult{
 		Cancelled: []string{},
 		Failed:    []string{},
 		Errors:    map[string]string{},
 		Timestamp: a.now(),
 	}
-	seen := make(map[string]bool, len(c.JobIDs))
-	for _, id := range c.JobIDs {
-		if seen[id] {
-			continue
-		}
-		seen[id] = true
+	for _, id := range ids {
 		if err := outcome[id]; err != nil {
 			out.Failed = append(out.Failed, id)
 			out.Errors[id] = a.fail(ctx, "cancel", err).Error()
@@ -146,14 +169,17 @@ func (a *API) cancel(ctx context.Context, in *rawInput) (*reply[models.CancelRes
 		}
 		out.Cancelled = append(out.Cancelled, id)
 	}
+	a.end(ctx, change, audit.Entry{Done: len(out.Cancelled), Failed: out.Failed}, nil)
 	return &reply[models.CancelResult]{out}, nil
 }
 
 func (a *API) delete(ctx context.Context, in *idInput) (*struct{}, error) {
-	if err := a.jobs.Delete(ctx, in.ID); err != nil {
-		return nil, a.fail(ctx, "delete", err)
-	}
-	return nil, nil
+	return nil, a.audited(ctx, audit.Entry{Action: audit.Delete, Jobs: auditedIDs([]string{in.ID})}, func() error {
+		if err := a.jobs.Delete(ctx, in.ID); err != nil {
+			return a.fail(ctx, "delete", err)
+		}
+		return nil
+	})
 }
 
 // shown is a job as the API gives it: without password, and with no null where

@@ -7,6 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/units"
 )
@@ -42,7 +43,13 @@ func (a *API) setLimits(ctx context.Context, in *rawInput) (*reply[models.Limits
 		return nil, err
 	}
 	if a.o.Bandwidth != nil {
-		a.o.Bandwidth.SetLimit(rate)
+		err := a.audited(ctx, audit.Entry{Action: audit.SetLimit, Value: units.FormatRate(rate)}, func() error {
+			a.o.Bandwidth.SetLimit(rate)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
 		a.log.InfoContext(ctx, "the bandwidth of all jobs was changed", "limit", units.FormatRate(rate))
 	}
 	return a.limits(ctx, nil)
@@ -59,8 +66,14 @@ func (a *API) setJobLimit(ctx context.Context, in *limitInput) (*reply[models.Jo
 	if err != nil {
 		return nil, err
 	}
-	if err := a.jobs.SetLimit(ctx, in.ID, limit); err != nil {
-		return nil, a.fail(ctx, "limit", err)
+	err = a.audited(ctx, audit.Entry{Action: audit.SetJobLimit, Jobs: auditedIDs([]string{in.ID}), Value: limit}, func() error {
+		if err := a.jobs.SetLimit(ctx, in.ID, limit); err != nil {
+			return a.fail(ctx, "limit", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return a.job(ctx, &idInput{ID: in.ID})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -34,6 +35,7 @@ type statusError struct {
 	detail     string
 	details    []models.ProblemDetail
 	retryAfter int // seconds after which asking again makes sense, 0 for no such advice
+	header     http.Header
 }
 
 func (e *statusError) Error() string { return e.detail }
@@ -43,10 +45,14 @@ func (e *statusError) GetStatus() int { return e.status }
 
 // GetHeaders makes it a huma.HeadersError.
 func (e *statusError) GetHeaders() http.Header {
-	if e.retryAfter == 0 {
-		return nil
+	h := e.header.Clone()
+	if e.retryAfter > 0 {
+		if h == nil {
+			h = http.Header{}
+		}
+		h.Set("Retry-After", strconv.Itoa(e.retryAfter))
 	}
-	return http.Header{"Retry-After": {strconv.Itoa(e.retryAfter)}}
+	return h
 }
 
 // ContentType makes it a huma.ContentTypeFilter.
@@ -111,6 +117,7 @@ func (a *API) asProblem(_ huma.Context, _ string, v any) (any, error) {
 // refuse writes an error from outside the framework.
 func (a *API) refuse(w http.ResponseWriter, e *statusError) {
 	h := w.Header()
+	maps.Copy(h, e.GetHeaders())
 	h.Set("Content-Type", problemType)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Del("Content-Length")

@@ -280,7 +280,7 @@ func TestASlowClientGetsItsAnswerToTheEnd(t *testing.T) {
 	h := api.New(jobs.New(store, nil, jobs.Options{}), api.Options{})
 	w := &slowly{ResponseRecorder: httptest.NewRecorder(), now: time.Now()}
 	began := w.now
-	r := httptest.NewRequestWithContext(t.Context(), "POST", "/jobs/query", strings.NewReader(`{"all":true}`))
+	r := httptest.NewRequestWithContext(onLoopback(t.Context()), "POST", "/jobs/query", strings.NewReader(`{"all":true}`))
 	r.Host = "localhost"
 	h.ServeHTTP(w, r)
 	var got models.QueryResult

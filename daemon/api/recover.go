@@ -2,11 +2,13 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
@@ -30,8 +32,14 @@ func (b builder) registerRecovery(a *API) {
 }
 
 func (a *API) retry(ctx context.Context, in *idInput) (*reply[models.Job], error) {
-	if err := a.jobs.Retry(ctx, in.ID); err != nil {
-		return nil, a.fail(ctx, "retry", err)
+	err := a.audited(ctx, audit.Entry{Action: audit.Retry, Jobs: auditedIDs([]string{in.ID})}, func() error {
+		if err := a.jobs.Retry(ctx, in.ID); err != nil {
+			return a.fail(ctx, "retry", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return a.job(ctx, in)
 }
@@ -51,9 +59,32 @@ func (a *API) retryMany(ctx context.Context, in *rawInput) (*reply[models.RetryR
 			})
 		}
 	}
+	e := audit.Entry{Action: audit.Retry, Jobs: auditedIDs(distinct(r.JobIDs))}
+	if len(r.Status) > 0 {
+		e.Target = fmt.Sprintf("all that are %v", r.Status)
+	}
+	change, err := a.begin(ctx, e)
+	if err != nil {
+		return nil, err
+	}
 	out := &reply[models.RetryResult]{models.RetryResult{
 		Retried: []string{}, Failed: []string{}, Errors: map[string]string{}, Timestamp: a.now(),
 	}}
+	err = a.retryPages(ctx, r, &out.Body)
+	result := audit.Entry{Done: len(out.Body.Retried), Failed: out.Body.Failed}
+	if len(r.Status) > 0 {
+		result.Jobs = auditedIDs(out.Body.Retried)
+	}
+	a.end(ctx, change, result, err)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// retryPages makes the jobs that r asks for pending again, some at a time, and
+// adds what became of it to out.
+func (a *API) retryPages(ctx context.Context, r models.Retry, out *models.RetryResult) error {
 	q := jobs.Query{Statuses: r.Status, Limit: retryPage}
 	for ids := distinct(r.JobIDs); ; {
 		page := ids[:min(len(ids), retryPage)]
@@ -61,18 +92,18 @@ func (a *API) retryMany(ctx context.Context, in *rawInput) (*reply[models.RetryR
 		if len(r.Status) > 0 {
 			found, err := a.jobs.Query(ctx, q)
 			if err != nil {
-				return nil, a.fail(ctx, "retry", err)
+				return a.fail(ctx, "retry", err)
 			}
 			for _, j := range found.Jobs {
 				page = append(page, j.Definition.ID)
 			}
 			q.Cursor = found.Next
 		}
-		if err := a.retryPage(ctx, page, &out.Body); err != nil {
-			return nil, a.fail(ctx, "retry", err)
+		if err := a.retryPage(ctx, page, out); err != nil {
+			return a.fail(ctx, "retry", err)
 		}
 		if len(ids) == 0 && q.Cursor == "" {
-			return out, nil
+			return nil
 		}
 	}
 }
@@ -104,12 +135,18 @@ const defaultVCenter = "default"
 func (a *API) resume(ctx context.Context, in *struct {
 	Name string `path:"name" doc:"Name of the vCenter as /status gives it"`
 }) (*reply[models.Resumed], error) {
-	err := a.jobs.Resume(in.Name)
-	if err != nil && in.Name == defaultVCenter {
-		err = a.jobs.Resume("")
-	}
+	err := a.audited(ctx, audit.Entry{Action: audit.ResumeVCenter, Target: in.Name}, func() error {
+		err := a.jobs.Resume(in.Name)
+		if err != nil && in.Name == defaultVCenter {
+			err = a.jobs.Resume("")
+		}
+		if err != nil {
+			return a.fail(ctx, "resume", err)
+		}
+		return nil
+	})
 	if err != nil {
-		return nil, a.fail(ctx, "resume", err)
+		return nil, err
 	}
 	return &reply[models.Resumed]{models.Resumed{Name: in.Name, Timestamp: a.now()}}, nil
 }

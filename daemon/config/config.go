@@ -43,6 +43,7 @@ const maxSize = 1 << 20
 // named vCenters.
 type Config struct {
 	Daemon   Daemon             `yaml:"daemon"`
+	Access   Access             `yaml:"access"`
 	VCenters map[string]VCenter `yaml:"vcenters"`
 }
 
@@ -184,6 +185,9 @@ func (c Config) validate() error {
 	if _, ok := c.VCenters[d.DefaultVCenter]; d.DefaultVCenter != "" && !ok {
 		bad("daemon.default_vcenter", "is none of vcenters")
 	}
+
+	c.Access.validate(bad)
+	absolute("access.oidc.ca_file", c.Access.OIDC.CAFile)
 
 	for _, name := range c.Names() {
 		v, p := c.VCenters[name], "vcenters."+name+"."

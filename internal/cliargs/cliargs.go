@@ -56,29 +56,41 @@ func SubcommandFirst(root *cli.Command, args []string) []string {
 	return args
 }
 
-// Finish completes root: usage errors become [UsageError], errors are left to
-// the caller, and without a subcommand the root's action runs only when there
-// is no argument that could be a mistyped one.
+// Finish completes root and its subcommands: usage errors become [UsageError],
+// errors are left to the caller, and where a subcommand can stand the action
+// runs only when there is no argument that could be a mistyped one. A command
+// without an action shows its help.
 func Finish(root *cli.Command) {
 	root.ExitErrHandler = func(context.Context, *cli.Command, error) {}
 	root.EnableShellCompletion = true
 	root.ConfigureShellCompletionCommand = func(c *cli.Command) { c.Hidden = false }
-	for _, c := range append([]*cli.Command{root}, root.Commands...) {
-		c.OnUsageError = func(_ context.Context, cmd *cli.Command, err error, _ bool) error {
-			return Usage("%w; see %s -help", err, cmd.FullName())
+	finish(root, true)
+}
+
+// finish completes a command and those below it. One that has others below it, as
+// the root, takes no arguments but their names.
+func finish(c *cli.Command, root bool) {
+	c.OnUsageError = func(_ context.Context, cmd *cli.Command, err error, _ bool) error {
+		return Usage("%w; see %s -help", err, cmd.FullName())
+	}
+	if action := c.Action; root || len(c.Commands) > 0 {
+		c.Action = func(ctx context.Context, cmd *cli.Command) error {
+			switch {
+			case cmd.Args().Present():
+				return unknown(cmd, cmd.Args().First())
+			case action == nil:
+				return cli.ShowSubcommandHelp(cmd)
+			}
+			return action(ctx, cmd)
 		}
 	}
-	action := root.Action
-	root.Action = func(ctx context.Context, cmd *cli.Command) error {
-		if cmd.Args().Present() {
-			return unknown(cmd, cmd.Args().First())
-		}
-		return action(ctx, cmd)
+	for _, below := range c.Commands {
+		finish(below, false)
 	}
 }
 
 func unknown(root *cli.Command, name string) error {
-	hint := "see " + root.Name + " -help"
+	hint := "see " + root.FullName() + " -help"
 	if s := cli.SuggestCommand(root.Commands, name); s != "" {
 		hint = fmt.Sprintf("did you mean %q?", s)
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
+	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/memory"
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
@@ -45,13 +46,17 @@ func Start(t testing.TB, o api.Options) *Daemon {
 	return StartOn(t, memory.New(), o)
 }
 
-// StartOn is [Start] with a store of the test's own.
+// StartOn is [Start] with a store of the test's own. Without o.Audit, the audit log
+// is kept in memory.
 func StartOn(t testing.TB, store jobs.Store, o api.Options) *Daemon {
 	t.Helper()
 	log := &lockedBuffer{}
 	o.Logger = slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if o.Version == "" {
 		o.Version = "1.2.3"
+	}
+	if o.Audit == nil {
+		o.Audit = audit.New(&memory.Audit{}, "", o.Logger)
 	}
 	d := &Daemon{Runner: newRunner(), Throttle: &Throttle{limits: map[string]int64{}}, log: log}
 	d.Jobs = jobs.New(store, d.Runner, jobs.Options{

@@ -125,30 +125,34 @@ func connect(path, option string) (*sql.DB, error) {
 
 // migrate brings the schema up to date.
 func (s *Store) migrate(ctx context.Context) error {
-	dir, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, s.write, dir,
-		goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
-	if err != nil {
-		return err
-	}
 	if err := s.intact(ctx); err != nil {
 		return err
 	}
-	have, want, err := p.GetVersions(ctx)
-	if err != nil {
+	p, have, want, err := s.versions(ctx)
+	if err != nil || have == want {
 		return err
-	}
-	if have > want {
-		return fmt.Errorf("%w: its schema has version %d, this program knows up to %d; run the newer one, or move the file away", ErrNewerSchema, have, want)
-	}
-	if have == want {
-		return nil
 	}
 	_, err = p.Up(ctx)
 	return err
+}
+
+// versions returns which version the schema has, and which this program's has,
+// or [ErrNewerSchema].
+func (s *Store) versions(ctx context.Context) (p *goose.Provider, have, want int64, err error) {
+	dir, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	p, err = goose.NewProvider(goose.DialectSQLite3, s.write, dir,
+		goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	have, want, err = p.GetVersions(ctx)
+	if err == nil && have > want {
+		err = fmt.Errorf("%w: its schema has version %d, this program knows up to %d; run the newer one, or move the file away", ErrNewerSchema, have, want)
+	}
+	return p, have, want, err
 }
 
 // Close closes the file and lets other daemons have it. Claims are left as

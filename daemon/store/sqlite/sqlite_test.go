@@ -17,6 +17,8 @@ import (
 	"github.com/pressly/goose/v3"
 	"go.uber.org/goleak"
 
+	"github.com/hyper2kvm/hyper2kvm/daemon/access"
+	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlite"
@@ -53,6 +55,16 @@ func TestStoreConforms(t *testing.T) {
 	storetest.Suite{Open: func(t *testing.T, wall func() time.Time) jobs.Store {
 		return openAt(t, filepath.Join(t.TempDir(), "state.db"), wall)
 	}}.Run(t)
+}
+
+func TestTokensConform(t *testing.T) {
+	t.Parallel()
+	storetest.Tokens(t, func(t *testing.T) access.Tokens { return open(t, filepath.Join(t.TempDir(), "state.db")).Tokens() })
+}
+
+func TestAuditStoreConforms(t *testing.T) {
+	t.Parallel()
+	storetest.Audit(t, func(t *testing.T) audit.Store { return open(t, filepath.Join(t.TempDir(), "state.db")).Audit() })
 }
 
 func def(id string) job.Definition {

@@ -1,0 +1,180 @@
+package access
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/sync/singleflight"
+)
+
+// How an identity provider is asked for its keys.
+const (
+	refetchAfter = 10 * time.Second // at the earliest, whatever tokens name
+	freshFor     = 15 * time.Minute // then they are asked for again, for those that were withdrawn
+	staleAfter   = 24 * time.Hour   // and used no longer when that fails
+	fetchTimeout = 10 * time.Second
+	maxDocument  = 1 << 20 // bytes
+)
+
+// issuerKeys are the keys that an issuer signs with.
+type issuerKeys struct {
+	issuer string
+	client *http.Client
+	now    func() time.Time
+	flight singleflight.Group
+
+	mu      sync.Mutex
+	keys    []jose.JSONWebKey
+	fetched time.Time // when keys were
+	tried   time.Time // when they were asked for last
+	failure error     // of the last try
+}
+
+func newIssuerKeys(issuer string, client *http.Client, now func() time.Time) *issuerKeys {
+	if client == nil {
+		client = http.DefaultClient
+	}
+	c := *client
+	c.Transport = bounded{c.Transport}
+	c.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		if len(via) > 3 || req.URL.Scheme != via[0].URL.Scheme {
+			return errors.New("too many redirects, or one to another scheme")
+		}
+		return nil
+	}
+	return &issuerKeys{issuer: issuer, client: &c, now: now}
+}
+
+// get returns the keys, after asking for them again when they are old or not
+// enough.
+func (k *issuerKeys) get(ctx context.Context, enough func([]jose.JSONWebKey) bool) ([]jose.JSONWebKey, error) {
+	k.mu.Lock()
+	now := k.now()
+	due := now.Sub(k.tried) >= refetchAfter && (now.Sub(k.fetched) >= freshFor || !enough(k.keys))
+	k.mu.Unlock()
+	if due {
+		// Who asks while a fetch is under way waits for that one. It goes on when
+		// who began it has gone.
+		select {
+		case <-k.flight.DoChan("", func() (any, error) { k.fetch(context.WithoutCancel(ctx)); return nil, nil }):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.now().Sub(k.fetched) >= staleAfter {
+		if k.failure == nil {
+			return nil, errors.New("the keys are being asked for")
+		}
+		return nil, k.failure
+	}
+	return k.keys, nil
+}
+
+// fetch asks for the keys.
+func (k *issuerKeys) fetch(ctx context.Context) {
+	k.mu.Lock()
+	k.tried = k.now()
+	k.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	keys, err := k.download(ctx)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.failure = err; err == nil {
+		k.keys, k.fetched = keys, k.now()
+	}
+}
+
+// download reads the issuer's discovery document, and the keys that it names.
+func (k *issuerKeys) download(ctx context.Context) ([]jose.JSONWebKey, error) {
+	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, k.client), k.issuer)
+	if err != nil {
+		return nil, fmt.Errorf("identity provider %s: %w", k.issuer, err)
+	}
+	var document struct {
+		Keys string `json:"jwks_uri"`
+	}
+	if err := provider.Claims(&document); err != nil {
+		return nil, fmt.Errorf("identity provider %s: %w", k.issuer, err)
+	}
+	set, err := k.set(ctx, document.Keys)
+	if err != nil {
+		return nil, fmt.Errorf("keys of identity provider %s: %w", k.issuer, err)
+	}
+	var keys []jose.JSONWebKey
+	for _, key := range set.Keys {
+		if key.Valid() && key.IsPublic() && (key.Use == "" || key.Use == "sig") {
+			keys = append(keys, key)
+		}
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("keys of identity provider %s: there is none to check signatures with", k.issuer)
+	}
+	return keys, nil
+}
+
+// set reads a JSON Web Key Set (RFC 7517).
+func (k *issuerKeys) set(ctx context.Context, address string) (jose.JSONWebKeySet, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" || (u.Scheme != "https" && !isPlainLoopback(u)) {
+		return jose.JSONWebKeySet{}, errors.New("jwks_uri is no https URL")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return jose.JSONWebKeySet{}, err
+	}
+	resp, err := k.client.Do(req)
+	if err != nil {
+		return jose.JSONWebKeySet{}, err
+	}
+	defer resp.Body.Close() // only read
+	if resp.StatusCode != http.StatusOK {
+		return jose.JSONWebKeySet{}, fmt.Errorf("HTTP %d", resp.StatusCode)
+	}
+	// One key of a kind that is not known here must not hide the others.
+	var raw struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&raw); err != nil {
+		return jose.JSONWebKeySet{}, fmt.Errorf("decode: %w", err)
+	}
+	var set jose.JSONWebKeySet
+	for _, one := range raw.Keys {
+		var key jose.JSONWebKey
+		if key.UnmarshalJSON(one) == nil {
+			set.Keys = append(set.Keys, key)
+		}
+	}
+	return set, nil
+}
+
+// bounded is a transport whose answers end after maxDocument.
+type bounded struct{ base http.RoundTripper }
+
+// RoundTrip implements [http.RoundTripper].
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	base := b.base
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	resp, err := base.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(resp.Body, maxDocument), resp.Body}
+	return resp, nil
+}
