@@ -203,7 +203,7 @@ func (d *diskRun) mend(ctx context.Context, budget *transfer.Budget, err error) 
 		return nil
 	case errors.Is(err, disk.ErrTruncated), errors.Is(err, disk.ErrCorrupt), errors.Is(err, disk.ErrNotResumable):
 		d.file.SetState(progress.Retrying)
-		d.file.AddRetry()
+		d.file.AddRetryFor("damaged")
 		d.file.Event(progress.Warning, fmt.Sprintf("%v; beginning again", err))
 		d.file.SetPosition(0)
 		if err := d.forget(); err != nil {
@@ -318,6 +318,7 @@ func (d *diskRun) orBeginAgain(err error) (again bool, _ error) {
 // refetch says that the disk has to be fetched again because what came is not what
 // was sent; the second time it is an error. source is what it came from.
 func (d *diskRun) refetch(mismatch, source string) error {
+	d.r.t.Count(progress.Mismatches)
 	if d.differed {
 		return fault.WithHint(fmt.Errorf("%w twice: %s", ErrVerify, mismatch),
 			"something between "+source+" and this machine changes bytes: check memory, network cards and proxies")

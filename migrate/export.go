@@ -132,6 +132,7 @@ func (r *run) lease(ctx context.Context, separate bool) (err error) {
 	lost := <-kept
 	cancel(nil)
 	if lost != nil {
+		r.t.Count(progress.LeasesLost)
 		r.unlocked = true
 		return fmt.Errorf("%w: %w", errLater, lost)
 	}

@@ -134,6 +134,7 @@ func (f *flatRoute) open(ctx context.Context, o pace) (_ reading, err error) {
 			release()
 		}
 	}()
+	d.file.SetRoute(progress.Datastore)
 	info, err := f.probe(ctx, source, o.Options)
 	if err != nil {
 		return nil, err

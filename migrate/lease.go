@@ -8,6 +8,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
+	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -32,6 +33,7 @@ func (r *run) openLease(ctx context.Context) (*vsphere.Lease, error) {
 	var left *vsphere.LeftLeaseError
 	switch {
 	case err == nil:
+		r.t.Count(progress.LeasesOpened)
 		if err := r.work.NoteLease(lease.Ref()); err != nil {
 			return nil, errors.Join(err, r.closeLease(ctx, lease, false))
 		}
@@ -81,6 +83,15 @@ func (r *run) askLease(ctx context.Context, stale bool) (*vsphere.Lease, error) 
 			return nil, err
 		}
 	}
+}
+
+// renewed counts a renewal of the lease.
+func (r *run) renewed(err error) {
+	if err != nil {
+		r.t.Count(progress.LeaseRenewalFailures)
+		return
+	}
+	r.t.Count(progress.LeaseRenewals)
 }
 
 // refused says whether vSphere itself has said no, and will again.

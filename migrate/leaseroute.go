@@ -92,6 +92,7 @@ type streamReading struct {
 // tag is of no use: nothing would tell that the stream has changed.
 func (l *leaseRoute) open(ctx context.Context, o pace) (_ reading, err error) {
 	source := l.lease.Source(l.item)
+	l.d.file.SetRoute(progress.NFCStream) // what a probe brings is the stream's begin
 	s := &streamReading{d: l.d, hash: hashState{Algorithm: l.algorithm}, decoders: o.decoders}
 	var at streamPlace
 	switch {
@@ -107,6 +108,9 @@ func (l *leaseRoute) open(ctx context.Context, o pace) (_ reading, err error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if s.info.Ranges {
+		l.d.file.SetRoute(progress.NFCRanges)
 	}
 	return s, nil
 }

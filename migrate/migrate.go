@@ -279,6 +279,7 @@ func (r *run) dial(ctx context.Context, cfg vsphere.Config) (*vsphere.Client, er
 	if cfg.OnTask == nil {
 		cfg.OnTask = r.named
 	}
+	cfg.OnRenewal = r.renewed
 	cfg.OnWait = func(w vsphere.Wait) (over func()) { return r.slow("", "%s", w).end }
 	return vsphere.Dial(ctx, cfg)
 }

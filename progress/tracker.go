@@ -76,6 +76,8 @@ type Tracker struct {
 	seq    int64
 	doing  []*Activity   // begun and not ended, in that order
 	notify chan struct{} // closed and replaced whenever phase or events change
+
+	tally tally
 }
 
 // New returns a Tracker in phase [Pending] without files.
@@ -187,7 +189,8 @@ type File struct {
 	position atomic.Int64
 	received atomic.Int64
 	retries  atomic.Int64
-	state    atomic.Value // FileState
+	route    atomic.Uint32 // Route
+	state    atomic.Value  // FileState
 }
 
 // Name returns the name given to [Tracker.AddFile].
@@ -197,14 +200,17 @@ func (f *File) Name() string { return f.name }
 func (f *File) SetTotal(n int64) { f.total.Store(n) }
 
 // AddReceived counts n bytes off the wire. Bytes fetched again count again.
-func (f *File) AddReceived(n int64) { f.received.Add(n) }
+func (f *File) AddReceived(n int64) {
+	f.received.Add(n)
+	f.tracker.tally.received[f.route.Load()].Add(n)
+}
 
 // SetPosition says that everything before byte pos of the full size is done.
 // It may go back: a stream that starts again starts at 0.
 func (f *File) SetPosition(pos int64) { f.position.Store(pos) }
 
-// AddRetry counts one more attempt.
-func (f *File) AddRetry() { f.retries.Add(1) }
+// AddRetry counts one more attempt, for a cause that is not said.
+func (f *File) AddRetry() { f.AddRetryFor("other") }
 
 // SetState says what is happening to the file.
 func (f *File) SetState(s FileState) { f.state.Store(s) }

@@ -57,7 +57,7 @@ func (m *meter) announce(what string, cause error) func(time.Duration) {
 		if m.file == nil {
 			return
 		}
-		m.file.AddRetry()
+		m.file.AddRetryFor(Cause(cause))
 		m.file.SetState(progress.Retrying)
 		m.retrying.Store(true)
 		m.file.Event(progress.Warning, fmt.Sprintf("%s in %v: %v", what, pause.Round(10*time.Millisecond), cause))

@@ -32,6 +32,9 @@ func (l *Lease) Keep(ctx context.Context, percent func() int) error {
 			l.renewed = time.Now()
 			l.mu.Unlock()
 		}
+		if tell := l.client.cfg.OnRenewal; tell != nil && ctx.Err() == nil {
+			tell(err)
+		}
 		return err
 	}}
 	if err := k.run(ctx); err != nil {

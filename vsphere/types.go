@@ -62,6 +62,9 @@ type Config struct {
 	// what it returns is called when that is over. Nil is nobody. Both may be
 	// called from any goroutine.
 	OnWait func(Wait) (over func())
+	// OnRenewal is called with the outcome of each renewal that [Lease.Keep] asks
+	// for, nil when it was answered.
+	OnRenewal func(error)
 	// Gate, when not nil, is called for each login, the later ones of a session
 	// too, and decides whether and when to try it by calling login. It returns
 	// login's error, or one of its own, which is an [ErrLogin] when no other

@@ -12,6 +12,10 @@ import "io/fs"
 // exists.
 func Free(dir string) (int64, error) { return free(dir) }
 
+// Usage returns the bytes that an unprivileged user may still write in dir, which
+// exists, and the size of its file system.
+func Usage(dir string) (free, size int64, err error) { return usage(dir) }
+
 // Of names the file system that path, which exists, is on: two paths have the
 // same name when they share what is free.
 func Of(path string) (string, error) { return of(path) }

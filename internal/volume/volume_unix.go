@@ -13,11 +13,17 @@ import (
 )
 
 func free(dir string) (int64, error) {
+	n, _, err := usage(dir)
+	return n, err
+}
+
+func usage(dir string) (free, size int64, err error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
+		return 0, 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	return int64(s.Bavail) * int64(s.Bsize), nil //nolint:unconvert // their types differ between systems
+	block := int64(s.Bsize) //nolint:unconvert // its type differs between systems
+	return int64(s.Bavail) * block, int64(s.Blocks) * block, nil
 }
 
 func of(path string) (string, error) {

@@ -9,15 +9,20 @@ import (
 )
 
 func free(dir string) (int64, error) {
+	n, _, err := usage(dir)
+	return n, err
+}
+
+func usage(dir string) (free, size int64, err error) {
 	name, err := windows.UTF16PtrFromString(dir)
 	if err != nil {
-		return 0, &os.PathError{Op: "GetDiskFreeSpaceEx", Path: dir, Err: err}
+		return 0, 0, &os.PathError{Op: "GetDiskFreeSpaceEx", Path: dir, Err: err}
 	}
-	var bytes uint64
-	if err := windows.GetDiskFreeSpaceEx(name, &bytes, nil, nil); err != nil {
-		return 0, &os.PathError{Op: "GetDiskFreeSpaceEx", Path: dir, Err: err}
+	var available, total uint64
+	if err := windows.GetDiskFreeSpaceEx(name, &available, &total, nil); err != nil {
+		return 0, 0, &os.PathError{Op: "GetDiskFreeSpaceEx", Path: dir, Err: err}
 	}
-	return int64(bytes), nil
+	return int64(available), int64(total), nil
 }
 
 func of(path string) (string, error) {
