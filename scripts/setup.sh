@@ -35,6 +35,8 @@ curl                                     curl
 tmux                                     tmux
 shellcheck                               shellcheck
 cpio                                     cpio
+promtool                                 prometheus
+prometheus                               prometheus
 '
 fresh_needs='
 debootstrap                              debootstrap

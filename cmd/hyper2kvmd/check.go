@@ -1,21 +1,31 @@
 package main
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
+// checkTimeout is how long the commands for passwords may take at the start, all
+// together.
+const checkTimeout = 20 * time.Second
+
+var errSlowPassword = fmt.Errorf("the commands for passwords have taken %v", checkTimeout)
+
 // check looks at the start for what jobs would stumble over later. The error is
 // for what is wrong whatever happens; warnings are for what may yet come right,
 // or does not matter to jobs that bring a vCenter of their own.
-func (v vcenters) check() (warnings []string, err error) {
+func (v vcenters) check(ctx context.Context) (warnings []string, err error) {
 	var errs []error
+	ctx, cancel := context.WithTimeoutCause(ctx, checkTimeout, errSlowPassword)
+	defer cancel()
 	for _, name := range v.config.Names() {
 		c := v.config.VCenters[name]
 		if _, err := vsphere.ParseURL(c.URL); err != nil {
@@ -24,7 +34,7 @@ func (v vcenters) check() (warnings []string, err error) {
 		if c.Thumbprint != "" && !job.ValidThumbprint(c.Thumbprint) {
 			errs = append(errs, fmt.Errorf("vcenters.%s.thumbprint: must be a SHA-1 or SHA-256 in hexadecimal digits, with or without colons", name))
 		}
-		if _, err := c.Password(v.getenv("CREDENTIALS_DIRECTORY")); err != nil {
+		if _, err := v.password(ctx, c); err != nil {
 			warnings = append(warnings, fmt.Sprintf("vCenter %s cannot be used until this is mended: %v", name, err))
 		}
 		if err := checkCAs(c.CAFile); err != nil {

@@ -86,13 +86,13 @@ DOWNLOAD_WORKERS is how many downloads at once a job gets that does not say.`,
 		if err != nil {
 			return cliargs.UsageError{Err: err}
 		}
-		log, err := newLogger(p.Err, cmd.String("log-format"), cmp.Or(cmd.String("log-level"), "info"))
+		log, err := newLogger(p.Err, cmd.String("log-format"), cmp.Or(cmd.String("log-level"), "info"), getenv)
 		if err != nil {
 			return cliargs.UsageError{Err: err}
 		}
 		return serve(ctx, s, log, p)
 	}
-	root.Commands = []*cli.Command{tokenCommand(p, getenv), auditCommand(p, getenv)}
+	root.Commands = []*cli.Command{tokenCommand(p, getenv), auditCommand(p, getenv), keyCommand(p, getenv)}
 	cliargs.Finish(root)
 	return root
 }

@@ -29,8 +29,11 @@ const shutdownTimeout = 15 * time.Second
 // serve runs the daemon until ctx ends: store, manager, API, in that order,
 // and down again in the other.
 func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printer) (err error) {
-	v := vcenters{config: s.config, getenv: s.getenv, logins: newLogins(), log: log}
-	warnings, err := v.check()
+	if err := hideMemory(s.getenv); err != nil {
+		log.Warn("passwords may end up in a core dump", "error", err)
+	}
+	v := vcenters{config: s.config, getenv: s.getenv, logins: newLogins(), secrets: newSecrets(s.config, s.getenv, log), log: log}
+	warnings, err := v.check(ctx)
 	if err != nil {
 		return cliargs.UsageError{Err: err}
 	}
@@ -48,7 +51,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	if err := s.makeStateDir(); err != nil {
 		return err
 	}
-	seal, newKey, err := s.sealer()
+	keys, newKey, err := s.keyring(log)
 	if err != nil {
 		return cliargs.UsageError{Err: err}
 	}
@@ -79,16 +82,23 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	bandwidth := transfer.NewLimiter(s.limit, nil)
 	r := newRunner(v, bandwidth)
 	exposed := !local(l.Addr())
-	manager := jobs.New(store, r, jobs.Options{
-		MaxJobs: s.jobs, PerVCenter: jobsPerVCenter(s), Sealer: seal, Logger: log, Throttle: r.migrator.JobLimits,
+	watched, err := newWatching(ctx, s, v, nil, log)
+	if err != nil {
+		return cliargs.UsageError{Err: err}
+	}
+	manager := jobs.New(watched.metrics.Store(store), r, jobs.Options{
+		MaxJobs: s.jobs, PerVCenter: jobsPerVCenter(s), Sealer: keys, Logger: log, Throttle: r.migrator.JobLimits,
 		VCenters: r, MaxDeaths: int(s.config.Daemon.MaxDeaths),
+		Secrets: store, KeepPasswords: s.keepPasswords(), Observer: watched.metrics,
 	})
+	watched.over(manager)
 	handler := api.New(manager, api.Options{
 		Version: version.String(), Logger: log, ParallelDownloads: s.parallel,
 		DefaultVCenter: v.config.DefaultVCenter(),
 		AnyHost:        exposed || s.insecure, Hosts: []string{hostOf(s.addr)},
 		Inventory: inventory{vcenters: v, migrator: &r.migrator}, Bandwidth: bandwidth,
 		Access: who, Audit: auditLog,
+		Ready: watched.ready, Metrics: watched.metrics, Observer: watched.metrics,
 	})
 	log.Info("hyper2kvmd is listening", "addr", l.Addr().String(), "version", version.String(),
 		"database", s.db, "new", store.New(), "jobs", countsText(known), "vcenters", v.names())
@@ -99,8 +109,14 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		log.Warn("anybody who reaches the address may use the daemon: there is no access control", "addr", l.Addr().String())
 	}
 	banner(p, l.Addr())
-	return supervise(ctx, l, handler, manager, log)
+	return supervise(ctx, l, handler, manager, log, watched.run, func(ctx context.Context) error {
+		keys.Watch(ctx, keyEvery, manager.Reseal)
+		return nil
+	})
 }
+
+// keyEvery is how often it is looked whether the key is a new one.
+const keyEvery = 5 * time.Second
 
 // openStore opens the database. One that no start can mend is a matter of
 // configuration: systemd is not to try again.
@@ -150,11 +166,14 @@ func jobsPerVCenter(s settings) map[string]int {
 	return limits
 }
 
-// supervise runs manager, server and watchdog as a group: when one fails, or
-// ctx ends, all end.
-func supervise(ctx context.Context, l net.Listener, handler *api.API, manager *jobs.Manager, log *slog.Logger) error {
+// supervise runs manager, server, watchdog, and what else there is beside them as a
+// group: when one fails, or ctx ends, all end.
+func supervise(ctx context.Context, l net.Listener, handler *api.API, manager *jobs.Manager, log *slog.Logger, beside ...func(context.Context) error) error {
 	server := handler.Server()
 	group, ctx := errgroup.WithContext(ctx)
+	for _, run := range beside {
+		group.Go(func() error { return run(ctx) })
+	}
 	group.Go(func() error { return manager.Run(ctx) })
 	group.Go(func() error {
 		if err := server.Serve(api.Listener(l)); !errors.Is(err, http.ErrServerClosed) {

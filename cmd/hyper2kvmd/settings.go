@@ -4,19 +4,18 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
-	"github.com/hyper2kvm/hyper2kvm/daemon/store/sealer"
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/units"
 )
@@ -70,6 +69,19 @@ func settingsFrom(cmd *cli.Command, getenv func(string) string) (settings, error
 	return s, nil
 }
 
+// keepPasswords is how long the passwords of jobs that failed are kept, as
+// [jobs.Options] has it.
+func (s settings) keepPasswords() time.Duration {
+	keep := s.config.Daemon.KeepPasswords
+	switch {
+	case keep == nil:
+		return jobs.DefaultKeepPasswords
+	case *keep == 0:
+		return -1
+	}
+	return time.Duration(*keep)
+}
+
 // systemdStateDir is what StateDirectory= made; of several, the first.
 func systemdStateDir(getenv func(string) string) string {
 	dir, _, _ := strings.Cut(getenv("STATE_DIRECTORY"), ":")
@@ -98,41 +110,4 @@ func (s settings) makeStateDir() error {
 		return fmt.Errorf("state directory %s is not writable for uid %d: %w; choose another with -state-dir", dir, os.Geteuid(), err)
 	}
 	return errors.Join(f.Close(), os.Remove(f.Name()))
-}
-
-// sealer returns what encrypts the passwords of jobs: with the configured key,
-// or with one in the state directory that is made when there is none; made
-// tells.
-func (s settings) sealer() (k *sealer.Sealer, made bool, err error) {
-	d := s.config.Daemon
-	path, err := config.SecretPath(d.SecretKeyFile, d.SecretKeyCredential, s.getenv("CREDENTIALS_DIRECTORY"))
-	if err != nil {
-		return nil, false, fmt.Errorf("daemon.secret_key_credential: %w", err)
-	}
-	if path != "" {
-		k, err = sealer.Load(path)
-	} else {
-		k, made, err = sealer.LoadOrMake(filepath.Join(filepath.Dir(s.db), "secret.key"))
-	}
-	if err != nil {
-		return nil, false, fmt.Errorf("secret key: %w", err)
-	}
-	return k, made, nil
-}
-
-// newLogger returns a logger for people and journald (text) or machines
-// (json). It never colours.
-func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, errors.New("-log-level: must be debug, info, warn or error")
-	}
-	o := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, o)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, o)), nil
-	}
-	return nil, errors.New("-log-format: must be text or json")
 }

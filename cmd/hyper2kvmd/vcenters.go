@@ -10,18 +10,41 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/daemon/secret"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
 // vcenters turns names of the configuration, and what jobs bring along, into
-// addresses and credentials. Passwords are read at each use.
+// addresses and credentials. Passwords are read at
+// each use, as package secret does.
 type vcenters struct {
 	config config.Config
 	getenv func(string) string
 	logins *logins // may be nil
-	log    *slog.Logger
+	// secrets reads the passwords, and remembers what commands said; nil
+	// remembers nothing.
+	secrets *secret.Reader
+	log     *slog.Logger
+}
+
+// password reads the password of a vCenter of the configuration.
+func (v vcenters) password(ctx context.Context, c config.VCenter) (string, error) {
+	r := v.secrets
+	if r == nil {
+		r = newSecrets(v.config, v.getenv, v.log)
+	}
+	password, err := r.Read(ctx, c.PasswordSource())
+	if err != nil {
+		return "", fmt.Errorf("password: %w", err)
+	}
+	return password, nil
+}
+
+// newSecrets returns what reads the passwords of a configuration.
+func newSecrets(c config.Config, getenv func(string) string, log *slog.Logger) *secret.Reader {
+	return secret.NewReader(secret.Options{Getenv: getenv, Log: log, Hidden: c.PasswordVariables()})
 }
 
 // names lists where jobs without an address of their own can go.
@@ -68,7 +91,23 @@ func (v vcenters) named(name string) (vsphere.Config, error) {
 	if cfg.Password, err = password(); err != nil {
 		return cfg, err
 	}
-	return v.gated(cfg), nil
+	return v.reread(v.gated(cfg), name), nil
+}
+
+// reread has the password read anew that the vCenter refuses, where it would not
+// be in any case.
+func (v vcenters) reread(cfg vsphere.Config, name string) vsphere.Config {
+	c, named := v.config.VCenters[cmp.Or(name, v.config.DefaultVCenter())]
+	if gate := cfg.Gate; named && gate != nil && v.secrets != nil {
+		cfg.Gate = func(ctx context.Context, login func(context.Context) error) error {
+			err := gate(ctx, login)
+			if errors.Is(err, vsphere.ErrLogin) {
+				v.secrets.Refused(c.PasswordSource())
+			}
+			return err
+		}
+	}
+	return cfg
 }
 
 // gated has the configuration's logins pass the daemon's gate.
@@ -97,11 +136,11 @@ func (v vcenters) address(name string) (cfg vsphere.Config, password func() (str
 		return vsphere.Config{}, nil, fmt.Errorf("vCenter %s: url: %w", name, err)
 	}
 	password = func() (string, error) {
-		secret, err := c.Password(v.getenv("CREDENTIALS_DIRECTORY"))
+		text, err := v.password(context.Background(), c) // bounded by itself
 		if err != nil {
 			return "", &passwordError{fmt.Errorf("vCenter %s: %w", name, err)}
 		}
-		return secret, nil
+		return text, nil
 	}
 	return vsphere.Config{
 		URL: u, Username: c.Username, Insecure: c.Insecure,

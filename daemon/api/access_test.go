@@ -69,6 +69,8 @@ func (s *secured) as(token, method, path, body string) answer {
 // what is tested.
 var needs = map[string]access.Role{
 	"GET /health":                  access.Nobody,
+	"GET /health/ready":            access.Nobody,
+	"GET /metrics":                 access.Viewer,
 	"GET /status":                  access.Viewer,
 	"POST /jobs/query":             access.Viewer,
 	"GET /jobs/{id}":               access.Viewer,

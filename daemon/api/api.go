@@ -27,6 +27,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/daemon/watch"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/job/jobfile"
 )
@@ -65,8 +66,11 @@ type Options struct {
 
 	// Access finds out who asks. With nil, whoever is on this machine is the
 	// administrator, and nobody else is let in.
-	Access *access.Authenticator
-	Audit  *audit.Log // nil keeps no audit log
+	Access   *access.Authenticator
+	Audit    *audit.Log   // nil keeps no audit log
+	Ready    Readiness    // nil looks at the store alone
+	Metrics  http.Handler // answers /metrics; nil answers 501
+	Observer Observer     // counts requests; nil is nobody
 
 	// DefaultVCenter is the name of the vCenter of jobs that name none; empty
 	// leaves it to the runner.
@@ -113,6 +117,12 @@ func New(m *jobs.Manager, o Options) *API {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Ready == nil {
+		o.Ready = &watch.Readiness{Jobs: m}
+	}
+	if o.Observer == nil {
+		o.Observer = unobserved{}
 	}
 	if o.Version == "" {
 		o.Version = "unknown"
@@ -190,6 +200,8 @@ type Endpoint struct{ Method, Path, Summary string }
 func Endpoints() []Endpoint {
 	return []Endpoint{
 		{"GET", "/health", "Is the daemon well"},
+		{"GET", "/health/ready", "Can it do its work"},
+		{"GET", "/metrics", "Metrics for Prometheus"},
 		{"GET", "/status", "Version, uptime, job counts"},
 		{"POST", "/jobs/submit", "Submit one job or a batch, JSON or YAML"},
 		{"POST", "/jobs/query", "List jobs by id or status"},

@@ -19,8 +19,10 @@ import (
 // leastRole is what each route needs: the one table of who may do what. A route
 // that is not here cannot be registered.
 var leastRole = map[string]access.Role{
-	"GET /health": access.Nobody,
+	"GET /health":       access.Nobody,
+	"GET /health/ready": access.Nobody, // its reasons are for operators
 
+	"GET /metrics":                 access.Viewer,
 	"GET /status":                  access.Viewer,
 	"POST /jobs/query":             access.Viewer,
 	"GET /jobs/{id}":               access.Viewer,

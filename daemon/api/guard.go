@@ -25,7 +25,9 @@ const (
 // with JSON even when a handler panics or no route fits.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	rec := &recorder{ResponseWriter: w}
+	rec := &recorder{ResponseWriter: w, route: "none"}
+	end := a.o.Observer.Begin()
+	defer func() { end(r.Method, rec.route, rec.status, time.Since(start)) }()
 	defer func() {
 		if p := recover(); p != nil {
 			if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
@@ -90,9 +92,10 @@ func (a *API) knownHost(hostport string) bool {
 
 // route hands the request to its handler, and answers 404 and 405 itself: the
 // mux would answer in plain text.
-func (a *API) route(w http.ResponseWriter, r *http.Request) {
+func (a *API) route(w *recorder, r *http.Request) {
 	h, pattern := a.mux.Handler(r)
 	if pattern != "" {
+		_, w.route, _ = strings.Cut(pattern, " ") // without its method
 		a.mux.ServeHTTP(w, r)
 		return
 	}
@@ -133,6 +136,7 @@ type recorder struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
+	route  string // pattern of the path that was asked for
 }
 
 func (r *recorder) WriteHeader(status int) {

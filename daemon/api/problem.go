@@ -138,6 +138,7 @@ func (a *API) fail(ctx context.Context, what string, err error) error {
 		{jobs.ErrFinished, http.StatusConflict},
 		{jobs.ErrNotFinished, http.StatusConflict},
 		{jobs.ErrCompleted, http.StatusConflict},
+		{jobs.ErrNoPassword, http.StatusConflict},
 		{jobs.ErrExists, http.StatusConflict},
 		{jobs.ErrCursor, http.StatusBadRequest},
 		{ErrUnknownVCenter, http.StatusNotFound},

@@ -3,13 +3,12 @@
 //
 // The file is YAML, decoded strictly: an unknown or repeated key is an error
 // that names the key and its line. No error quotes a value, since any of them
-// may be a secret put in the wrong place. Passwords are not in the file but in
-// files of their own or systemd credentials, and are read when they are
-// needed, so that a rotated one is picked up without a restart.
+// may be a secret put in the wrong place. Passwords are not in the file: it says
+// where they are (package secret), and they are read when they are needed, so that
+// a rotated one is picked up without a restart.
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -23,7 +22,6 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"github.com/hyper2kvm/hyper2kvm/job/jobfile"
 	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
@@ -45,6 +43,7 @@ type Config struct {
 	Daemon   Daemon             `yaml:"daemon"`
 	Access   Access             `yaml:"access"`
 	VCenters map[string]VCenter `yaml:"vcenters"`
+	Metrics  Metrics            `yaml:"metrics"`
 }
 
 // Daemon is how the daemon itself runs. Flags of hyper2kvmd come before it.
@@ -61,6 +60,10 @@ type Daemon struct {
 	// that does. Without either, the daemon makes one in the state directory.
 	SecretKeyFile       string `yaml:"secret_key_file"`
 	SecretKeyCredential string `yaml:"secret_key_credential"`
+	// KeepPasswords is how long the encrypted password of a job that failed or
+	// was cancelled is kept, so that it can be tried again; nil is the default,
+	// 0 is not at all.
+	KeepPasswords *Duration `yaml:"keep_passwords"`
 	// DefaultVCenter is for jobs that name none. Empty is the only one, if
 	// there is one only.
 	DefaultVCenter string `yaml:"default_vcenter"`
@@ -72,11 +75,17 @@ type VCenter struct {
 	Username           string `yaml:"username"`
 	PasswordFile       string `yaml:"password_file"`       // absolute
 	PasswordCredential string `yaml:"password_credential"` // systemd credential name
-	Thumbprint         string `yaml:"thumbprint"`          // SHA-1 or SHA-256 of the certificate
-	CAFile             string `yaml:"ca_file"`             // PEM, absolute
-	Insecure           bool   `yaml:"insecure"`            // check no certificate at all
-	Datacenter         string `yaml:"datacenter"`          // default for relative VM paths
-	Limits             Limits `yaml:"limits"`
+	PasswordEnv        string `yaml:"password_env"`        // variable of the daemon's environment
+	// PasswordCommand is a program, by absolute path, and its arguments; no shell.
+	// It prints the password. Its answer is good for PasswordTTL, or until the
+	// vCenter refuses it.
+	PasswordCommand []string `yaml:"password_command"`
+	PasswordTTL     Duration `yaml:"password_ttl"` // 0 is package secret's default
+	Thumbprint      string   `yaml:"thumbprint"`   // SHA-1 or SHA-256 of the certificate
+	CAFile          string   `yaml:"ca_file"`      // PEM, absolute
+	Insecure        bool     `yaml:"insecure"`     // check no certificate at all
+	Datacenter      string   `yaml:"datacenter"`   // default for relative VM paths
+	Limits          Limits   `yaml:"limits"`
 }
 
 // Limits keep one vCenter's load bearable (F-NFC-19).
@@ -177,6 +186,9 @@ func (c Config) validate() error {
 	absolute("daemon.secret_key_file", d.SecretKeyFile)
 	credential("daemon.secret_key_credential", d.SecretKeyCredential)
 	exclusive("daemon.", "secret_key_file", "secret_key_credential", d.SecretKeyFile, d.SecretKeyCredential)
+	if d.KeepPasswords != nil {
+		checkSpan("daemon.keep_passwords", *d.KeepPasswords, bad)
+	}
 	within("daemon.jobs", d.Jobs, MaxJobs)
 	within("daemon.max_deaths", d.MaxDeaths, 1000)
 	if _, err := units.ParseRate(d.Limit); err != nil {
@@ -188,6 +200,7 @@ func (c Config) validate() error {
 
 	c.Access.validate(bad)
 	absolute("access.oidc.ca_file", c.Access.OIDC.CAFile)
+	c.Metrics.validate(bad)
 
 	for _, name := range c.Names() {
 		v, p := c.VCenters[name], "vcenters."+name+"."
@@ -198,10 +211,7 @@ func (c Config) validate() error {
 		if v.Username == "" {
 			bad(p+"username", "is missing")
 		}
-		if v.PasswordFile == "" && v.PasswordCredential == "" {
-			bad(p+"password_file", "is missing: put the password into a file of its own, or name a systemd credential in password_credential")
-		}
-		exclusive(p, "password_file", "password_credential", v.PasswordFile, v.PasswordCredential)
+		checkPassword(p, v, bad)
 		absolute(p+"password_file", v.PasswordFile)
 		credential(p+"password_credential", v.PasswordCredential)
 		absolute(p+"ca_file", v.CAFile)
@@ -236,50 +246,4 @@ func checkURL(key, raw string, bad func(key, format string, args ...any)) {
 func validPort(port string) bool {
 	n, err := strconv.ParseUint(port, 10, 16)
 	return port == "" || err == nil && n > 0
-}
-
-// Password reads the password. credentialsDir is where systemd puts
-// credentials ($CREDENTIALS_DIRECTORY). A byte order mark and a trailing line end
-// are dropped; an empty password is an error.
-func (v VCenter) Password(credentialsDir string) (string, error) {
-	path, err := SecretPath(v.PasswordFile, v.PasswordCredential, credentialsDir)
-	if err != nil {
-		return "", fmt.Errorf("password: %w", err)
-	}
-	b, err := readSecret(path)
-	if err != nil {
-		return "", fmt.Errorf("password: %w", err)
-	}
-	return string(b), nil
-}
-
-// SecretPath returns where a secret is: in file or, with file empty, in the
-// systemd credential of that name, which is a file in credentialsDir. It is ""
-// when neither is given, and an error when there is no credentialsDir for a
-// credential.
-func SecretPath(file, credential, credentialsDir string) (string, error) {
-	switch {
-	case file != "" || credential == "":
-		return file, nil
-	case credentialsDir == "":
-		return "", fmt.Errorf("CREDENTIALS_DIRECTORY is not set; is LoadCredential=%s: in the unit, and the daemon started by systemd?", credential)
-	}
-	return filepath.Join(credentialsDir, credential), nil
-}
-
-func readSecret(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // only read
-	b, err := io.ReadAll(io.LimitReader(f, 64<<10))
-	if err != nil {
-		return nil, err
-	}
-	b = bytes.TrimRight(jobfile.WithoutBOM(b), "\r\n")
-	if len(b) == 0 {
-		return nil, fmt.Errorf("%s is empty", path)
-	}
-	return b, nil
 }

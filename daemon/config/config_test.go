@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -252,4 +253,59 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestAPasswordComesFromOnePlace(t *testing.T) {
+	t.Parallel()
+	const head = "vcenters:\n  prod:\n    url: vc.example.com\n    username: u\n    "
+	for _, test := range []struct{ text, want string }{
+		{"password_env: VC_PASSWORD", ""},
+		{`password_command: [/usr/bin/vault, kv, get, "-field=password", secret/vc]`, ""},
+		{"password_command: [/usr/bin/pass, vc]\n    password_ttl: 5m", ""},
+		{"datacenter: DC0", "vcenters.prod.password_file: is missing"},
+		{"password_file: /f\n    password_credential: c", "vcenters.prod.password_file: excludes password_credential"},
+		{"password_file: /f\n    password_env: V", "vcenters.prod.password: comes from one place only"},
+		{"password_env: V\n    password_command: [/bin/x]", "vcenters.prod.password: comes from one place only"},
+		{"password_env: hunter2!", "vcenters.prod.password_env: must be the name of a variable"},
+		{"password_command: [vault, hunter2]", "vcenters.prod.password_command: must begin with the absolute path"},
+		{"password_command: /bin/vault hunter2", "line 5"},
+		{"password_file: /f\n    password_ttl: 5m", "vcenters.prod.password_ttl: needs password_command"},
+		{"password_command: [/bin/x]\n    password_ttl: hunter2", "vcenters.prod.password_ttl: must be a time"},
+		{"password_command: [/bin/x]\n    password_ttl: -5m", "vcenters.prod.password_ttl: must be a time"},
+	} {
+		_, err := config.Decode(strings.NewReader(head+test.text+"\n"), "c.yaml")
+		switch {
+		case test.want == "" && err != nil:
+			t.Errorf("%s: %v", test.text, err)
+		case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "hunter2")):
+			t.Errorf("%s: %v; want %s", test.text, err, test.want)
+		}
+	}
+}
+
+func TestHowLongPasswordsAreKeptCanBeSaidAndZeroIsNotAtAll(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]time.Duration{"0s": 0, "24h": 24 * time.Hour} {
+		c, err := config.Decode(strings.NewReader("daemon: {keep_passwords: "+text+"}"), "c.yaml")
+		if err != nil || c.Daemon.KeepPasswords == nil || time.Duration(*c.Daemon.KeepPasswords) != want {
+			t.Errorf("%s: %v, %v", text, c.Daemon.KeepPasswords, err)
+		}
+	}
+	for _, text := range []string{"3 days", "-1h", "12", "[1h]", "999999h"} {
+		if _, err := config.Decode(strings.NewReader("daemon: {keep_passwords: "+text+"}"), "c.yaml"); err == nil {
+			t.Errorf("%s was taken", text)
+		}
+	}
+}
+
+func TestMetricsAreServedOnLoopbackOnly(t *testing.T) {
+	t.Parallel()
+	for addr, fine := range map[string]bool{
+		"localhost:9464": true, "127.0.0.1:0": true, `"[::1]:9464"`: true,
+		`":9464"`: false, "0.0.0.0:9464": false, "10.0.0.1:9464": false, "example.com:9464": false, "localhost": false, "localhost:http": false,
+	} {
+		if _, err := config.Decode(strings.NewReader("metrics: {addr: "+addr+"}"), "c.yaml"); (err == nil) != fine {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
 }

@@ -90,6 +90,7 @@ func (m *Manager) Cancel(ctx context.Context, ids []string, c job.Cancelled) map
 			waiting = append(waiting, id)
 		}
 	}
+	m.dropNow(ctx) // of those that never ran
 	m.nudge()
 	var (
 		mu sync.Mutex
@@ -142,7 +143,7 @@ func (m *Manager) awaitCancelled(ctx context.Context, id string) error {
 }
 
 // Retry makes a failed or cancelled job pending again, or returns
-// [ErrNotFound], [ErrNotFinished] or [ErrCompleted].
+// [ErrNotFound], [ErrNotFinished], [ErrCompleted] or [ErrNoPassword].
 func (m *Manager) Retry(ctx context.Context, id string) error {
 	outcome, err := m.RetryAll(ctx, []string{id})
 	if err != nil {
@@ -152,8 +153,8 @@ func (m *Manager) Retry(ctx context.Context, id string) error {
 }
 
 // RetryAll makes failed and cancelled jobs pending again. It returns for each id
-// nil, [ErrNotFound], [ErrNotFinished] or [ErrCompleted]; or an error, when
-// nothing has changed. Logins that were refused are tried again for them: a
+// nil, [ErrNotFound], [ErrNotFinished], [ErrCompleted] or [ErrNoPassword]; or an
+// error, when nothing has changed. Logins that were refused are tried again for them: a
 // person asks for it.
 func (m *Manager) RetryAll(ctx context.Context, ids []string) (map[string]error, error) {
 	var free []string

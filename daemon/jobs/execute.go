@@ -23,6 +23,8 @@ type execution struct {
 
 	meter    progress.Meter
 	progress models.Progress // latest sample
+	tally    progress.Tally  // what the observer was told last
+	began    time.Time
 	phase    progress.Phase  // last one written
 	seq      int64           // the tracker's last event written
 	until    time.Time       // end of the claim by this process's clock
@@ -47,7 +49,9 @@ func (m *Manager) execute(base, ctx context.Context, r *run, c Claimed) {
 		tracker: progress.New(),
 		phase:   progress.Pending,
 		until:   time.Now().Add(m.o.Hold),
+		began:   time.Now(),
 	}
+	m.o.Observer.Claimed(c, queued(c, e.began))
 	e.log.Info("job claimed", "vm", c.Job.Definition.VMPath, "failures", c.Failures, "deaths", c.Deaths)
 	if c.Deaths >= m.o.MaxDeaths {
 		e.finish(base, buried(c))
@@ -163,6 +167,7 @@ func (e *execution) further() bool {
 // sample reads the counters for queries and, with tick, for watchers.
 func (e *execution) sample(tick bool) {
 	snap := e.tracker.Snapshot()
+	e.count()
 	e.progress = progressOf(snap, e.meter.Observe(snap, time.Now()))
 	e.m.hub.report(e.claimed.Claim.JobID, e.progress, tick)
 }
@@ -247,6 +252,10 @@ func (e *execution) finish(base context.Context, o Outcome) {
 		case err == nil:
 			if o.Status.Final() && (o.Error != "" || o.Result != nil && len(o.Result.Owed) > 0) {
 				e.m.settling.add(e.claimed.Claim.JobID)
+			}
+			e.m.o.Observer.Finished(o, time.Since(e.began))
+			if o.Status.Final() {
+				e.m.dropNow(base)
 			}
 			e.log.Info("job released", "status", o.Status, "failed", o.Failed, "error", o.Error)
 			return

@@ -43,6 +43,7 @@ type Manager struct {
 	claimTrouble lastTrouble // of Run's goroutine
 
 	settling settling
+	sealing  sync.RWMutex // held for reading from when a password is sealed until it is stored
 
 	mu      sync.Mutex
 	runs    map[string]*run // by job ID
@@ -65,6 +66,9 @@ type run struct {
 // run.
 func New(store Store, runner Runner, o Options) *Manager {
 	o = o.withDefaults()
+	if o.Secrets == nil {
+		o.Secrets, _ = store.(Secrets)
+	}
 	m := &Manager{
 		store:   store,
 		runner:  runner,
@@ -92,6 +96,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer poll.Stop()
 	var settling sync.WaitGroup
 	settling.Go(func() { m.settleAll(ctx) })
+	settling.Go(func() { m.dropPasswords(ctx) })
 	for {
 		m.breaker.probe(ctx, m)
 		m.claimAll(ctx, base)

@@ -17,6 +17,16 @@ type Options struct {
 	Sealer Sealer       // encrypts passwords; nil refuses jobs that carry one
 	Logger *slog.Logger // nil discards
 
+	// Secrets drops and renews sealed passwords; nil is the store, if it can.
+	Secrets Secrets
+	// KeepPasswords is how long the sealed password of a job that failed or was
+	// cancelled is kept, so that it can be tried again; 0 means 72 h, negative is
+	// not at all. That of a completed job goes with its end.
+	KeepPasswords time.Duration
+
+	// Observer hears what becomes of runs; nil is nobody.
+	Observer Observer
+
 	// VCenters is asked whether vCenters can be used again that could not be;
 	// with nil they are tried again after ProbeMin to ProbeMax.
 	VCenters VCenters
@@ -54,6 +64,10 @@ type Options struct {
 	Trial time.Duration
 }
 
+// DefaultKeepPasswords is how long the sealed password of a job that failed or was
+// cancelled is kept: over a weekend.
+const DefaultKeepPasswords = 72 * time.Hour
+
 // Throttle changes the bandwidth of the job with an ID to bytesPerSecond, where
 // 0 is no limit, if it runs.
 type Throttle interface {
@@ -77,8 +91,12 @@ func (o Options) withDefaults() Options {
 	o.SettleEvery = cmp.Or(o.SettleEvery, 10*time.Minute)
 	o.MaxDeaths = cmp.Or(o.MaxDeaths, 12)
 	o.Trial = cmp.Or(o.Trial, 6*time.Minute)
+	o.KeepPasswords = cmp.Or(o.KeepPasswords, DefaultKeepPasswords)
 	if o.VCenters == nil {
 		o.VCenters = noVCenters{}
+	}
+	if o.Observer == nil {
+		o.Observer = unobserved{}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -107,8 +107,9 @@ type Control interface {
 	Cancel(ctx context.Context, id string, c job.Cancelled) (models.Status, error)
 
 	// Retry makes failed and cancelled jobs pending again with all their
-	// attempts. It returns for each id nil, [ErrNotFound], [ErrNotFinished]
-	// or [ErrCompleted]; or an error, when nothing has changed.
+	// attempts. It returns for each id nil, [ErrNotFound], [ErrNotFinished],
+	// [ErrCompleted] or, for a job with a user of its own whose password was
+	// dropped, [ErrNoPassword]; or an error, when nothing has changed.
 	Retry(ctx context.Context, ids []string) (map[string]error, error)
 
 	// SetLimit changes Options.Limit of a job's definition, for its runs from

@@ -46,6 +46,8 @@ func (m *Manager) Submit(ctx context.Context, defs []job.Definition, atomic bool
 	accepted := make(map[string]int) // index by ID
 	var batch []NewJob
 	now := time.Now().UTC()
+	m.sealing.RLock()
+	defer m.sealing.RUnlock()
 	for i, def := range defs {
 		prepared, err := m.prepare(def, now)
 		if _, twice := accepted[prepared.Definition.ID]; err == nil && twice {

@@ -21,6 +21,28 @@ const (
 	Unhealthy = "unhealthy"
 )
 
+// Readiness is the body of GET /health/ready, with status 200 when the daemon is
+// ready and 503 when it is not.
+type Readiness struct {
+	Status    string    `json:"status" enum:"ready,not_ready" doc:"Not ready when work that is accepted now could not be done"`
+	Reasons   []Reason  `json:"reasons,omitempty" nullable:"false" doc:"What a person should see to; for operators only"`
+	Timestamp time.Time `json:"timestamp"`
+}
+
+// Values of [Readiness.Status].
+const (
+	Ready    = "ready"
+	NotReady = "not_ready"
+)
+
+// Reason is something that a person should see to.
+type Reason struct {
+	Check    string `json:"check" enum:"store,space,vcenter,certificate" doc:"What was looked at"`
+	Name     string `json:"name,omitempty" doc:"Which one"`
+	Severity string `json:"severity" enum:"error,warning" doc:"With error the daemon is not ready because of it"`
+	Message  string `json:"message"`
+}
+
 // DaemonStatus is the body of GET /status.
 type DaemonStatus struct {
 	Version       string    `json:"version"`

@@ -289,6 +289,8 @@ func (s *Store) retry(id string) error {
 		return jobs.ErrCompleted
 	case !r.job.Status.Final():
 		return jobs.ErrNotFinished
+	case r.secret == nil && r.job.Definition.Username != "":
+		return jobs.ErrNoPassword
 	}
 	r.job.Attempts, r.deaths, r.reached = 0, 0, 0
 	r.job.StartedAt, r.job.CompletedAt, r.job.Result = nil, nil, nil

@@ -79,6 +79,8 @@ func (s *Store) Retry(ctx context.Context, ids []string) (map[string]error, erro
 				err = jobs.ErrCompleted
 			case err == nil && !r.status.Final():
 				err = jobs.ErrNotFinished
+			case err == nil && r.dropped:
+				err = jobs.ErrNoPassword
 			case err == nil:
 				if err := s.retry(ctx, tx, r.seq, string(progress)); err != nil {
 					return err
@@ -150,8 +152,9 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 
 // find reads what steering a job needs to know.
 func (r *row) find(ctx context.Context, tx *sql.Tx, id string) error {
-	err := tx.QueryRowContext(ctx, `SELECT seq, status, ran, cancel FROM jobs WHERE id = ?`, id).
-		Scan(&r.seq, &r.status, &r.ran, &r.cancel)
+	err := tx.QueryRowContext(ctx, `
+		SELECT seq, status, ran, cancel, own_user AND secret IS NULL FROM jobs WHERE id = ?`, id).
+		Scan(&r.seq, &r.status, &r.ran, &r.cancel, &r.dropped)
 	if errors.Is(err, sql.ErrNoRows) {
 		return jobs.ErrNotFound
 	}

@@ -35,7 +35,8 @@ type row struct {
 	completedAt sql.NullInt64
 	updatedAt   int64
 	deaths      int
-	ran         int // only for find
+	ran         int  // only for find
+	dropped     bool // only for find: the password that the job brought is not kept any more
 }
 
 func (r *row) scan(from interface{ Scan(...any) error }) error {

@@ -119,6 +119,7 @@ func connect(path, option string) (*sql.DB, error) {
 		"_pragma=journal_mode(WAL)",
 		"_pragma=synchronous(FULL)",
 		"_pragma=foreign_keys(1)",
+		"_pragma=secure_delete(1)", // what was a password's place is overwritten
 	}, "&")}
 	return sql.Open("sqlite", dsn.String())
 }

@@ -71,6 +71,8 @@ func (s Suite) Run(t *testing.T) {
 		{"events are in order and resume after any of them", eventsResume},
 		{"only the newest events of a job are kept", eventsAreBounded},
 		{"unknown jobs are not found", unknownJobs},
+		{"sealed passwords are sealed again, all or none", resealed},
+		{"passwords of jobs that ended long ago are dropped, and then the job is not tried again", secretsAreDropped},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -1,0 +1,125 @@
+package config
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/secret"
+)
+
+// Duration is a time span as Go writes it, such as 90s or 72h. A negative one is
+// what could not be read.
+type Duration time.Duration
+
+// UnmarshalYAML reads a span. What is none is refused by validate, with its key.
+func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
+	var text string
+	if err := n.Decode(&text); err != nil {
+		return err
+	}
+	span, err := time.ParseDuration(text)
+	if err != nil || span < 0 || span > maxSpan {
+		span = -1
+	}
+	*d = Duration(span)
+	return nil
+}
+
+// maxSpan is longer than anybody means.
+const maxSpan = 10 * 366 * 24 * time.Hour
+
+// checkSpan refuses what could not be read.
+func checkSpan(key string, d Duration, bad func(key, format string, args ...any)) {
+	if d < 0 {
+		bad(key, "must be a time such as 90s, 15m or 72h")
+	}
+}
+
+// PasswordSource says where the vCenter's password is.
+func (v VCenter) PasswordSource() secret.Source {
+	return secret.Source{
+		File: v.PasswordFile, Credential: v.PasswordCredential, Env: v.PasswordEnv, Command: v.PasswordCommand,
+		TTL: time.Duration(v.PasswordTTL),
+	}
+}
+
+// Password reads the password once. credentialsDir is where systemd puts
+// credentials ($CREDENTIALS_DIRECTORY). A byte order mark and a trailing line end
+// are dropped; an empty password is an error. Who reads it again and again has a
+// [secret.Reader] for [VCenter.PasswordSource].
+func (v VCenter) Password(credentialsDir string) (string, error) {
+	r := secret.NewReader(secret.Options{Getenv: func(name string) string {
+		if name == "CREDENTIALS_DIRECTORY" {
+			return credentialsDir
+		}
+		return ""
+	}})
+	password, err := r.Read(context.Background(), v.PasswordSource())
+	if err != nil {
+		return "", fmt.Errorf("password: %w", err)
+	}
+	return password, nil
+}
+
+// PasswordVariables are the variables of the environment that hold passwords.
+func (c Config) PasswordVariables() []string {
+	var names []string
+	for _, name := range c.Names() {
+		if env := c.VCenters[name].PasswordEnv; env != "" && !slices.Contains(names, env) {
+			names = append(names, env)
+		}
+	}
+	return names
+}
+
+// SecretPath is [secret.Path].
+func SecretPath(file, credential, credentialsDir string) (string, error) {
+	return secret.Path(file, credential, credentialsDir)
+}
+
+// passwordKeys are the keys that say where a password is.
+const passwordKeys = "password_file, password_credential, password_env or password_command"
+
+// checkPassword checks where a vCenter's password is to come from.
+func checkPassword(p string, v VCenter, bad func(key, format string, args ...any)) {
+	switch v.PasswordSource().Set() {
+	case 0:
+		bad(p+"password_file", "is missing: put the password into a file of its own, or name a systemd credential in password_credential, "+
+			"a variable in password_env, or a program in password_command")
+	case 1:
+	default:
+		if v.PasswordFile != "" && v.PasswordCredential != "" {
+			bad(p+"password_file", "excludes password_credential: give one of them")
+		} else {
+			bad(p+"password", "comes from one place only: give one of %s", passwordKeys)
+		}
+	}
+	if v.PasswordEnv != "" && !validVariable(v.PasswordEnv) {
+		bad(p+"password_env", "must be the name of a variable, in letters, digits and _, and not its value")
+	}
+	if len(v.PasswordCommand) > 0 && !strings.HasPrefix(v.PasswordCommand[0], "/") {
+		bad(p+"password_command", "must begin with the absolute path of a program: there is no shell and no PATH")
+	}
+	if slices.ContainsFunc(v.PasswordCommand, func(arg string) bool { return strings.ContainsRune(arg, 0) }) {
+		bad(p+"password_command", "must not hold a NUL byte")
+	}
+	checkSpan(p+"password_ttl", v.PasswordTTL, bad)
+	if v.PasswordTTL != 0 && len(v.PasswordCommand) == 0 {
+		bad(p+"password_ttl", "needs password_command: everything else is read each time")
+	}
+}
+
+func validVariable(name string) bool {
+	for i, r := range name {
+		letter := r == '_' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z'
+		if !letter && (i == 0 || r < '0' || r > '9') {
+			return false
+		}
+	}
+	return name != "" && len(name) <= 256
+}

@@ -1,0 +1,73 @@
+package jobs
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/progress"
+)
+
+// Observer hears what becomes of runs, for those who count. Its methods are called
+// from any goroutine, and must return at once.
+type Observer interface {
+	// Claimed is told of each claim. queued is for how long the job has waited
+	// since it was accepted, and negative when that is not its first claim.
+	Claimed(c Claimed, queued time.Duration)
+
+	// Counted is told, about once a second for each run, what the run has counted
+	// since it was told last.
+	Counted(t progress.Tally)
+
+	// Finished is told how a run ended, and how long it took, once the store
+	// knows.
+	Finished(o Outcome, took time.Duration)
+}
+
+// unobserved is the Observer of a Manager that has none.
+type unobserved struct{}
+
+func (unobserved) Claimed(Claimed, time.Duration)  {}
+func (unobserved) Counted(progress.Tally)          {}
+func (unobserved) Finished(Outcome, time.Duration) {}
+
+// queued is for how long a job waited that is claimed now, and negative when it
+// was claimed before.
+func queued(c Claimed, now time.Time) time.Duration {
+	if c.Claim.Epoch != 1 || c.Job.Definition.CreatedAt.IsZero() {
+		return -1
+	}
+	return max(0, now.Sub(c.Job.Definition.CreatedAt))
+}
+
+// count tells the observer what the run has counted since it was told last.
+func (e *execution) count() {
+	now := e.tracker.Tally()
+	e.m.o.Observer.Counted(now.Since(e.tally))
+	e.tally = now
+}
+
+// Activity is a run that goes on, as it is now.
+type Activity struct {
+	JobID   string
+	VCenter string // see [job.Definition.VCenterKey]
+	Phase   string
+	Cleanup bool // it only cleans up after a cancel
+}
+
+// Running lists the runs of this manager by job ID.
+func (m *Manager) Running() []Activity {
+	m.mu.Lock()
+	out := make([]Activity, 0, len(m.runs))
+	for id, r := range m.runs {
+		out = append(out, Activity{JobID: id, VCenter: r.vcenter, Cleanup: r.cleanup, Phase: string(progress.Pending)})
+	}
+	m.mu.Unlock()
+	for i, a := range out {
+		if p := m.hub.live(a.JobID); p != nil {
+			out[i].Phase = p.Phase
+		}
+	}
+	slices.SortFunc(out, func(a, b Activity) int { return cmp.Compare(a.JobID, b.JobID) })
+	return out
+}

@@ -1,0 +1,169 @@
+package metrics
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/daemon/watch"
+	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/progress"
+)
+
+// verifications are the ways in which disks are verified.
+var verifications = []job.Verification{job.ByManifest, job.ByEndOfStream, job.ByGrains, job.BySize, job.BySecondRead}
+
+// Jobs is what is asked at a scrape: a *jobs.Manager.
+type Jobs interface {
+	Stats(ctx context.Context) (jobs.Counts, error)
+	Running() []jobs.Activity
+	VCenters(ctx context.Context) ([]jobs.VCenter, error)
+}
+
+// Sources are asked at each scrape. Those that are nil are left out.
+type Sources struct {
+	Jobs         Jobs
+	VCenters     []string     // names in the configuration, "" for that of jobs that name none; others count as "other"
+	Space        *watch.Space // of the file systems that exports go to
+	Certificates func() []watch.Certificate
+}
+
+// Watch adds what is asked at each scrape. It is to be called once.
+func (m *Metrics) Watch(s Sources) {
+	m.registry.MustRegister(&collector{Sources: s, metrics: m})
+}
+
+// phases are those that a run may be in.
+var phases = []progress.Phase{
+	progress.Pending, progress.Connecting, progress.Discovering, progress.Preparing,
+	progress.Exporting, progress.Verifying, progress.Describing, progress.Done,
+}
+
+// states of a vCenter, the first when it can be used.
+var states = []string{"usable", string(jobs.Unreachable), string(jobs.Misconfigured), string(jobs.LoginRefused)}
+
+// Labels of vCenters without a name in the configuration.
+const (
+	unnamed = "default" // that of jobs that name none
+	other   = "other"   // all that jobs bring along
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(namespace+"_"+name, help, labels, nil)
+}
+
+var (
+	jobsDesc     = desc("jobs", "Jobs in the store, by status.", "status")
+	runningDesc  = desc("running_jobs", "Runs of this daemon, by the phase they are in.", "phase")
+	stateDesc    = desc("vcenter_state", "1 for the state that the vCenter is in, 0 for the others.", "vcenter", "state")
+	waitingDesc  = desc("vcenter_waiting_jobs", "Pending jobs that wait for a vCenter that cannot be used.", "vcenter")
+	upDesc       = desc("store_up", "1 when the job store answered this scrape.")
+	freeDesc     = desc("filesystem_free_bytes", "What the daemon may still write on the file system of a directory that exports go to.", "path")
+	sizeDesc     = desc("filesystem_size_bytes", "Size of the file system of a directory that exports go to.", "path")
+	readableDesc = desc("filesystem_up", "1 when the file system of a directory that exports go to answers.", "path")
+	expiryDesc   = desc("certificate_not_after_timestamp_seconds", "When a certificate of the daemon expires, in seconds since 1970.", "name")
+)
+
+// collector asks the sources.
+type collector struct {
+	Sources
+	metrics *Metrics
+}
+
+// Describe implements [prometheus.Collector].
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		jobsDesc, runningDesc, stateDesc, waitingDesc, upDesc, freeDesc, sizeDesc, readableDesc, expiryDesc,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	send := func(d *prometheus.Desc, value float64, labels ...string) {
+		for i, l := range labels {
+			labels[i] = strings.ToValidUTF8(l, "\ufffd") // paths may be anything
+		}
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	if c.Jobs != nil {
+		c.collectJobs(ctx, send)
+		c.collectVCenters(ctx, send)
+	}
+	if c.Space != nil {
+		for _, v := range c.Space.Look(ctx) {
+			send(readableDesc, truth(v.Err == nil), v.Path)
+			if v.Err == nil {
+				send(freeDesc, float64(v.Free), v.Path)
+				send(sizeDesc, float64(v.Size), v.Path)
+			}
+		}
+	}
+	if c.Certificates != nil {
+		for _, cert := range c.Certificates() {
+			send(expiryDesc, float64(cert.NotAfter.UnixMilli())/1000, cert.Name)
+		}
+	}
+}
+
+type sender func(d *prometheus.Desc, value float64, labels ...string)
+
+func (c *collector) collectJobs(ctx context.Context, send sender) {
+	counts, err := c.Jobs.Stats(ctx)
+	send(upDesc, truth(err == nil))
+	if err == nil { // else there is no number: 0 jobs would be a lie
+		for _, s := range []models.Status{
+			models.StatusPending, models.StatusRunning, models.StatusCompleted, models.StatusFailed, models.StatusCancelled,
+		} {
+			send(jobsDesc, float64(counts.Of(s)), string(s))
+		}
+	}
+	running := make(map[string]int)
+	for _, a := range c.Jobs.Running() {
+		running[a.Phase]++
+	}
+	for _, p := range phases {
+		send(runningDesc, float64(running[string(p)]), string(p))
+	}
+}
+
+func (c *collector) collectVCenters(ctx context.Context, send sender) {
+	away, err := c.Jobs.VCenters(ctx)
+	if err != nil {
+		return
+	}
+	labels := map[string]string{"\x00": other} // a key that is no name
+	for _, name := range c.VCenters {
+		labels[name] = cmp.Or(name, unnamed)
+	}
+	state, waiting := make(map[string]string), make(map[string]int)
+	for _, v := range away {
+		label := cmp.Or(labels[v.Name], other) // the last one's state stands for all others
+		state[label] = string(v.State)
+		waiting[label] += v.Waiting
+	}
+	// A name may be that of one of the labels, too: they are one series then.
+	for _, label := range slices.Compact(slices.Sorted(maps.Values(labels))) {
+		is := cmp.Or(state[label], states[0])
+		for _, s := range states {
+			send(stateDesc, truth(s == is), label, s)
+		}
+		send(waitingDesc, float64(waiting[label]), label)
+	}
+}
+
+func truth(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
