@@ -2,7 +2,6 @@ package disk
 
 import (
 	"context"
-	"os"
 
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/part"
 )
@@ -18,17 +17,22 @@ type CheckOptions struct {
 	OnPosition func(bytes int64)
 }
 
-// CheckStream reads a stream-optimized VMDK from a file and checks everything
+// CheckStream is [CheckStreamAt] for a path.
+func CheckStream(ctx context.Context, path string, o CheckOptions) (Summary, error) {
+	return CheckStreamAt(ctx, Path(path), o)
+}
+
+// CheckStreamAt reads a stream-optimized VMDK from a file and checks everything
 // there is to check: its structure, that each grain inflates to just its size,
 // and each grain's Adler-32. Errors are those of [DecodeStream], or of the file.
-func CheckStream(ctx context.Context, path string, o CheckOptions) (Summary, error) {
-	f, err := os.Open(path)
+func CheckStreamAt(ctx context.Context, at At, o CheckOptions) (Summary, error) {
+	f, err := at.Open()
 	if err != nil {
-		return Summary{}, part.Error("check", path, err)
+		return Summary{}, part.Error("check", at.String(), err)
 	}
 	defer func() { _ = f.Close() }() // nothing was written
 	sum, err := DecodeStream(ctx, f, nil, Options{
 		Workers: o.Workers, Capacity: o.Capacity, Verify: true, OnPosition: o.OnPosition,
 	})
-	return sum, part.Error("check", path, err)
+	return sum, part.Error("check", at.String(), err)
 }

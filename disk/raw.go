@@ -15,38 +15,50 @@ type Raw struct {
 	capacity int64
 }
 
-// CreateRaw makes a sparse file of capacity bytes, a multiple of 512, at path,
-// replacing what is there.
-func CreateRaw(path string, capacity int64) (*Raw, error) {
+// At says where a file is: at a path, or below a directory that is open.
+type At = directio.At
+
+// Path is the place of a file that only its path is known of.
+func Path(path string) At { return directio.Path(path) }
+
+// CreateRaw is [CreateRawAt] for a path.
+func CreateRaw(path string, capacity int64) (*Raw, error) { return CreateRawAt(Path(path), capacity) }
+
+// CreateRawAt makes a sparse file of capacity bytes, a multiple of 512, replacing
+// what is there.
+func CreateRawAt(at At, capacity int64) (*Raw, error) {
 	if err := block.CheckCapacity(capacity); err != nil {
 		return nil, err
 	}
-	f, err := part.Create(path)
+	f, err := part.Create(at)
 	if err != nil {
-		return nil, part.Error("create", path, err)
+		return nil, part.Error("create", at.String(), err)
 	}
-	return createRaw(path, f, capacity)
+	return createRaw(at, f, capacity)
 }
 
 // createRaw begins an image in an empty file, which it takes over.
-func createRaw(path string, f *directio.File, capacity int64) (*Raw, error) {
+func createRaw(at At, f *directio.File, capacity int64) (*Raw, error) {
 	if err := f.Truncate(capacity); err != nil {
-		_ = part.Discard(f, path)
-		return nil, part.Error("create", path, err)
+		_ = part.Discard(f, at)
+		return nil, part.Error("create", at.String(), err)
 	}
-	return &Raw{file: part.File{Path: path, F: f}, capacity: capacity}, nil
+	return &Raw{file: part.File{At: at, Path: at.String(), F: f}, capacity: capacity}, nil
 }
 
-// OpenRaw resumes a file that [CreateRaw] made. A file of another size
+// OpenRaw is [OpenRawAt] for a path.
+func OpenRaw(path string, capacity int64) (*Raw, error) { return OpenRawAt(Path(path), capacity) }
+
+// OpenRawAt resumes a file that [CreateRawAt] made. A file of another size
 // gives ErrNotResumable. A raw file does not tell how far its checkpoint came:
 // the caller keeps that ([Position]).
-func OpenRaw(path string, capacity int64) (*Raw, error) {
+func OpenRawAt(at At, capacity int64) (*Raw, error) {
 	if err := block.CheckCapacity(capacity); err != nil {
 		return nil, err
 	}
-	f, err := part.Open(path)
+	f, err := part.Open(at)
 	if err != nil {
-		return nil, part.Error("open", path, err)
+		return nil, part.Error("open", at.String(), err)
 	}
 	st, err := f.Stat()
 	if err == nil && (!st.Mode().IsRegular() || st.Size() != capacity) {
@@ -54,9 +66,9 @@ func OpenRaw(path string, capacity int64) (*Raw, error) {
 	}
 	if err != nil {
 		_ = f.Close()
-		return nil, part.Error("open", path, err)
+		return nil, part.Error("open", at.String(), err)
 	}
-	return &Raw{file: part.File{Path: path, F: f}, capacity: capacity}, nil
+	return &Raw{file: part.File{At: at, Path: at.String(), F: f}, capacity: capacity}, nil
 }
 
 // WriteAt implements [io.WriterAt].

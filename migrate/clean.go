@@ -83,7 +83,8 @@ func FindWork(dir string) (found []string, skipped []error, err error) { return 
 // when it is not of the VM that is asked for.
 func (c *Cleaner) Settle(ctx context.Context, dir string, o CleanOptions) (out Cleaned, ok bool) {
 	output, base, _ := workdir.Split(dir)
-	w, err := workdir.Peek(output, base)
+	w, err := workdir.Peek(c.m.Outputs, output, base)
+	defer w.Release()
 	owed := w.Owed()
 	out = Cleaned{Dir: dir, VM: owed.VMPath, VCenter: w.VM().VCenter, JobID: w.JobID(), Snapshot: owed.Snapshot}
 	if o.VM != "" && !w.IsOf(o.VM) {
@@ -122,7 +123,7 @@ func (c *Cleaner) settle(ctx context.Context, out *Cleaned, o CleanOptions) {
 	}
 	r := c.m.newRun(job.Definition{VMPath: out.VM, OutputPath: filepath.Dir(out.Dir)}, c.t)
 	_, base, _ := workdir.Split(out.Dir)
-	work, err := workdir.Open(r.def.OutputPath, base)
+	work, err := workdir.Open(c.m.Outputs, r.def.OutputPath, base)
 	if errors.Is(err, ErrLocked) {
 		out.State = CleanRunning
 		return

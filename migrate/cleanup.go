@@ -5,9 +5,9 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"syscall"
 
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/migrate/outdir"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -52,7 +52,7 @@ func (m *Migrator) Settle(ctx context.Context, def job.Definition, t *progress.T
 	if base == "" || err != nil {
 		return err
 	}
-	if r.work, err = workdir.Open(r.def.OutputPath, base); err != nil {
+	if r.work, err = workdir.Open(r.m.Outputs, r.def.OutputPath, base); err != nil {
 		return err
 	}
 	if _, installing := r.work.Installing(); installing || !r.work.Owes() {
@@ -70,16 +70,17 @@ func (m *Migrator) Settle(ctx context.Context, def job.Definition, t *progress.T
 // findWork looks for the work directory of the job. base is the rest of its name;
 // unnamed says that there are some whose ledgers do not tell whose they are.
 func (r *run) findWork() (base string, unnamed bool, err error) {
-	bases, err := workdir.List(r.def.OutputPath)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // no run has ever begun there
+	bases, err := workdir.List(r.m.Outputs, r.def.OutputPath)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, outdir.ErrOccupied) { // no run has ever begun there
 		return "", false, nil
 	}
 	if err != nil {
 		return "", false, err
 	}
 	for _, base := range bases {
-		w, _ := workdir.Peek(r.def.OutputPath, base)
+		w, _ := workdir.Peek(r.m.Outputs, r.def.OutputPath, base)
 		jobID, jobVM := w.JobID(), w.Owed().JobVM
+		w.Release()
 		switch {
 		case r.def.ID != "" && jobID == r.def.ID, r.def.ID == "" && jobID == "" && jobVM == r.def.VMPath:
 			return base, false, nil
@@ -92,7 +93,7 @@ func (r *run) findWork() (base string, unnamed bool, err error) {
 
 // cleanNamed cleans up a work directory that is known to be the job's.
 func (r *run) cleanNamed(ctx context.Context, base string, keep bool) (result job.Result, err error) {
-	if r.work, err = workdir.Open(r.def.OutputPath, base); err != nil {
+	if r.work, err = workdir.Open(r.m.Outputs, r.def.OutputPath, base); err != nil {
 		return result, err
 	}
 	if _, installing := r.work.Installing(); !installing && !r.work.Owes() {
@@ -111,7 +112,10 @@ func (r *run) cleanUnnamed(ctx context.Context, keep bool) (result job.Result, e
 		return result, err
 	}
 	defer r.hangUp(ctx)
-	if w, _ := workdir.Peek(r.def.OutputPath, FileBase(r.vm.Name)); !w.Here() {
+	w, _ := workdir.Peek(r.m.Outputs, r.def.OutputPath, FileBase(r.vm.Name))
+	here := w.Here()
+	w.Release()
+	if !here {
 		return result, nil
 	}
 	if err := r.openWork(); err != nil {

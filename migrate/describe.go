@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -181,7 +180,7 @@ func (r *run) describe(ctx context.Context) (workdir.Receipt, error) {
 func (r *run) install(renames []workdir.Rename, result job.Result) (workdir.Receipt, error) {
 	receipt := workdir.Receipt{JobID: r.def.ID, VMPath: r.vm.Path, Asked: r.asked()}
 	for _, m := range renames {
-		info, err := os.Stat(r.work.File(m.From))
+		info, err := r.work.Stat(m.From)
 		if err != nil {
 			return workdir.Receipt{}, err
 		}
@@ -204,7 +203,7 @@ func (r *run) checkImages(ctx context.Context) error {
 	}
 	for _, d := range r.disks {
 		checking := r.slow(d.name, "checking the image's tables")
-		_, err := qcow2.Check(ctx, r.work.File(d.part()))
+		_, err := qcow2.CheckAt(ctx, r.work.At(d.part()))
 		checking.end()
 		if err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrVerify, d.name, err)

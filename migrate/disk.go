@@ -252,7 +252,7 @@ func (d *diskRun) openSink(from *disk.Position) (sink, error) {
 			return nil, err
 		}
 	}
-	out, err := d.r.openSink(d.r.work.File(d.part()), d.disk.Capacity, from)
+	out, err := d.r.openSink(d.r.work.At(d.part()), d.disk.Capacity, from)
 	if from != nil && errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: %w", disk.ErrNotResumable, err)
 	}

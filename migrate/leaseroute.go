@@ -173,11 +173,11 @@ func (d *diskRun) decodes() bool { return !d.r.ovf() && !d.r.def.Options.Compres
 // inflateAll inflates every grain of the disk as it was kept, and checks its
 // Adler-32. done is called with how many bytes of the disk are passed.
 func (d *diskRun) inflateAll(ctx context.Context, done func(int64)) (err error) {
-	path := d.r.work.File(d.part())
+	at := d.r.work.At(d.part())
 	if d.r.ovf() {
-		_, err = disk.CheckStream(ctx, path, disk.CheckOptions{Capacity: d.disk.Capacity, OnPosition: done})
+		_, err = disk.CheckStreamAt(ctx, at, disk.CheckOptions{Capacity: d.disk.Capacity, OnPosition: done})
 	} else {
-		_, err = qcow2.CheckData(ctx, path, qcow2.CheckOptions{Adler: true, OnPosition: done})
+		_, err = qcow2.CheckDataAt(ctx, at, qcow2.CheckOptions{Adler: true, OnPosition: done})
 	}
 	return err
 }

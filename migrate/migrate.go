@@ -33,7 +33,9 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
+	"github.com/hyper2kvm/hyper2kvm/internal/safetext"
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/migrate/outdir"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
@@ -50,6 +52,7 @@ type Migrator struct {
 	Limiter      *transfer.Limiter // bandwidth of all runs; nil is unlimited
 	Reservations *Reservations     // of space, shared by all runs; nil is none
 	JobLimits    *JobLimits        // changes a job's bandwidth while it runs; may be nil
+	Outputs      outdir.Roots      // where output directories may be; the zero value is anywhere
 	Log          *slog.Logger      // nil discards
 	StallTimeout time.Duration     // without a byte; 0 is package transfer's default
 	Budget       transfer.BudgetOptions
@@ -148,17 +151,21 @@ type extra struct {
 	sum  string // "sha256:<hex>" of the file
 }
 
+// maxNote bounds what is told of a run at once, in bytes: much of it comes from
+// vSphere.
+const maxNote = 4 << 10
+
 // note tells people something that does not stop the run, now and in the
 // result.
 func (r *run) note(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
+	text := safetext.Bounded(fmt.Sprintf(format, args...), maxNote)
 	r.notes = append(r.notes, text)
 	r.t.Event(progress.Warning, "", text)
 	r.log.Warn(text)
 }
 
 func (r *run) info(file, format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
+	text := safetext.Bounded(fmt.Sprintf(format, args...), maxNote)
 	r.t.Event(progress.Info, file, text)
 	r.log.Info(text, "file", file)
 }
@@ -169,7 +176,7 @@ func (r *run) do(ctx context.Context) (result job.Result, err error) {
 	var end undos
 	defer func() { end.unwind(ctx) }()
 
-	if err := CheckOutput(r.def.OutputPath); err != nil {
+	if err := r.m.Outputs.Check(r.def.OutputPath); err != nil {
 		return result, err
 	}
 	if err := r.connect(ctx, r.findAsked); err != nil {
@@ -220,7 +227,7 @@ func (r *run) do(ctx context.Context) (result job.Result, err error) {
 // one in another folder may have too (F-INV-1): what that one has there is its
 // own.
 func (r *run) openWork() (err error) {
-	if r.work, err = workdir.Open(r.def.OutputPath, FileBase(r.vm.Name)); err != nil {
+	if r.work, err = workdir.Open(r.m.Outputs, r.def.OutputPath, FileBase(r.vm.Name)); err != nil {
 		return err
 	}
 	if id := r.work.VM().InstanceUUID; id != "" && id != r.vm.InstanceUUID {

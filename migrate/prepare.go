@@ -21,7 +21,8 @@ func (m *Migrator) Check(ctx context.Context, def job.Definition) (vm vsphere.VM
 		return vm, nil, err
 	}
 	defer func() { err = errors.Join(err, detached(ctx, r.client.Close)) }()
-	r.work, _ = workdir.Peek(r.def.OutputPath, FileBase(r.vm.Name)) // what a run has made there is no stray
+	r.work, _ = workdir.Peek(r.m.Outputs, r.def.OutputPath, FileBase(r.vm.Name)) // what a run has made there is no stray
+	defer r.work.Release()
 	obstacles, err = r.obstacles(ctx)
 	return r.vm, obstacles, err
 }
@@ -91,7 +92,7 @@ const (
 
 // destination lists what is in the way at the output directory.
 func (r *run) destination() []vsphere.Obstacle {
-	if err := CheckOutput(r.def.OutputPath); err != nil {
+	if err := r.m.Outputs.Check(r.def.OutputPath); err != nil {
 		return []vsphere.Obstacle{{Code: CodeOutputDir, Severity: vsphere.SeverityError, Text: err.Error(), Hint: Hint(err)}}
 	}
 	var out []vsphere.Obstacle

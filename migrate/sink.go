@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/disk/qcow2"
@@ -26,23 +25,23 @@ type sink interface {
 	discard() error    // removes the part file
 }
 
-// openSink makes the part file path for the job's format or, with from, goes on
-// with the one that is there.
-func (r *run) openSink(path string, capacity int64, from *disk.Position) (sink, error) {
+// openSink makes the part file for the job's format or, with from, goes on with the
+// one that is there.
+func (r *run) openSink(at disk.At, capacity int64, from *disk.Position) (sink, error) {
 	switch r.def.Options.Format {
 	case job.FormatOVF:
-		return openStreamSink(path, from)
+		return openStreamSink(at, from)
 	case job.FormatRaw:
 		if from != nil {
-			return newImageSink(disk.OpenRaw(path, capacity))
+			return newImageSink(disk.OpenRawAt(at, capacity))
 		}
-		return newImageSink(disk.CreateRaw(path, capacity))
+		return newImageSink(disk.CreateRawAt(at, capacity))
 	case job.FormatQcow2:
 		o := qcow2.Options{Compress: r.def.Options.Compress}
 		if from != nil {
-			return newImageSink(qcow2.Open(path, capacity, o))
+			return newImageSink(qcow2.OpenAt(at, capacity, o))
 		}
-		return newImageSink(qcow2.Create(path, capacity, o))
+		return newImageSink(qcow2.CreateAt(at, capacity, o))
 	}
 	return nil, fault.Permanent(fmt.Errorf("unknown format %q: ovf, raw and qcow2 are known", r.def.Options.Format))
 }
@@ -67,23 +66,26 @@ func (s imageSink) abandon() error    { return s.w.Close() }
 func (s imageSink) discard() error    { return s.w.Discard() }
 
 // streamSink keeps the stream as it comes and checks its structure on the way.
-type streamSink struct{ f *directio.Appender }
+type streamSink struct {
+	f  *directio.Appender
+	at disk.At
+}
 
 // openStreamSink goes on at a checkpoint with from: bytes after it were read
 // ahead, and may not be durable.
-func openStreamSink(path string, from *disk.Position) (sink, error) {
+func openStreamSink(at disk.At, from *disk.Position) (sink, error) {
 	off := int64(0)
 	if from != nil {
 		off = from.StreamOffset
 	}
-	f, err := directio.OpenAppender(path, off)
+	f, err := directio.OpenAppenderAt(at, off)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = fmt.Errorf("%w: %w", disk.ErrNotResumable, err)
 	}
 	if err != nil {
 		return nil, workdir.Storage(err)
 	}
-	return streamSink{f}, nil
+	return streamSink{f, at}, nil
 }
 
 func (s streamSink) decode(ctx context.Context, r io.Reader, o disk.Options) (disk.Summary, error) {
@@ -102,5 +104,5 @@ func (s streamSink) checkpoint() error { return workdir.Storage(s.f.Sync()) }
 func (s streamSink) commit() error     { return workdir.Storage(errors.Join(s.f.Sync(), s.f.Close())) }
 func (s streamSink) abandon() error    { return s.f.Close() }
 func (s streamSink) discard() error {
-	return errors.Join(s.f.Close(), os.Remove(s.f.Name()))
+	return errors.Join(s.f.Close(), s.at.Remove())
 }

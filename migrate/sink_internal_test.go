@@ -11,6 +11,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/migrate/outdir"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
@@ -20,7 +21,7 @@ import (
 // newWork is the work directory of a VM whose ledger has begun.
 func newWork(t *testing.T) *workdir.Dir {
 	t.Helper()
-	w, err := workdir.Open(filepath.Join(t.TempDir(), "out"), "vm")
+	w, err := workdir.Open(outdir.Roots{}, filepath.Join(t.TempDir(), "out"), "vm")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +36,7 @@ func newWork(t *testing.T) *workdir.Dir {
 func stored(t *testing.T, w *workdir.Dir, key string) (workdir.Disk, bool) {
 	t.Helper()
 	output, base, _ := workdir.Split(w.Path())
-	next, err := workdir.Peek(output, base)
+	next, err := workdir.Peek(outdir.Roots{}, output, base)
 	if err != nil {
 		t.Fatal(err)
 	}

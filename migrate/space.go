@@ -93,31 +93,24 @@ func nearest(dir string) string {
 	}
 }
 
-// allocated returns the bytes that the files in dir take of its file system;
-// none where it is not there. What a work directory has is either resumed from
-// or removed: either way, a run need not find room for it again.
-func allocated(dir string) int64 {
-	entries, err := os.ReadDir(dir)
+// freeSpace is [FreeSpace] of the output directory.
+func (r *run) freeSpace() (int64, error) {
+	dir, err := r.m.Outputs.Nearest(r.def.OutputPath)
 	if err != nil {
-		return 0
+		return 0, err
 	}
-	var n int64
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil {
-			n += volume.Allocated(info)
-		}
-	}
-	return n
+	return volume.Free(dir)
 }
 
 // spaceObstacle is what is in the way when the export may not fit into the
-// output directory, or cannot.
+// output directory, or cannot. What the work directory has is either resumed from
+// or removed: either way, the run need not find room for it again.
 func (r *run) spaceObstacle() (vsphere.Obstacle, Fit) {
-	free, err := FreeSpace(r.def.OutputPath)
+	free, err := r.freeSpace()
 	if err != nil {
 		return vsphere.Obstacle{}, Fits // the first write will tell
 	}
-	here := allocated(r.work.Path())
+	here := r.work.Allocated()
 	need := SpaceOf(r.vm, r.def.Options)
 	fit := need.Less(here).Fit(free)
 	o := vsphere.Obstacle{Code: CodeSpace, Severity: vsphere.SeverityWarning,
@@ -146,19 +139,19 @@ type Reservations struct {
 
 // reservation is one export's claim.
 type reservation struct {
-	volume string // the file system's name
-	work   string // directory where the export's files grow
-	total  int64  // bytes that they will have at most
+	volume string       // the file system's name
+	work   func() int64 // bytes that the export's files have by now
+	total  int64        // bytes that they will have at most
 }
 
 // due is what of the reservation is not written yet. What is, is not free any
 // more either.
-func (v *reservation) due() int64 { return max(0, v.total-allocated(v.work)) }
+func (v *reservation) due() int64 { return max(0, v.total-v.work()) }
 
 // take reserves need, which counts what is in work already, at the file system
 // of output. Where others have reserved too much for it to fit, it returns how
 // much, and a channel that is closed when one of them has ended.
-func (s *Reservations) take(output, work string, need int64) (release func(), others int64, ended <-chan struct{}) {
+func (s *Reservations) take(output string, work func() int64, need int64) (release func(), others int64, ended <-chan struct{}) {
 	fileSystem, err := volume.Of(nearest(output))
 	if err != nil {
 		return func() {}, 0, nil // the first write will tell
@@ -202,7 +195,7 @@ func (r *run) reserve(ctx context.Context) (release func(), err error) {
 		return func() {}, nil
 	}
 	need := SpaceOf(r.vm, r.def.Options).AtMost
-	release, others, ended := r.m.Reservations.take(r.def.OutputPath, r.work.Path(), need)
+	release, others, ended := r.m.Reservations.take(r.def.OutputPath, r.work.Allocated, need)
 	if release != nil {
 		return release, nil
 	}
@@ -220,7 +213,7 @@ func (r *run) reserve(ctx context.Context) (release func(), err error) {
 		if ctx.Err() != nil {
 			return func() {}, ctx.Err()
 		}
-		release, _, ended = r.m.Reservations.take(r.def.OutputPath, r.work.Path(), need)
+		release, _, ended = r.m.Reservations.take(r.def.OutputPath, r.work.Allocated, need)
 	}
 	if o, fit := r.spaceObstacle(); fit == CannotFit {
 		return release, &PreflightError{VM: r.vm.Path, Obstacles: []vsphere.Obstacle{o}}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -246,7 +245,7 @@ func (l *leaseRoute) digestFor(ctx context.Context, algorithm string) (string, e
 
 // fileDigest hashes the disk's part file, as "algorithm:hex".
 func (r *run) fileDigest(ctx context.Context, d *diskRun, algorithm string) (string, error) {
-	f, err := os.Open(r.work.File(d.part()))
+	f, err := r.work.At(d.part()).Open()
 	if err != nil {
 		return "", err
 	}

@@ -26,6 +26,7 @@ type Client struct {
 	cfg     Config
 	trust   *trust
 	session *session
+	reach   *reach
 	log     *slog.Logger
 
 	stop   context.CancelFunc // ends the keepalive
@@ -47,7 +48,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, trust: tr, log: cfg.Logger}
+	c := &Client{cfg: cfg, trust: tr, reach: &reach{allow: cfg.Allow}, log: cfg.Logger}
 	if c.session, err = c.newSession(ctx); err != nil {
 		return nil, err
 	}
@@ -64,6 +65,8 @@ func (c *Client) newSession(ctx context.Context) (*session, error) {
 	sc := soap.NewClient(c.cfg.URL, c.cfg.Insecure)
 	t := sc.DefaultTransport()
 	t.DialTLSContext = nil // govmomi's ignores ctx, and verifies by rules of its own
+	t.Proxy, t.DialContext = c.reach.proxy, c.reach.service
+	t.MaxResponseHeaderBytes = maxHeader
 	t.TLSClientConfig = c.trust.tlsConfig(c.addr(), c.servicePin())
 	t.MaxIdleConnsPerHost = 16
 	sc.Transport = newWire(t)

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/safetext"
 )
 
 // Identities of errors, for errors.Is. The error itself is mostly an [*Error].
@@ -61,8 +63,14 @@ func (e *Error) Error() string {
 	if e.Hint != "" {
 		b.WriteString("; " + e.Hint)
 	}
-	return b.String()
+	return safetext.Bounded(b.String(), maxText)
 }
+
+// Bounds of what an error quotes of a service, in bytes.
+const (
+	maxText  = 4 << 10 // all of it
+	maxFault = 1 << 10 // of a fault
+)
 
 // Unwrap gives Kind and the cause.
 func (e *Error) Unwrap() []error {
@@ -98,7 +106,7 @@ type NotFoundError struct {
 func (e *NotFoundError) Error() string {
 	s := fmt.Sprintf("no VM fits %q", e.Ref)
 	if len(e.Near) > 0 {
-		return s + "; did you mean " + strings.Join(e.Near, ", ") + "?"
+		return s + "; did you mean " + safetext.Bounded(strings.Join(e.Near, ", "), maxText) + "?"
 	}
 	return s + "; list what there is, or check that this user may see it"
 }
@@ -120,7 +128,7 @@ func listPaths(vms []VM) string {
 		}
 		fmt.Fprintf(&b, "%s (%s)", vm.Path, vm.InstanceUUID)
 	}
-	return b.String()
+	return safetext.Bounded(b.String(), maxText)
 }
 
 // faulter is what govmomi's errors for SOAP faults, missing properties and
@@ -225,6 +233,7 @@ func (e *Error) explainFault(err error) {
 func (e *Error) explainNetwork(err error) {
 	var (
 		cert *CertificateError
+		addr *AddressError
 		dns  *net.DNSError
 		nerr net.Error
 		none *noAnswer
@@ -233,6 +242,8 @@ func (e *Error) explainNetwork(err error) {
 	switch {
 	case errors.As(err, &cert):
 		e.Err = cert
+	case errors.As(err, &addr):
+		e.Err = addr
 	case errors.As(err, &none):
 		e.Kind, e.Err, e.Hint = ErrUnreachable, none, "look whether the service hangs or is overloaded"
 	case errors.As(err, &dns):
@@ -278,7 +289,7 @@ type faultError struct {
 
 func (f *faultError) Error() string {
 	msg := strings.TrimSpace(strings.TrimPrefix(f.err.Error(), "ServerFaultCode: "))
-	msg = strings.TrimSuffix(msg, ".")
+	msg = safetext.Bounded(oneLine(strings.TrimSuffix(msg, ".")), maxFault)
 	if msg == "" || msg == f.name {
 		return "fault " + f.name
 	}

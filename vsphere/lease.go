@@ -135,8 +135,10 @@ func (l *Lease) take(ctx context.Context, t Target, info *types.HttpNfcLeaseInfo
 	if err != nil {
 		return err
 	}
-	l.items, l.files, err = readItems(info.DeviceUrl, disks, l.client.cfg.URL)
-	return err
+	if l.items, l.files, err = readItems(info.DeviceUrl, disks, l.client.cfg.URL); err != nil {
+		return err
+	}
+	return l.client.checkHosts(ctx, t.VM, l.files)
 }
 
 // disks are the target's virtual disks: the VM's, or those the snapshot holds.

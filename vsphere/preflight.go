@@ -292,7 +292,7 @@ func (c *Client) checkHost(ctx context.Context, x *examination, vm VM) error {
 	}
 	reach := x.opts.Reach
 	if reach == nil {
-		reach = reachTCP
+		reach = c.reach.tcp
 	}
 	port := hostPortOf(host.Summary.Config.Port)
 	if err := reach(ctx, host.Name, port); err != nil {
@@ -317,11 +317,11 @@ func hostPortOf(configured int32) int {
 // reachLimit bounds an attempt to reach a host.
 const reachLimit = 3 * time.Second
 
-// reachTCP resolves the host's name and connects.
-func reachTCP(ctx context.Context, host string, port int) error {
+// tcp resolves the host's name and connects.
+func (r *reach) tcp(ctx context.Context, host string, port int) error {
 	limited, cancel := context.WithTimeout(ctx, reachLimit)
 	defer cancel()
-	conn, err := new(net.Dialer).DialContext(limited, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	conn, err := r.host(limited, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
 		return err
 	}

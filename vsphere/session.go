@@ -141,7 +141,7 @@ func (s *session) refusal(answer *http.Response, raw []byte) error {
 	if answer.StatusCode == http.StatusInternalServerError && s.decode(raw, &res) == nil && res.Fault_ != nil {
 		return soap.WrapSoapFault(res.Fault_)
 	}
-	return errors.New(answer.Status)
+	return fmt.Errorf("%d %s", answer.StatusCode, http.StatusText(answer.StatusCode)) // its own words are the service's
 }
 
 // decode reads a SOAP envelope.

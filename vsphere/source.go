@@ -3,7 +3,6 @@ package vsphere
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -20,16 +19,17 @@ func (c *Client) dataTransport(addr string, x expected) *http.Transport {
 	var h1 http.Protocols
 	h1.SetHTTP1(true)
 	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		TLSClientConfig:       c.trust.tlsConfig(addr, x),
-		TLSHandshakeTimeout:   20 * time.Second,
-		ResponseHeaderTimeout: 2 * time.Minute, // a host may take its time to open a disk
-		MaxIdleConnsPerHost:   64,
-		IdleConnTimeout:       30 * time.Second,
-		DisableCompression:    true,
-		ReadBufferSize:        256 << 10,
-		Protocols:             &h1,
+		Proxy:                  c.reach.proxy,
+		DialContext:            c.reach.host,
+		TLSClientConfig:        c.trust.tlsConfig(addr, x),
+		TLSHandshakeTimeout:    20 * time.Second,
+		ResponseHeaderTimeout:  2 * time.Minute, // a host may take its time to open a disk
+		MaxIdleConnsPerHost:    64,
+		IdleConnTimeout:        30 * time.Second,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: maxHeader,
+		ReadBufferSize:         256 << 10,
+		Protocols:              &h1,
 	}
 }
 

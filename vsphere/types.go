@@ -3,6 +3,7 @@ package vsphere
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -71,6 +72,13 @@ type Config struct {
 	// password will be tried either. So logins of several Clients can be kept
 	// from locking an account (F-INV-5).
 	Gate func(ctx context.Context, login func(context.Context) error) error
+	// Allow, when not nil, is asked about each address before the service is
+	// connected to there, and says why not: a name may stand for others at any
+	// moment. A proxy is not asked about. Its error is best an [*AddressError].
+	//
+	// ESXi hosts, which vSphere names, are never connected to at addresses of this
+	// machine or its link, unless the service itself is there.
+	Allow func(netip.Addr) error
 	// Logger gets what a person may want to look up later. Nil discards.
 	Logger *slog.Logger
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/vmware/govmomi/vim25/xml"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 )
 
 // outcome is what is known of a call after an attempt at it.
@@ -39,6 +41,13 @@ type wire struct {
 	kept  *http.Transport // for calls that may be repeated
 	fresh *http.Transport // a new connection for each call
 }
+
+// Bounds of what a service sends. The largest answer is a page of an inventory, some
+// MiB.
+const (
+	maxAnswer = 64 << 20  // bytes of a body
+	maxHeader = 256 << 10 // bytes of the headers
+)
 
 // newWire returns a wire over t. Calls that must not be sent twice get a
 // connection of their own: when one that was kept turns out to be dead, nobody
@@ -72,7 +81,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		_ = res.Body.Close()
 		return nil, &wireError{code: res.StatusCode, sent: true}
 	}
-	body := bufio.NewReaderSize(res.Body, 4096)
+	body := bufio.NewReaderSize(&boundedBody{res.Body, maxAnswer}, 4096)
 	head, err := body.Peek(1024)
 	if bytes.Contains(head, []byte("Envelope")) {
 		res.Body = struct {
@@ -89,6 +98,24 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, &wireError{err: io.ErrUnexpectedEOF, sent: true}
 	}
 	return nil, &wireError{code: res.StatusCode, alien: true, sent: true}
+}
+
+// errTooMuch: the answer is longer than any of vSphere's.
+var errTooMuch = fault.Permanent(fmt.Errorf("the answer is longer than %d MiB, and not read on", maxAnswer>>20))
+
+// boundedBody is a body that must have no more than left bytes.
+type boundedBody struct {
+	body io.Reader
+	left int64
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errTooMuch
+	}
+	n, err := b.body.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
 }
 
 // wireError is a call that got no answer of vSphere's.
@@ -169,7 +196,7 @@ func outcomeOf(err error, known bool) outcome {
 		first   *beforehand
 	)
 	switch {
-	case err == nil, errors.As(err, new(*CertificateError)):
+	case err == nil, errors.As(err, new(*CertificateError)), errors.As(err, new(*AddressError)), errors.Is(err, errTooMuch):
 		return answered
 	case faultOf(err) != nil:
 		if errors.Is(err, ErrUnreachable) { // a login at a service that is starting

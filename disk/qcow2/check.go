@@ -5,8 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"os"
 
+	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/block"
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/part"
 )
@@ -34,7 +34,10 @@ type Info struct {
 	Compressed  int64 // clusters stored compressed
 }
 
-// Check checks a complete qcow2 image without backing file, snapshots or
+// Check is [CheckAt] for a path.
+func Check(ctx context.Context, path string) (Info, error) { return CheckAt(ctx, disk.Path(path)) }
+
+// CheckAt checks a complete qcow2 image without backing file, snapshots or
 // encryption: the header; that all tables and data lie within the file and
 // overlap nowhere; and that each cluster's reference count is just the number
 // of its uses, so that nothing leaks. It does not look at the data; [CheckData] does. Errors wrap
@@ -42,13 +45,14 @@ type Info struct {
 //
 // It needs about 16 MiB of memory and reads each level 2 table once for every
 // 128 GiB of file.
-func Check(ctx context.Context, path string) (Info, error) {
-	return check(path, func(c *checker) error { return c.run(ctx) })
+func CheckAt(ctx context.Context, at disk.At) (Info, error) {
+	return check(at, func(c *checker) error { return c.run(ctx) })
 }
 
 // check opens an image for run.
-func check(path string, run func(*checker) error) (Info, error) {
-	f, err := os.Open(path)
+func check(at disk.At, run func(*checker) error) (Info, error) {
+	path := at.String()
+	f, err := at.Open()
 	if err != nil {
 		return Info{}, part.Error("check", path, err)
 	}

@@ -27,7 +27,12 @@ type CheckOptions struct {
 	OnPosition func(bytes int64)
 }
 
-// CheckData is [Check] and then reads every compressed cluster from the file and
+// CheckData is [CheckDataAt] for a path.
+func CheckData(ctx context.Context, path string, o CheckOptions) (Info, error) {
+	return CheckDataAt(ctx, disk.Path(path), o)
+}
+
+// CheckDataAt is [CheckAt] and then reads every compressed cluster from the file and
 // inflates it: it must give just a cluster's bytes and, with o.Adler, have its
 // Adler-32. So a grain that was stored without being inflated is known to be the
 // one that the stream's author compressed, and to be on the disk.
@@ -35,13 +40,13 @@ type CheckOptions struct {
 // Clusters that are stored plainly have nothing to be compared with. Where
 // [Writer] stored a grain so, disk.DecodeStream has compared its Adler-32 before.
 //
-// When ctx ends, so does CheckData, with its cause. No goroutine outlives the
+// When ctx ends, so does CheckDataAt, with its cause. No goroutine outlives the
 // call.
-func CheckData(ctx context.Context, path string, o CheckOptions) (Info, error) {
+func CheckDataAt(ctx context.Context, at disk.At, o CheckOptions) (Info, error) {
 	if o.Workers <= 0 {
 		o.Workers = disk.DefaultWorkers()
 	}
-	return check(path, func(c *checker) error {
+	return check(at, func(c *checker) error {
 		if err := c.run(ctx); err != nil {
 			return err
 		}

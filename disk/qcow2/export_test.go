@@ -1,10 +1,13 @@
 package qcow2
 
-import "github.com/hyper2kvm/hyper2kvm/internal/directio"
+import (
+	"github.com/hyper2kvm/hyper2kvm/disk"
+	"github.com/hyper2kvm/hyper2kvm/internal/directio"
+)
 
 // CreateOver makes a part file in an empty file that a test lets fail.
 func CreateOver(h directio.Handle, capacity int64, o Options) (*Writer, error) {
-	return create(h.Name(), directio.Over(h), capacity, o)
+	return create(disk.Path(h.Name()), directio.Over(h), capacity, o)
 }
 
 // CachedPages is how many tables a writer holds in memory.

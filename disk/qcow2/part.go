@@ -164,26 +164,31 @@ func (w *Writer) Discard() error { return w.file.Discard() }
 
 var _ disk.GrainWriter = (*Writer)(nil)
 
-// Open resumes a part file that [Create] made, from its last
+// Open is [OpenAt] for a path.
+func Open(path string, capacity int64, o Options) (*Writer, error) {
+	return OpenAt(disk.Path(path), capacity, o)
+}
+
+// OpenAt resumes a part file that [CreateAt] made, from its last
 // Checkpoint; later writes are lost. disk.ErrNotResumable means that there is no
 // checkpoint or that the file is not the part file of such a disk.
-func Open(path string, capacity int64, o Options) (*Writer, error) {
+func OpenAt(at disk.At, capacity int64, o Options) (*Writer, error) {
 	if err := block.CheckCapacity(capacity); err != nil {
 		return nil, err
 	}
-	f, err := part.Open(path)
+	f, err := part.Open(at)
 	if err != nil {
-		return nil, part.Error("open", path, err)
+		return nil, part.Error("open", at.String(), err)
 	}
-	return resume(path, f, capacity, o)
+	return resume(at, f, capacity, o)
 }
 
 // resume takes over a part file.
-func resume(path string, f *directio.File, capacity int64, o Options) (*Writer, error) {
-	w := newWriter(path, f, capacity, o)
+func resume(at disk.At, f *directio.File, capacity int64, o Options) (*Writer, error) {
+	w := newWriter(at, f, capacity, o)
 	if err := w.restore(); err != nil {
 		_ = w.file.F.Close()
-		return nil, part.Error("open", path, err)
+		return nil, part.Error("open", at.String(), err)
 	}
 	return w, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/block"
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/part"
 	"github.com/hyper2kvm/hyper2kvm/internal/directio"
@@ -41,31 +42,36 @@ type Writer struct {
 	failed  error  // why the tables in memory cannot be relied on any more
 }
 
-// Create makes a part file at path, replacing what is there, for a disk of
-// capacity bytes, a multiple of 512. It is no qcow2 image before Commit.
+// Create is [CreateAt] for a path.
 func Create(path string, capacity int64, o Options) (*Writer, error) {
+	return CreateAt(disk.Path(path), capacity, o)
+}
+
+// CreateAt makes a part file, replacing what is there, for a disk of capacity
+// bytes, a multiple of 512. It is no qcow2 image before Commit.
+func CreateAt(at disk.At, capacity int64, o Options) (*Writer, error) {
 	if err := block.CheckCapacity(capacity); err != nil {
 		return nil, err
 	}
-	f, err := part.Create(path)
+	f, err := part.Create(at)
 	if err != nil {
-		return nil, part.Error("create", path, err)
+		return nil, part.Error("create", at.String(), err)
 	}
-	return create(path, f, capacity, o)
+	return create(at, f, capacity, o)
 }
 
 // create begins an image in an empty file, which it takes over.
-func create(path string, f *directio.File, capacity int64, o Options) (*Writer, error) {
-	w := newWriter(path, f, capacity, o)
+func create(at disk.At, f *directio.File, capacity int64, o Options) (*Writer, error) {
+	w := newWriter(at, f, capacity, o)
 	if err := w.start(); err != nil {
-		_ = part.Discard(w.file.F, path)
-		return nil, part.Error("create", path, err)
+		_ = part.Discard(w.file.F, at)
+		return nil, part.Error("create", at.String(), err)
 	}
 	return w, nil
 }
 
-func newWriter(path string, f *directio.File, capacity int64, o Options) *Writer {
-	w := &Writer{file: part.File{Path: path, F: f}, o: o, layout: layOut(capacity), pages: newTableCache(f)}
+func newWriter(at disk.At, f *directio.File, capacity int64, o Options) *Writer {
+	w := &Writer{file: part.File{At: at, Path: at.String(), F: f}, o: o, layout: layOut(capacity), pages: newTableCache(f)}
 	w.l1 = make([]uint64, w.l1Entries)
 	w.refs = make([]uint64, w.refBlocks)
 	return w

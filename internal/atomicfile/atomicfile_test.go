@@ -65,6 +65,16 @@ func orElse(err error, otherwise func() error) error {
 	return otherwise()
 }
 
+func open(t *testing.T, dir string) *os.Root {
+	t.Helper()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = root.Close() })
+	return root
+}
+
 func content(t *testing.T, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -102,8 +112,8 @@ func TestAFileThatCouldNotBeWrittenOrSyncedIsNeitherRenamedNorSyncedAgain(t *tes
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "ledger.json")
 			put(t, path, "old")
-			f := &failing{at: at}
-			if err := write(f, path, []byte("new"), 0o644); !errors.Is(err, syscall.EIO) {
+			f := &failing{at: at, system: system{open(t, filepath.Dir(path))}}
+			if err := write(f, "ledger.json", []byte("new"), 0o644); !errors.Is(err, syscall.EIO) {
 				t.Errorf("error %v", err)
 			}
 			if got := names(t, filepath.Dir(path)); content(t, path) != "old" || len(got) != 1 {
@@ -113,7 +123,7 @@ func TestAFileThatCouldNotBeWrittenOrSyncedIsNeitherRenamedNorSyncedAgain(t *tes
 				t.Errorf("it was renamed after all: %v", f.calls)
 			}
 			f.calls = nil
-			if err := write(f, path, []byte("new"), 0o644); err != nil || content(t, path) != "new" {
+			if err := write(f, "ledger.json", []byte("new"), 0o644); err != nil || content(t, path) != "new" {
 				t.Errorf("the second time: %v, it holds %q", err, content(t, path))
 			}
 			if f.calls[0] != "create" {
@@ -125,8 +135,8 @@ func TestAFileThatCouldNotBeWrittenOrSyncedIsNeitherRenamedNorSyncedAgain(t *tes
 
 func TestADirectoryThatCouldNotBeSyncedIsAnError(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "ledger.json")
-	if err := write(&failing{at: "syncDir"}, path, []byte("new"), 0o644); !errors.Is(err, syscall.EIO) {
+	f := &failing{at: "syncDir", system: system{open(t, t.TempDir())}}
+	if err := write(f, "ledger.json", []byte("new"), 0o644); !errors.Is(err, syscall.EIO) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -154,7 +164,7 @@ func TestTwoThatWriteOneFileLeaveWhatOneOfThemWrote(t *testing.T) {
 }
 
 // ways are the ways to rename without replacing.
-var ways = map[string]func(string, string) error{
+var ways = map[string]func(*os.Root, string, string) error{
 	"as it is chosen": Rename, "by a link": linkAndRemove, "by a claim": claimAndRename,
 }
 
@@ -164,6 +174,7 @@ func TestARenameTakesNoNameThatIsTaken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
+			root := open(t, dir)
 			from, to := filepath.Join(dir, "part"), filepath.Join(dir, "final")
 			put(t, from, "ours")
 			for what, occupy := range map[string]func() error{
@@ -177,7 +188,7 @@ func TestARenameTakesNoNameThatIsTaken(t *testing.T) {
 					t.Fatal(err)
 				}
 				before, _ := os.Lstat(to)
-				if err := rename(from, to); !errors.Is(err, fs.ErrExist) {
+				if err := rename(root, "part", "final"); !errors.Is(err, fs.ErrExist) {
 					t.Errorf("%s: %v", what, err)
 				}
 				if after, err := os.Lstat(to); err != nil || !os.SameFile(before, after) || content(t, from) != "ours" {
@@ -187,13 +198,13 @@ func TestARenameTakesNoNameThatIsTaken(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := rename(from, to); err != nil || content(t, to) != "ours" {
+			if err := rename(root, "part", "final"); err != nil || content(t, to) != "ours" {
 				t.Errorf("nothing is in the way: %v", err)
 			}
 			if got := names(t, dir); len(got) != 1 {
 				t.Errorf("left: %v", got)
 			}
-			if err := rename(from, filepath.Join(dir, "other")); !errors.Is(err, fs.ErrNotExist) {
+			if err := rename(root, "part", "other"); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("a file that is not there: %v", err)
 			}
 			if got := names(t, dir); len(got) != 1 {
@@ -205,18 +216,43 @@ func TestARenameTakesNoNameThatIsTaken(t *testing.T) {
 
 func TestARenameByALinkThatWasBrokenOffIsFinished(t *testing.T) {
 	t.Parallel()
-	for name, rename := range map[string]func(string, string) error{"as it is chosen": Rename, "by a link": linkAndRemove} {
+	for name, rename := range map[string]func(*os.Root, string, string) error{"as it is chosen": Rename, "by a link": linkAndRemove} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
+			root := open(t, dir)
 			from, to := filepath.Join(dir, "part"), filepath.Join(dir, "final")
 			put(t, from, "ours")
 			if err := os.Link(from, to); err != nil {
 				t.Fatal(err)
 			}
-			if err := rename(from, to); err != nil || content(t, to) != "ours" || len(names(t, dir)) != 1 {
+			if err := rename(root, "part", "final"); err != nil || content(t, to) != "ours" || len(names(t, dir)) != 1 {
 				t.Errorf("%v, there is %v", err, names(t, dir))
 			}
 		})
+	}
+}
+
+func TestNothingIsWrittenOrRenamedOutsideOfTheDirectory(t *testing.T) {
+	t.Parallel()
+	for _, escape := range []string{"../theirs", "link/theirs", "inner/../../theirs"} {
+		outside := t.TempDir()
+		dir := filepath.Join(outside, "dir")
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.Mkdir(filepath.Join(dir, "inner"), 0o700), os.Symlink("..", filepath.Join(dir, "link"))); err != nil {
+			t.Fatal(err)
+		}
+		put(t, filepath.Join(dir, "ours"), "ours")
+		root := open(t, dir)
+		if err := WriteIn(root, escape, []byte("x"), 0o600); err == nil {
+			t.Errorf("%s was written", escape)
+		}
+		for name, rename := range ways {
+			if err := rename(root, "ours", escape); err == nil {
+				t.Errorf("a file was renamed to %s, %s", escape, name)
+			}
+		}
+		if got := names(t, outside); len(got) != 1 {
+			t.Errorf("%s: outside there is %v", escape, got)
+		}
 	}
 }

@@ -2,7 +2,10 @@
 
 package atomicfile
 
-import "errors"
+import (
+	"errors"
+	"os"
+)
 
 // renameNoReplace is not there.
-func renameNoReplace(string, string) error { return errors.ErrUnsupported }
+func renameNoReplace(*os.Root, string, string) error { return errors.ErrUnsupported }

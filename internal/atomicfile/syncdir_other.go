@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+func syncDir(dir *os.Root, name string) error {
+	d, err := dir.Open(name)
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,8 @@ package atomicfile
 
 import "os"
 
-// syncDir only looks whether dir is there.
-func syncDir(dir string) error {
-	_, err := os.Stat(dir)
+// syncDir only looks whether the directory is there.
+func syncDir(dir *os.Root, name string) error {
+	_, err := dir.Stat(name)
 	return err
 }

@@ -31,20 +31,23 @@ type piece struct {
 	off int64  // in the file, aligned
 }
 
-// OpenAppender opens path to be written from byte off on. What the file has
+// OpenAppender opens the file at path: see [OpenAppenderAt].
+func OpenAppender(path string, off int64) (*Appender, error) { return OpenAppenderAt(Path(path), off) }
+
+// OpenAppenderAt opens a file to be written from byte off on. What the file has
 // after off is cut away; with off == 0 it is made when it is not there, with
 // mode 0666 less the umask. A file of fewer bytes than off is an
 // [io.ErrUnexpectedEOF].
-func OpenAppender(path string, off int64) (*Appender, error) {
+func OpenAppenderAt(at At, off int64) (*Appender, error) {
 	flags := os.O_RDWR
 	if off == 0 {
 		flags |= os.O_CREATE | os.O_TRUNC
 	}
-	f, err := os.OpenFile(path, flags, 0o666)
+	f, err := OpenFile(at, flags, 0o666)
 	if err != nil {
 		return nil, err
 	}
-	return newAppender(NewFile(f), off)
+	return newAppender(f, off)
 }
 
 // newAppender takes over f, also when it fails.

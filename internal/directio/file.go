@@ -24,7 +24,7 @@ const least = 64 << 10
 // grains are inflated, and a sync finds little left.
 const writebackEvery = 8 << 20
 
-// Handle is what a File needs of an open file. [NewFile] has the operating
+// Handle is what a File needs of an open file. [OpenFile] has the operating
 // system's; tests have some that fail.
 type Handle interface {
 	io.ReaderAt
@@ -62,10 +62,19 @@ type writerAtCloser interface {
 	io.Closer
 }
 
+// OpenFile opens a file for reading and writing, with the flags of [os.OpenFile].
+func OpenFile(at At, flag int, perm os.FileMode) (*File, error) {
+	f, err := at.OpenFile(flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &File{h: osFile{f}, direct: openDirect(at, f)}, nil
+}
+
 // NewFile makes a File of a file open for reading and writing, which is closed
 // with it.
 func NewFile(f *os.File) *File {
-	return &File{h: osFile{f}, direct: openDirect(f)}
+	return &File{h: osFile{f}, direct: openDirect(Path(f.Name()), f)}
 }
 
 // Over makes a File of a Handle, without direct writes.

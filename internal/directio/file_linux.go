@@ -11,8 +11,8 @@ import (
 
 // openDirect opens a file a second time, for direct writes. It returns nil where
 // the file system has none, or where the name has become that of another file.
-func openDirect(f *os.File) writerAtCloser {
-	direct, err := os.OpenFile(f.Name(), os.O_RDWR|unix.O_DIRECT, 0)
+func openDirect(at At, f *os.File) writerAtCloser {
+	direct, err := at.OpenFile(os.O_RDWR|unix.O_DIRECT, 0)
 	if err != nil {
 		return nil
 	}

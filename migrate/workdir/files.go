@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"path"
 	"syscall"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/atomicfile"
@@ -20,6 +20,10 @@ const (
 	fileMode fs.FileMode = 0o666
 	dirMode  fs.FileMode = 0o777
 )
+
+// maxJSON bounds a ledger or receipt that is read, in bytes. Ours have some hundred
+// bytes per disk.
+const maxJSON = 16 << 20
 
 // ErrNoSpace: the file system of the output directory is full, or certain to
 // become so.
@@ -38,53 +42,74 @@ func Storage(err error) error {
 	return err
 }
 
-func readJSON(path string, v any) error {
-	data, err := os.ReadFile(path)
+// Names in the output directory: in is that of a file of the work directory.
+func (w *Dir) in(name string) string { return path.Join(prefix+w.base, name) }
+
+// readJSON reads a file of the output directory.
+func (w *Dir) readJSON(name string, v any) error {
+	if w.out == nil {
+		return fs.ErrNotExist
+	}
+	st, err := w.out.Lstat(name)
+	if err != nil {
+		return err
+	}
+	if !st.Mode().IsRegular() || st.Size() > maxJSON { // a pipe would be waited for
+		return fmt.Errorf("%s: not a file of this program", w.Final(name))
+	}
+	data, err := w.out.ReadFile(name)
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%s: %w", w.Final(name), err)
 	}
 	return nil
 }
 
-// writeJSON replaces path atomically and durably.
-func writeJSON(path string, v any) error {
+// writeJSON replaces a file of the output directory atomically and durably.
+func (w *Dir) writeJSON(name string, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
-	return writeFile(path, append(data, '\n'))
+	return w.writeFile(name, append(data, '\n'))
 }
 
-// writeFile replaces path by a file that holds data, whole and durable.
-func writeFile(path string, data []byte) error {
-	return Storage(atomicfile.Write(path, data, fileMode))
+// writeFile replaces a file of the output directory by one that holds data, whole
+// and durable.
+func (w *Dir) writeFile(name string, data []byte) error {
+	return Storage(atomicfile.WriteIn(w.out.Root, name, data, fileMode))
 }
 
-// exists reports whether something has that name, as far as can be told.
-func exists(path string) bool {
-	_, err := os.Lstat(path)
+// exists reports whether something in the output directory has that name, as far as
+// can be told.
+func (w *Dir) exists(name string) bool {
+	if w.out == nil {
+		return false
+	}
+	_, err := w.out.Lstat(name)
 	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
 }
 
-// makeDirs makes dir and what is missing above it, and makes that durable.
-func makeDirs(dir string) error {
-	var missing []string
-	for path := dir; ; path = filepath.Dir(path) {
-		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) || filepath.Dir(path) == path {
-			break
-		}
-		missing = append(missing, path)
+// sameName reports whether both names are of one file.
+func (w *Dir) sameName(a, b string) bool {
+	one, err := w.out.Lstat(a)
+	if err != nil {
+		return false
 	}
-	if err := os.MkdirAll(dir, dirMode); err != nil {
+	two, err := w.out.Lstat(b)
+	return err == nil && os.SameFile(one, two)
+}
+
+// makeWork makes the work directory, unless it is there, and makes that durable.
+func (w *Dir) makeWork() error {
+	err := w.out.Mkdir(w.in("."), dirMode)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // or the lock file cannot be opened in it
+	}
+	if err != nil {
 		return err
 	}
-	for _, path := range missing {
-		if err := atomicfile.SyncDir(filepath.Dir(path)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return atomicfile.SyncDir(w.out.Root, ".")
 }

@@ -79,16 +79,19 @@ var ErrGone = errors.New("a verified file is gone")
 var ErrExists = errors.New("the output is there already")
 
 // ReceiptPath is where the receipt of a finished export is.
-func (w *Dir) ReceiptPath() string { return w.Final(w.base + ".export.json") }
+func (w *Dir) ReceiptPath() string { return w.Final(w.receipt()) }
+
+// receipt is the receipt's name in the output directory.
+func (w *Dir) receipt() string { return w.base + ".export.json" }
 
 // HasReceipt reports whether the receipt of a finished export is there.
-func (w *Dir) HasReceipt() bool { return exists(w.ReceiptPath()) }
+func (w *Dir) HasReceipt() bool { return w.exists(w.receipt()) }
 
 // ReadReceipt reads the receipt of a finished export. Where there is none, the
 // error is an fs.ErrNotExist.
 func (w *Dir) ReadReceipt() (Receipt, error) {
 	var receipt Receipt
-	err := readJSON(w.ReceiptPath(), &receipt)
+	err := w.readJSON(w.receipt(), &receipt)
 	return receipt, err
 }
 
@@ -105,7 +108,7 @@ func (w *Dir) Installing() (in Install, ok bool) {
 // Taken names the first of the final file names that is taken, or "".
 func (w *Dir) Taken(names []string) string {
 	for _, name := range names {
-		if exists(w.Final(name)) {
+		if w.exists(name) {
 			return w.Final(name)
 		}
 	}
@@ -116,7 +119,7 @@ func (w *Dir) Taken(names []string) string {
 func (w *Dir) Broken(receipt Receipt) string {
 	for _, f := range receipt.Files {
 		path := w.Final(filepath.Base(f.Name))
-		switch st, err := os.Stat(path); {
+		switch st, err := w.out.Stat(filepath.Base(f.Name)); {
 		case errors.Is(err, fs.ErrNotExist):
 			return path + " is gone"
 		case err != nil:
@@ -133,13 +136,13 @@ func (w *Dir) Broken(receipt Receipt) string {
 
 // Install gives the files of in, and the receipt, their final names.
 func (w *Dir) Install(in Install) error {
-	if err := writeJSON(w.File(receiptName), in.Receipt); err != nil {
+	if err := w.writeJSON(w.in(receiptName), in.Receipt); err != nil {
 		return fmt.Errorf("receipt: %w", err)
 	}
-	in.Renames = append(in.Renames, Rename{From: receiptName, To: filepath.Base(w.ReceiptPath())})
+	in.Renames = append(in.Renames, Rename{From: receiptName, To: w.receipt()})
 	for i := range in.Renames {
 		m := &in.Renames[i]
-		st, err := os.Lstat(w.File(m.From))
+		st, err := w.out.Lstat(w.in(m.From))
 		if err != nil {
 			return err
 		}
@@ -171,15 +174,15 @@ func (w *Dir) renameAll(in Install, replace bool) error {
 	if err != nil {
 		return err
 	}
-	replaces := func(m Rename) bool { return replace || in.Again && w.Final(m.To) == w.ReceiptPath() }
+	replaces := func(m Rename) bool { return replace || in.Again && m.To == w.receipt() }
 	for _, m := range todo { // all of them before the first is moved
-		if !replaces(m) && exists(w.Final(m.To)) && !w.sameFile(m) {
+		if !replaces(m) && w.exists(m.To) && !w.sameFile(m) {
 			return appeared(w.Final(m.To))
 		}
 	}
 	for _, m := range todo {
 		if m.From == receiptName { // not before what it vouches for
-			if err := atomicfile.SyncDir(w.output); err != nil {
+			if err := atomicfile.SyncDir(w.out.Root, "."); err != nil {
 				return err
 			}
 		}
@@ -187,19 +190,18 @@ func (w *Dir) renameAll(in Install, replace bool) error {
 			return err
 		}
 	}
-	return atomicfile.SyncDir(w.output)
+	return atomicfile.SyncDir(w.out.Root, ".")
 }
 
 // rename gives one file its final name.
 func (w *Dir) rename(m Rename, replace bool) error {
-	from, to := w.File(m.From), w.Final(m.To)
 	rename := atomicfile.Rename
 	if replace && !w.sameFile(m) {
-		rename = os.Rename
+		rename = (*os.Root).Rename
 	}
-	err := rename(from, to)
+	err := rename(w.out.Root, w.in(m.From), m.To)
 	if errors.Is(err, fs.ErrExist) && !replace {
-		return appeared(to)
+		return appeared(w.Final(m.To))
 	}
 	if err != nil {
 		return fmt.Errorf("give %s its final name: %w", m.To, Storage(err))
@@ -216,12 +218,12 @@ func appeared(path string) error {
 // outstanding lists the renames that are still to be done: none once the receipt, the
 // last, has its name, whatever has become of the others since.
 func (w *Dir) outstanding(renames []Rename) ([]Rename, error) {
-	if receipt := renames[len(renames)-1]; !exists(w.File(receipt.From)) && w.renamed(receipt) {
+	if receipt := renames[len(renames)-1]; !w.exists(w.in(receipt.From)) && w.renamed(receipt) {
 		return nil, nil
 	}
 	var todo []Rename
 	for _, m := range renames {
-		st, err := os.Lstat(w.File(m.From))
+		st, err := w.out.Lstat(w.in(m.From))
 		switch {
 		case err == nil && st.Size() == m.Size:
 			todo = append(todo, m)
@@ -238,28 +240,21 @@ func (w *Dir) outstanding(renames []Rename) ([]Rename, error) {
 
 // renamed reports whether what has the final name is the file that was to get it.
 func (w *Dir) renamed(m Rename) bool {
-	st, err := os.Lstat(w.Final(m.To))
+	st, err := w.out.Lstat(m.To)
 	return err == nil && st.Mode().IsRegular() && st.Size() == m.Size && st.ModTime().Equal(m.ModTime)
 }
 
 // sameFile reports whether the file has its final name already, beside the one
 // that it has in the work directory.
-func (w *Dir) sameFile(m Rename) bool {
-	from, err := os.Lstat(w.File(m.From))
-	if err != nil {
-		return false
-	}
-	to, err := os.Lstat(w.Final(m.To))
-	return err == nil && os.SameFile(from, to)
-}
+func (w *Dir) sameFile(m Rename) bool { return w.sameName(w.in(m.From), m.To) }
 
 // takeBack moves the files that have their final names back into the work
 // directory, as far as that can be done: a run that resumes from there finds
 // them at either place.
 func (w *Dir) takeBack(renames []Rename) {
 	for _, m := range renames {
-		if !exists(w.File(m.From)) && w.renamed(m) {
-			_ = os.Rename(w.Final(m.To), w.File(m.From))
+		if !w.exists(w.in(m.From)) && w.renamed(m) {
+			_ = w.out.Rename(m.To, w.in(m.From))
 		}
 	}
 }
@@ -276,7 +271,7 @@ func (w *Dir) Installed() error {
 func (w *Dir) DropInstall() error {
 	return w.update(func(l *ledger) {
 		for _, m := range l.Install.Renames {
-			if st, err := os.Lstat(w.File(m.From)); err == nil && st.Size() == m.Size {
+			if st, err := w.out.Lstat(w.in(m.From)); err == nil && st.Size() == m.Size {
 				continue
 			}
 			for key, e := range l.Disks {

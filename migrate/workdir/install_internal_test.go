@@ -85,7 +85,7 @@ func TestRenamesThatACrashBrokeOffAreFinished(t *testing.T) {
 				t.Fatal(err)
 			}
 			holds(t, w.output, named)
-			holds(t, w.path, nil)
+			holds(t, w.Path(), nil)
 		}
 	})
 }
@@ -140,7 +140,7 @@ func TestFilesThatHaveTheirNamesGoBackWhenAnotherCannotGetIts(t *testing.T) {
 			t.Fatalf("error %v", err)
 		}
 		holds(t, w.output, map[string]string{obstacle: "theirs"})
-		holds(t, w.path, map[string]string{"a.part": "a.raw", "b.part": "b.raw", receiptName: ""})
+		holds(t, w.Path(), map[string]string{"a.part": "a.raw", "b.part": "b.raw", receiptName: ""})
 		if err := w.FinishInstall(true); err != nil {
 			t.Fatal(err)
 		}

@@ -26,11 +26,13 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"github.com/hyper2kvm/hyper2kvm/internal/atomicfile"
+	"github.com/hyper2kvm/hyper2kvm/internal/directio"
+	"github.com/hyper2kvm/hyper2kvm/internal/volume"
+	"github.com/hyper2kvm/hyper2kvm/migrate/outdir"
 )
 
 // ErrLocked: another process works in the directory.
@@ -45,12 +47,12 @@ const (
 // Dir is the work directory of a VM in an output directory. Its methods may be
 // called from several goroutines.
 type Dir struct {
-	output string
+	output string // path of the output directory, for people
 	base   string
-	path   string
-
-	lock *flock.Flock // nil when it was not opened
-	made bool         // the output directory was not there before
+	out    *outdir.Dir // nil when there is none; every file is reached through it
+	lock   *os.File    // nil when it was not opened
+	closed atomic.Bool
+	left   bool // once closed: whether the work directory stays
 
 	unread error // there is a ledger, and why it cannot be read
 
@@ -58,37 +60,31 @@ type Dir struct {
 	ledger ledger
 }
 
-func plan(output, base string) *Dir {
-	return &Dir{output: output, base: base, path: filepath.Join(output, prefix+base)}
-}
+// maxTries is how often a directory is opened that others remove meanwhile.
+const maxTries = 1000
 
-// Open makes and locks the work directory for a VM whose files begin with base.
+// errRemoved: the work directory was removed before it was locked.
+var errRemoved = errors.New("the work directory was removed")
+
+// Open makes and locks the work directory for a VM whose files begin with base, in
+// the output directory at the path output, which it makes, too, where roots allow.
 // A ledger that cannot be read counts as none; Unread says so. The error may be
-// [ErrLocked].
-func Open(output, base string) (*Dir, error) {
-	w := plan(output, base)
-	w.made = !exists(output)
-	for {
-		if err := makeDirs(w.path); err != nil {
-			return nil, fmt.Errorf("output directory: %w", Storage(err))
-		}
-		w.lock = flock.New(w.File(lockName))
-		locked, err := w.lock.TryLock()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // the run before us is removing the directory
-		}
-		if err != nil {
-			return nil, fmt.Errorf("lock the work directory: %w", err)
-		}
-		if !locked {
-			return nil, fmt.Errorf("%w: %s", ErrLocked, w.path)
-		}
-		if w.lockInPlace() {
+// [ErrLocked] or [outdir.ErrOutside].
+func Open(roots outdir.Roots, output, base string) (*Dir, error) {
+	w := &Dir{output: output, base: base}
+	for tries := 0; ; tries++ {
+		err := w.open(roots)
+		if err == nil {
 			break
 		}
-		_ = w.lock.Close()
+		w.Release()
+		if tries < maxTries && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, errRemoved)) {
+			w.out, w.lock = nil, nil // the run before us is removing the directory
+			continue
+		}
+		return nil, err
 	}
-	err := readJSON(w.File(ledgerName), &w.ledger)
+	err := w.readJSON(w.in(ledgerName), &w.ledger)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		w.unread = err
 	}
@@ -99,13 +95,40 @@ func Open(output, base string) (*Dir, error) {
 	return w, nil
 }
 
+// open makes and locks the directories once.
+func (w *Dir) open(roots outdir.Roots) (err error) {
+	if w.out, err = roots.Make(w.output); err == nil {
+		err = w.makeWork()
+	}
+	if err != nil {
+		return fmt.Errorf("output directory: %w", Storage(err))
+	}
+	if w.lock, err = w.out.OpenFile(w.in(lockName), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return fmt.Errorf("lock the work directory: %w", err)
+	}
+	locked, err := tryLock(w.lock)
+	switch {
+	case err != nil:
+		return fmt.Errorf("lock the work directory: %w", err)
+	case !locked:
+		return fmt.Errorf("%w: %s", ErrLocked, w.Path())
+	case !w.lockInPlace():
+		return errRemoved
+	}
+	return nil
+}
+
 // Peek reads the ledger of the work directory for files that begin with base,
-// whoever works in it, and locks nothing: only methods that ask may be called. It
-// speaks of nothing when there is no such directory. The error says why the ledger
-// cannot be read, or that another version of this program wrote it.
-func Peek(output, base string) (*Dir, error) {
-	w := plan(output, base)
-	err := readJSON(w.File(ledgerName), &w.ledger)
+// whoever works in it, and locks nothing: only methods that ask may be called, and
+// Release. It speaks of nothing when there is no such directory. The error says why
+// the ledger cannot be read, or that another version of this program wrote it.
+func Peek(roots outdir.Roots, output, base string) (*Dir, error) {
+	w := &Dir{output: output, base: base}
+	out, err := roots.Open(output)
+	if err == nil {
+		w.out = out
+		err = w.readJSON(w.in(ledgerName), &w.ledger)
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return w, nil
@@ -126,8 +149,13 @@ func Split(path string) (output, base string, ok bool) {
 
 // List returns, for each work directory in an output directory, how its final
 // file names begin.
-func List(output string) (bases []string, err error) {
-	entries, err := os.ReadDir(output)
+func List(roots outdir.Roots, output string) (bases []string, err error) {
+	out, err := roots.Open(output)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	entries, err := fs.ReadDir(out.FS(), ".")
 	for _, e := range entries {
 		if _, base, ok := Split(e.Name()); ok && e.IsDir() {
 			bases = append(bases, base)
@@ -165,18 +193,21 @@ func (w *Dir) lockInPlace() bool {
 	if err != nil {
 		return false
 	}
-	named, err := os.Stat(w.lock.Path())
+	named, err := w.out.Stat(w.in(lockName))
 	return err == nil && os.SameFile(held, named)
 }
 
 // InUse reports whether another process works in the directory.
 func (w *Dir) InUse() bool {
-	if !exists(w.File(lockName)) {
+	if !w.exists(w.in(lockName)) {
 		return false
 	}
-	lock := flock.New(w.File(lockName))
+	lock, err := w.out.OpenFile(w.in(lockName), os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
 	defer func() { _ = lock.Close() }()
-	locked, err := lock.TryLock()
+	locked, err := tryLock(lock)
 	return err == nil && !locked
 }
 
@@ -185,25 +216,55 @@ func (w *Dir) InUse() bool {
 func (w *Dir) Unread() error { return w.unread }
 
 // Path is where the directory is.
-func (w *Dir) Path() string { return w.path }
+func (w *Dir) Path() string { return filepath.Join(w.output, prefix+w.base) }
 
 // Base is how the final file names begin.
 func (w *Dir) Base() string { return w.base }
 
 // File is where the file name of the work directory is.
-func (w *Dir) File(name string) string { return filepath.Join(w.path, name) }
+func (w *Dir) File(name string) string { return filepath.Join(w.Path(), name) }
+
+// At is the same place, reached through the output directory as it is open.
+func (w *Dir) At(name string) directio.At { return directio.At{Dir: w.out.Root, Name: w.in(name)} }
+
+// Stat describes the file name of the work directory.
+func (w *Dir) Stat(name string) (fs.FileInfo, error) { return w.out.Stat(w.in(name)) }
+
+// Allocated returns the bytes that the files of the work directory take of their
+// file system; none where it is not there, or was closed.
+func (w *Dir) Allocated() int64 {
+	if w.out == nil {
+		return 0
+	}
+	entries, err := fs.ReadDir(w.out.FS(), w.in("."))
+	if err != nil {
+		return 0
+	}
+	var n int64
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			n += volume.Allocated(info)
+		}
+	}
+	return n
+}
 
 // Final is where the file name of the output directory will be.
 func (w *Dir) Final(name string) string { return filepath.Join(w.output, name) }
 
-// Here reports whether the directory is there.
-func (w *Dir) Here() bool { return exists(w.path) }
+// Here reports whether the directory is there, or was when it was closed.
+func (w *Dir) Here() bool {
+	if w.closed.Load() {
+		return w.left
+	}
+	return w.exists(w.in("."))
+}
 
 // Has reports whether the work directory has something of that name.
-func (w *Dir) Has(name string) bool { return exists(w.File(name)) }
+func (w *Dir) Has(name string) bool { return w.exists(w.in(name)) }
 
 // WriteFile makes a file of the work directory, whole and durable.
-func (w *Dir) WriteFile(name string, data []byte) error { return writeFile(w.File(name), data) }
+func (w *Dir) WriteFile(name string, data []byte) error { return w.writeFile(w.in(name), data) }
 
 // Begin makes the ledger one for id. When it already is, finished disks and
 // checkpoints stay and resumed is true; when it speaks of something else, the
@@ -230,13 +291,13 @@ func (w *Dir) empty() error {
 }
 
 func (w *Dir) removeBut(stays map[string]bool) error {
-	entries, err := os.ReadDir(w.path)
+	entries, err := fs.ReadDir(w.out.FS(), w.in("."))
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
 		if !stays[e.Name()] {
-			err = errors.Join(err, os.RemoveAll(w.File(e.Name())))
+			err = errors.Join(err, w.out.RemoveAll(w.in(e.Name())))
 		}
 	}
 	return err
@@ -260,20 +321,37 @@ func (w *Dir) strike(change func(*ledger)) error {
 }
 
 func (w *Dir) save() error {
-	if err := writeJSON(w.File(ledgerName), &w.ledger); err != nil {
+	if err := w.writeJSON(w.in(ledgerName), &w.ledger); err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
 	return nil
 }
 
 // Unlock gives the directory up, as it is.
-func (w *Dir) Unlock() error { return w.lock.Close() }
+func (w *Dir) Unlock() error {
+	if w.closed.Load() {
+		return nil
+	}
+	w.left = w.Here()
+	w.closed.Store(true)
+	err := w.lock.Close()
+	w.out.Close()
+	return err
+}
+
+// Release closes what is open, as after [Peek].
+func (w *Dir) Release() {
+	if w.lock != nil {
+		_ = w.lock.Close()
+	}
+	w.out.Close()
+}
 
 // Close unlocks. With keep, what the ledger vouches for stays for the next run;
 // otherwise, and when it vouches for nothing, the work directory goes, unless
 // something at vSphere is still to be put back.
 func (w *Dir) Close(keep bool) error {
-	defer func() { _ = w.lock.Close() }()
+	defer func() { _ = w.Unlock() }()
 	if keep {
 		whole, partial := w.Kept()
 		keep = whole+partial > 0 || w.Interrupted()
@@ -289,16 +367,14 @@ func (w *Dir) Close(keep bool) error {
 		return w.removeStray()
 	}
 	err := w.remove()
-	if w.made {
-		_ = os.Remove(w.output) // fails when it holds anything, which is then to stay
-	}
+	w.out.RemoveMade()
 	return err
 }
 
 // Retire ends the work directory of an export that is complete, and unlocks. A
 // ledger that owes something stays.
 func (w *Dir) Retire() error {
-	defer func() { _ = w.lock.Close() }()
+	defer func() { _ = w.Unlock() }()
 	if w.Owes() {
 		if err := w.update(func(l *ledger) { l.Install, l.Disks = nil, map[string]*Disk{} }); err != nil {
 			return err
@@ -308,14 +384,14 @@ func (w *Dir) Retire() error {
 	if err := w.remove(); err != nil {
 		return err
 	}
-	return atomicfile.SyncDir(w.output)
+	return atomicfile.SyncDir(w.out.Root, ".")
 }
 
 func (w *Dir) remove() error {
 	if runtime.GOOS == "windows" {
 		return w.removeLockLast()
 	}
-	return os.RemoveAll(w.path)
+	return w.out.RemoveAll(w.in("."))
 }
 
 // removeLockLast removes the work directory where no file can be removed that is
@@ -324,8 +400,8 @@ func (w *Dir) remove() error {
 func (w *Dir) removeLockLast() error {
 	err := w.removeBut(map[string]bool{lockName: true})
 	_ = w.lock.Close()
-	if os.Remove(w.File(lockName)) == nil {
-		_ = os.Remove(w.path)
+	if w.out.Remove(w.in(lockName)) == nil {
+		_ = w.out.Remove(w.in("."))
 	}
 	return err
 }

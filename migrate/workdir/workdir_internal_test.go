@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
+	"github.com/hyper2kvm/hyper2kvm/migrate/outdir"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
 // newWorkdir is the work directory of a VM whose ledger has begun.
 func newWorkdir(t *testing.T) *Dir {
 	t.Helper()
-	w, err := Open(filepath.Join(t.TempDir(), "out"), "vm")
+	w, err := Open(outdir.Roots{}, filepath.Join(t.TempDir(), "out"), "vm")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,10 +32,19 @@ func newWorkdir(t *testing.T) *Dir {
 func stored(t *testing.T, w *Dir) ledger {
 	t.Helper()
 	var l ledger
-	if err := readJSON(w.File(ledgerName), &l); err != nil {
+	data, err := os.ReadFile(w.File(ledgerName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &l); err != nil {
 		t.Fatal(err)
 	}
 	return l
+}
+
+func there(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 func TestWhatIsToBePutBackOutlivesTheWorkDirectory(t *testing.T) {
@@ -58,14 +68,14 @@ func TestWhatIsToBePutBackOutlivesTheWorkDirectory(t *testing.T) {
 			if err := w.Close(keep); err != nil {
 				t.Fatal(err)
 			}
-			if l := stored(t, w); len(l.debts(time.Now())) == 0 || len(l.Disks) > 0 != keep || exists(part) != keep {
-				t.Errorf("%s, keep %t: the ledger is %+v, the part file is there: %t", name, keep, l, exists(part))
+			if l := stored(t, w); len(l.debts(time.Now())) == 0 || len(l.Disks) > 0 != keep || there(part) != keep {
+				t.Errorf("%s, keep %t: the ledger is %+v, the part file is there: %t", name, keep, l, there(part))
 			}
 		}
 	}
 	w := newWorkdir(t)
-	if err := w.Close(false); err != nil || exists(w.path) {
-		t.Errorf("nothing is owed: %v, the directory is there: %t", err, exists(w.path))
+	if err := w.Close(false); err != nil || there(w.Path()) {
+		t.Errorf("nothing is owed: %v, the directory is there: %t", err, there(w.Path()))
 	}
 }
 
@@ -85,10 +95,10 @@ func TestAWorkDirectoryWhoseLockGoesLastIsGoneAllTheSame(t *testing.T) {
 	if err := os.WriteFile(w.File("vm-disk-0.vmdk.part"), []byte("part"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.removeLockLast(); err != nil || exists(w.path) {
-		t.Errorf("error %v; is it still there? %v", err, exists(w.path))
+	if err := w.removeLockLast(); err != nil || there(w.Path()) {
+		t.Errorf("error %v; is it still there? %v", err, there(w.Path()))
 	}
-	again, err := Open(w.output, "vm")
+	again, err := Open(outdir.Roots{}, w.output, "vm")
 	if err != nil {
 		t.Fatalf("the next run: %v", err)
 	}
@@ -125,7 +135,7 @@ func TestALookAtAWorkDirectoryDisturbsNobodyAndSaysWhatItCannotRead(t *testing.T
 		if !ok || output != w.output || base != "vm" {
 			t.Fatalf("%s is split into %s and %s, %t", w.Path(), output, base, ok)
 		}
-		return Peek(output, base)
+		return Peek(outdir.Roots{}, output, base)
 	}
 	if seen, err := look(); err != nil || !seen.InUse() || seen.VM() != w.VM() || !seen.IsOf("U") {
 		t.Errorf("a run that is at work: %v, in use %t, %+v", err, seen.InUse(), seen.VM())

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -19,28 +20,21 @@ const mode = 0o666
 
 // File is the part file of an image writer, which closes once.
 type File struct {
-	Path string
+	At   directio.At
+	Path string // At's, for errors
 	F    *directio.File
 
 	Mu     sync.Mutex // guards Closed, and what a writer says
 	Closed bool
 }
 
-// Create makes an empty file at path, replacing what is there.
-func Create(path string) (*directio.File, error) {
-	return open(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+// Create makes an empty file, replacing what is there.
+func Create(at directio.At) (*directio.File, error) {
+	return directio.OpenFile(at, os.O_RDWR|os.O_CREATE|os.O_TRUNC, mode)
 }
 
-// Open opens the file that is at path.
-func Open(path string) (*directio.File, error) { return open(path, os.O_RDWR) }
-
-func open(path string, flags int) (*directio.File, error) {
-	f, err := os.OpenFile(path, flags, mode)
-	if err != nil {
-		return nil, err
-	}
-	return directio.NewFile(f), nil
-}
+// Open opens the file that is there.
+func Open(at directio.At) (*directio.File, error) { return directio.OpenFile(at, os.O_RDWR, mode) }
 
 // Close closes the part file and keeps it.
 func (p *File) Close() error {
@@ -49,7 +43,7 @@ func (p *File) Close() error {
 
 // Discard closes the part file and removes it.
 func (p *File) Discard() error {
-	return p.end(func() error { return Discard(p.F, p.Path) })
+	return p.end(func() error { return Discard(p.F, p.At) })
 }
 
 // Complete makes the file an image by commit, which closes it. When that fails,
@@ -87,12 +81,12 @@ func (p *File) CheckRange(off int64, n int, capacity int64) error {
 }
 
 // Discard closes and removes a part file.
-func Discard(f io.Closer, path string) error {
+func Discard(f io.Closer, at directio.At) error {
 	err := closeOnce(f)
-	if rerr := os.Remove(path); err == nil {
+	if rerr := at.Remove(); err == nil {
 		err = rerr
 	}
-	return Error("discard", path, err)
+	return Error("discard", at.String(), err)
 }
 
 // closeOnce closes a file that a commit may have closed, in vain.
@@ -107,7 +101,7 @@ func closeOnce(f io.Closer) error {
 // Error adds to an error of an operation on a file its place and what to do about
 // it. A nil err stays nil.
 func Error(op, path string, err error) error {
-	if known := (*os.PathError)(nil); errors.As(err, &known) && known.Path == path && known.Error() == err.Error() {
+	if known := (*os.PathError)(nil); errors.As(err, &known) && strings.HasSuffix(path, known.Path) && known.Error() == err.Error() {
 		err = known.Err // it would name the file a second time
 	}
 	switch {
