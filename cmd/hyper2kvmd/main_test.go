@@ -98,7 +98,7 @@ func answers(ts *testscript.TestScript, _ bool, args []string) {
 // submits wants the daemon to answer with this HTTP status to a job for a vCenter
 // that cannot be reached.
 func submits(ts *testscript.TestScript, _ bool, args []string) {
-	ask(ts, http.MethodPost, "/jobs/submit", `{"vm_path":"/dc/vm/a","output_path":"/nowhere","options":{"retries":20},
+	ask(ts, http.MethodPost, "/jobs/submit", `{"vm_path":"/dc/vm/a","output_path":"`+ts.Getenv("WORK")+`/state/vms/nowhere","options":{"retries":20},
 		"vcenter_url":"https://localhost:1/sdk","username":"u","password":"p"}`, "localhost", args[0])
 }
 

@@ -44,7 +44,10 @@ func newRunner(v vcenters, bandwidth *transfer.Limiter) *runner {
 
 // Run implements jobs.Runner.
 func (r *runner) Run(ctx context.Context, def job.Definition, t *progress.Tracker) (job.Result, error) {
-	m := r.migrator
+	if err := r.vcenters.policy.Admit(def); err != nil { // it was taken under another configuration, or its directory is another one by now
+		return job.Result{}, err
+	}
+	m := r.engine()
 	m.Limits = r.others
 	if l, ok := r.limits[def.VCenter]; ok && def.VCenterURL == "" {
 		m.Limits = l
@@ -56,15 +59,22 @@ func (r *runner) Run(ctx context.Context, def job.Definition, t *progress.Tracke
 	return res, r.judge(ctx, def, t.Phase(), err)
 }
 
+// engine is the migrator, as what jobs may touch is now.
+func (r *runner) engine() *migrate.Migrator {
+	m := r.migrator
+	m.Outputs = r.vcenters.policy.Outputs()
+	return &m
+}
+
 // CleanUp implements jobs.Runner.
 func (r *runner) CleanUp(ctx context.Context, def job.Definition, keepParts bool, t *progress.Tracker) (job.Result, error) {
-	res, err := r.migrator.CleanUp(ctx, def, keepParts, t)
+	res, err := r.engine().CleanUp(ctx, def, keepParts, t)
 	return res, r.judge(ctx, def, t.Phase(), err)
 }
 
 // Settle implements jobs.Settler.
 func (r *runner) Settle(ctx context.Context, def job.Definition, t *progress.Tracker) error {
-	return r.judge(ctx, def, t.Phase(), r.migrator.Settle(ctx, def, t))
+	return r.judge(ctx, def, t.Phase(), r.engine().Settle(ctx, def, t))
 }
 
 // judge tells failures of a vCenter from those of a job: what it puts down to

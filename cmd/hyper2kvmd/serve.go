@@ -79,16 +79,19 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	}
 	defer func() { ended(err) }()
 
+	exposed := !local(l.Addr())
+	if v.policy, err = s.policy(ctx, v, who, exposed || s.insecure, log); err != nil {
+		return err
+	}
 	bandwidth := transfer.NewLimiter(s.limit, nil)
 	r := newRunner(v, bandwidth)
-	exposed := !local(l.Addr())
 	watched, err := newWatching(ctx, s, v, nil, log)
 	if err != nil {
 		return cliargs.UsageError{Err: err}
 	}
 	manager := jobs.New(watched.metrics.Store(store), r, jobs.Options{
 		MaxJobs: s.jobs, PerVCenter: jobsPerVCenter(s), Sealer: keys, Logger: log, Throttle: r.migrator.JobLimits,
-		VCenters: r, MaxDeaths: int(s.config.Daemon.MaxDeaths),
+		Admit: v.policy.Admit, VCenters: r, MaxDeaths: int(s.config.Daemon.MaxDeaths),
 		Secrets: store, KeepPasswords: s.keepPasswords(), Observer: watched.metrics,
 	})
 	watched.over(manager)
@@ -96,7 +99,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		Version: version.String(), Logger: log, ParallelDownloads: s.parallel,
 		DefaultVCenter: v.config.DefaultVCenter(),
 		AnyHost:        exposed || s.insecure, Hosts: []string{hostOf(s.addr)},
-		Inventory: inventory{vcenters: v, migrator: &r.migrator}, Bandwidth: bandwidth,
+		Inventory: inventory{vcenters: v, engine: r.engine}, Bandwidth: bandwidth,
 		Access: who, Audit: auditLog,
 		Ready: watched.ready, Metrics: watched.metrics, Observer: watched.metrics,
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/daemon/reach"
 	"github.com/hyper2kvm/hyper2kvm/daemon/secret"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
@@ -26,6 +27,7 @@ type vcenters struct {
 	// secrets reads the passwords, and remembers what commands said; nil
 	// remembers nothing.
 	secrets *secret.Reader
+	policy  *reach.Policy
 	log     *slog.Logger
 }
 
@@ -67,7 +69,7 @@ func (v vcenters) endpoint(def job.Definition) (vsphere.Config, error) {
 			return vsphere.Config{}, fmt.Errorf("vcenter_url: %w", err)
 		}
 		return v.gated(vsphere.Config{
-			URL: u, Username: def.Username, Password: def.Password,
+			URL: u, Allow: v.policy.Dial(u), Username: def.Username, Password: def.Password,
 			Insecure: def.Insecure, Thumbprint: def.Thumbprint, Logger: v.log,
 		}), nil
 	case def.Username != "":
@@ -189,7 +191,7 @@ func (v vcenters) insecureIgnored(def job.Definition) string {
 // inventory answers the API's questions to a vCenter.
 type inventory struct {
 	vcenters vcenters
-	migrator *migrate.Migrator
+	engine   func() *migrate.Migrator
 }
 
 // VMs implements api.Inventory.
@@ -220,7 +222,7 @@ func (i inventory) VMs(ctx context.Context, name string) (vms []models.VM, err e
 
 // Check implements api.Inventory. That there is no such VM is a finding too.
 func (i inventory) Check(ctx context.Context, def job.Definition) (models.CheckResult, error) {
-	vm, obstacles, err := i.migrator.Check(ctx, def)
+	vm, obstacles, err := i.engine().Check(ctx, def)
 	var ambiguous *vsphere.AmbiguousError
 	switch {
 	case errors.Is(err, vsphere.ErrNotFound), errors.As(err, &ambiguous):

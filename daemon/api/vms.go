@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
 
@@ -80,6 +81,9 @@ func (a *API) check(ctx context.Context, in *rawInput) (*reply[models.CheckResul
 	if err := def.Validate(); err != nil {
 		return nil, failure(http.StatusUnprocessableEntity, err.Error())
 	}
+	if err := a.jobs.Admit(def); err != nil {
+		return nil, failure(http.StatusUnprocessableEntity, refused(ctx, err))
+	}
 	ctx, cancel := context.WithTimeout(ctx, inventoryTimeout)
 	defer cancel()
 	out, err := a.o.Inventory.Check(ctx, def)
@@ -92,6 +96,16 @@ func (a *API) check(ctx context.Context, in *rawInput) (*reply[models.CheckResul
 		out.Findings = []models.Finding{}
 	}
 	return &reply[models.CheckResult]{out}, nil
+}
+
+// refused is why a job is not taken. What would be is for those to know who may
+// submit one.
+func refused(ctx context.Context, err error) string {
+	var advice interface{ Hint() string }
+	if errors.As(err, &advice) && access.FromContext(ctx).May(access.Operator) {
+		return err.Error() + "; " + advice.Hint()
+	}
+	return err.Error()
 }
 
 // vcenterFailed maps an error of the Inventory.

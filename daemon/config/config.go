@@ -40,8 +40,9 @@ const maxSize = 1 << 20
 // Config is the whole file. The zero value is a daemon with defaults and no
 // named vCenters.
 type Config struct {
-	Daemon   Daemon             `yaml:"daemon"`
-	Access   Access             `yaml:"access"`
+	Daemon   Daemon `yaml:"daemon"`
+	Access   Access `yaml:"access"`
+	Reach    `yaml:",inline"`
 	VCenters map[string]VCenter `yaml:"vcenters"`
 	Metrics  Metrics            `yaml:"metrics"`
 }
@@ -222,6 +223,7 @@ func (c Config) validate() error {
 		within(p+"limits.disks", v.Limits.Disks, 512)
 		within(p+"limits.disks_per_host", v.Limits.DisksPerHost, 64)
 	}
+	c.Reach.validate(bad)
 	return errors.Join(errs...)
 }
 

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // Options steer a [Manager]. The zero value works.
@@ -14,7 +16,12 @@ type Options struct {
 	MaxPerVCenter int            // jobs at once per vCenter, 0 means MaxJobs
 	PerVCenter    map[string]int // other limits for some, by [job.Definition.VCenterKey]
 
-	Sealer Sealer       // encrypts passwords; nil refuses jobs that carry one
+	Sealer Sealer // encrypts passwords; nil refuses jobs that carry one
+	// Admit says why a job that is right in itself is not taken; nil takes every one.
+	// The error's text tells nothing of what is at the places that the job names. It
+	// may have a hint that does.
+	Admit func(job.Definition) error
+
 	Logger *slog.Logger // nil discards
 
 	// Secrets drops and renews sealed passwords; nil is the store, if it can.

@@ -88,10 +88,25 @@ func (m *Manager) Submit(ctx context.Context, defs []job.Definition, atomic bool
 	return s, nil
 }
 
+// Admit returns why the daemon does not take a job that is right in itself, or nil:
+// see Options.Admit.
+func (m *Manager) Admit(def job.Definition) error {
+	if m.o.Admit == nil {
+		return nil
+	}
+	return m.o.Admit(def)
+}
+
 // prepare completes and checks a definition, and seals its password.
 func (m *Manager) prepare(def job.Definition, now time.Time) (NewJob, error) {
 	def = def.WithDefaults()
 	if err := def.Validate(); err != nil {
+		return NewJob{}, err
+	}
+	if err := m.Admit(def); err != nil {
+		if hint := fault.Hint(err); hint != "" { // whoever may submit may know
+			err = fmt.Errorf("%w; %s", err, hint)
+		}
 		return NewJob{}, err
 	}
 	if def.ID == "" {
