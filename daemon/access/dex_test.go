@@ -1,0 +1,126 @@
+package access_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/access"
+)
+
+// startDex builds and runs dex until the test ends, and returns its issuer's URL.
+func startDex(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "dex")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
+	build.Dir = "testdata/dex"
+	build.Env = append(build.Environ(), "GOWORK=off", "GOFLAGS=-buildvcs=false", "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build dex: %v\n%s", err, out)
+	}
+	dex := exec.CommandContext(t.Context(), program)
+	in, err := dex.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := dex.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dex.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = in.Close()
+		_ = dex.Process.Kill()
+		_ = dex.Wait()
+	})
+	issuer, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("dex says %q: %v", issuer, err)
+	}
+	return strings.TrimSpace(issuer)
+}
+
+// login is what a browser and a client do (OpenID Connect Core 1.0, section 3.1),
+// and returns the token.
+func login(t *testing.T, issuer string) string {
+	t.Helper()
+	const callback = "http://127.0.0.1/callback"
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := &http.Client{Jar: jar, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
+		if strings.HasPrefix(r.URL.String(), callback) {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	}}
+	get := func(client *http.Client, req *http.Request) *http.Response {
+		resp, err := client.Do(req.WithContext(t.Context()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = resp.Body.Close() })
+		return resp
+	}
+	request := func(method, address string, form url.Values) *http.Request {
+		req, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return req
+	}
+	asked := url.Values{"client_id": {"hyper2kvm"}, "redirect_uri": {callback}, "response_type": {"code"}, "scope": {"openid profile email groups"}, "state": {"s"}}
+	end := get(browser, request("GET", issuer+"/auth?"+asked.Encode(), nil))
+	to, err := end.Location()
+	if err != nil {
+		t.Fatalf("HTTP %d: %v", end.StatusCode, err)
+	}
+	exchange := request("POST", issuer+"/token", url.Values{"grant_type": {"authorization_code"}, "code": {to.Query().Get("code")}, "redirect_uri": {callback}})
+	exchange.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	exchange.SetBasicAuth("hyper2kvm", "secret")
+	body, err := io.ReadAll(get(http.DefaultClient, exchange).Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answer struct {
+		Token string `json:"id_token"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil || answer.Token == "" {
+		t.Fatalf("%v in %s", err, body)
+	}
+	return answer.Token
+}
+
+func TestATokenOfDexIsTaken(t *testing.T) {
+	t.Parallel()
+	issuer := startDex(t)
+	d := func(o access.OIDCOptions) *door {
+		o.Issuer = issuer
+		d := newDoor(t, access.Options{OIDC: access.NewOIDC(o)})
+		d.now = time.Now()
+		return d
+	}
+	roles := map[string]access.Role{"authors": access.Operator}
+	token := login(t, issuer)
+	p := d(access.OIDCOptions{Audience: "hyper2kvm", Roles: roles}).wantRole(remote, token, access.Operator)
+	if !strings.HasPrefix(p.Name, "kilgore@kilgore.trout (") || p.Via != access.ViaOIDC {
+		t.Errorf("%+v", p)
+	}
+	d(access.OIDCOptions{Audience: "another", Roles: roles}).wantDenied(remote, token, access.Invalid)
+	d(access.OIDCOptions{Audience: "hyper2kvm", Roles: roles, Now: func() time.Time { return time.Now().Add(25 * time.Hour) }}).
+		wantDenied(remote, token, access.Invalid)
+	if p, denied := d(access.OIDCOptions{Audience: "hyper2kvm"}).ask(remote, token); denied != nil || p.Role != access.Nobody {
+		t.Errorf("without roles: %+v, %v", p, denied)
+	}
+}
