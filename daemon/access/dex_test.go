@@ -65,13 +65,17 @@ func login(t *testing.T, issuer string) string {
 		}
 		return nil
 	}}
-	get := func(client *http.Client, req *http.Request) *http.Response {
-		resp, err := client.Do(req.WithContext(t.Context()))
+	get := func(client *http.Client, req *http.Request) (to *url.URL, body []byte) {
+		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = resp.Body.Close() })
-		return resp
+		defer resp.Body.Close()
+		if body, err = io.ReadAll(resp.Body); err != nil {
+			t.Fatal(err)
+		}
+		to, _ = resp.Location()
+		return to, body
 	}
 	request := func(method, address string, form url.Values) *http.Request {
 		req, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(form.Encode()))
@@ -81,18 +85,14 @@ func login(t *testing.T, issuer string) string {
 		return req
 	}
 	asked := url.Values{"client_id": {"hyper2kvm"}, "redirect_uri": {callback}, "response_type": {"code"}, "scope": {"openid profile email groups"}, "state": {"s"}}
-	end := get(browser, request("GET", issuer+"/auth?"+asked.Encode(), nil))
-	to, err := end.Location()
-	if err != nil {
-		t.Fatalf("HTTP %d: %v", end.StatusCode, err)
+	to, page := get(browser, request("GET", issuer+"/auth?"+asked.Encode(), nil))
+	if to == nil {
+		t.Fatalf("dex does not send the browser back: %s", page)
 	}
 	exchange := request("POST", issuer+"/token", url.Values{"grant_type": {"authorization_code"}, "code": {to.Query().Get("code")}, "redirect_uri": {callback}})
 	exchange.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	exchange.SetBasicAuth("hyper2kvm", "secret")
-	body, err := io.ReadAll(get(http.DefaultClient, exchange).Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, body := get(http.DefaultClient, exchange)
 	var answer struct {
 		Token string `json:"id_token"`
 	}

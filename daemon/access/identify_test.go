@@ -73,7 +73,14 @@ func (d *door) askWith(peer access.Peer, authorization []string) (access.Princip
 	return p, denied
 }
 
-func (d *door) wantDenied(peer access.Peer, token string, reason access.Reason) *access.Denied {
+// wantDenied wants nobody to be let in, for that reason.
+func (d *door) wantDenied(peer access.Peer, token string, reason access.Reason) {
+	d.t.Helper()
+	_ = d.denial(peer, token, reason)
+}
+
+// denial is wantDenied with what is said.
+func (d *door) denial(peer access.Peer, token string, reason access.Reason) *access.Denied {
 	d.t.Helper()
 	p, denied := d.ask(peer, token)
 	if denied == nil {
@@ -174,7 +181,7 @@ func TestAWrongTokenIsRefusedAndTheAnswerTellsNothing(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fresh := newDoor(t, access.Options{Tokens: d.tokens}) // without the failures before
-			denied := fresh.wantDenied(loopback, c.token, access.Invalid)
+			denied := fresh.denial(loopback, c.token, access.Invalid)
 			if !strings.Contains(denied.Text, c.want) || denied.Err != nil {
 				t.Errorf("%q, %v", denied.Text, denied.Err)
 			}
@@ -189,8 +196,8 @@ func TestTheAnswerIsTheSameWhetherAnIDExistsOrNot(t *testing.T) {
 	_, other := newToken(t, "ci", access.Admin)
 	known := access.Rechecked(secret[:13] + other[13:])
 	unknown := access.Rechecked(other[:13] + secret[13:])
-	a := d.wantDenied(remote, known, access.Invalid)
-	b := d.wantDenied(remote, unknown, access.Invalid)
+	a := d.denial(remote, known, access.Invalid)
+	b := d.denial(remote, unknown, access.Invalid)
 	if *a != *b || a.Text != "unknown token" {
 		t.Errorf("%+v is told from %+v", a, b)
 	}
@@ -205,13 +212,13 @@ func TestATokenThatHasExpiredOrWasRevokedIsRefusedAtOnce(t *testing.T) {
 	if err := d.tokens.Revoke(t.Context(), "revoked", d.now); err != nil {
 		t.Fatal(err)
 	}
-	if denied := d.wantDenied(remote, revoked, access.Invalid); !strings.Contains(denied.Text, "revoked") {
+	if denied := d.denial(remote, revoked, access.Invalid); !strings.Contains(denied.Text, "revoked") {
 		t.Error(denied)
 	}
 	d.now = now.Add(time.Hour - time.Nanosecond)
 	d.wantRole(remote, expiring, access.Viewer)
 	d.now = now.Add(time.Hour)
-	if denied := d.wantDenied(remote, expiring, access.Invalid); !strings.Contains(denied.Text, "expired") {
+	if denied := d.denial(remote, expiring, access.Invalid); !strings.Contains(denied.Text, "expired") {
 		t.Error(denied)
 	}
 }
@@ -253,7 +260,7 @@ func TestWhenTheTokensCannotBeReadNobodyIsLetIn(t *testing.T) {
 	_, secret := newToken(t, "ci", access.Admin)
 	for range 20 { // which is nobody's fault: it is not counted as a guess
 		for _, token := range []string{"", secret} {
-			if denied := d.wantDenied(loopback, token, access.Unavailable); !errors.Is(denied, errBroken) || denied.RetryAfter == 0 {
+			if denied := d.denial(loopback, token, access.Unavailable); !errors.Is(denied, errBroken) || denied.RetryAfter == 0 {
 				t.Fatal(denied)
 			}
 		}
@@ -303,7 +310,7 @@ func TestGuessesAreSlowedDownMoreAndMore(t *testing.T) {
 	}
 	var waits []time.Duration
 	for range 7 {
-		denied := d.wantDenied(remote, "guess", access.TooMany)
+		denied := d.denial(remote, "guess", access.TooMany)
 		waits = append(waits, denied.RetryAfter)
 		d.now = d.now.Add(denied.RetryAfter - time.Nanosecond)
 		d.wantDenied(remote, "guess", access.TooMany) // which does not make it longer
@@ -322,7 +329,7 @@ func TestARightTokenThatWasNotSeenBeforeWaitsWithTheGuesses(t *testing.T) {
 	for range 5 {
 		d.wantDenied(remote, "guess", access.Invalid)
 	}
-	denied := d.wantDenied(remote, secret, access.TooMany)
+	denied := d.denial(remote, secret, access.TooMany)
 	d.now = d.now.Add(denied.RetryAfter)
 	d.wantRole(remote, secret, access.Admin) // not for good
 }

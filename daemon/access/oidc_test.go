@@ -258,7 +258,7 @@ func TestATokenThatTheProviderDidNotSignForUsIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := p.door()
-			denied := d.wantDenied(remote, token, access.Invalid)
+			denied := d.denial(remote, token, access.Invalid)
 			if strings.Contains(denied.Text, "aud") || strings.Contains(denied.Text, "oidc") || denied.Err == nil {
 				t.Errorf("told %q, logged %v", denied.Text, denied.Err)
 			}
@@ -323,14 +323,16 @@ func TestAKeyThatTheProviderHasWithdrawnIsGoodNoLonger(t *testing.T) {
 func TestAProviderThatIsAwayLetsNobodyIn(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]http.HandlerFunc{
-		"an error":           func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) },
-		"a cut connection":   func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"nonsense":           func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
-		"another issuer":     func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"issuer":"https://example.com"}`) },
-		"an endless answer":  endless,
-		"a redirect to http": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", 302) },
+		"an error":          func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) },
+		"a cut connection":  func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"nonsense":          func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
+		"another issuer":    func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"issuer":"https://example.com"}`) },
+		"an endless answer": endless,
+		"a redirect to http": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
+		},
 		"redirects in a circle": func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "/.well-known/openid-configuration", 302)
+			http.Redirect(w, r, "/.well-known/openid-configuration", http.StatusFound)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -339,7 +341,7 @@ func TestAProviderThatIsAwayLetsNobodyIn(t *testing.T) {
 			p.Config.ErrorLog = nil
 			p.be(func() { p.answer = answer })
 			d := p.door()
-			denied := d.wantDenied(remote, p.token(nil), access.Unavailable)
+			denied := d.denial(remote, p.token(nil), access.Unavailable)
 			if denied.RetryAfter <= 0 || denied.Err == nil {
 				t.Errorf("%+v", denied)
 			}
