@@ -19,10 +19,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 )
 
@@ -37,9 +35,23 @@ const maxResponse = 256 << 20
 type Options struct {
 	// HTTPClient is used as it is, except that redirects are never followed.
 	// Nil makes one of its own with a dial timeout of 10 s and no total
-	// timeout: the caller's context bounds a call.
+	// timeout: the caller's context bounds a call. It excludes the files below.
 	HTTPClient *http.Client
-	UserAgent  string // "hyper2kvm-client" when empty
+
+	// CAFile holds the authorities, in PEM, one of which must have signed the
+	// daemon's certificate; empty believes those of the system.
+	CAFile string
+	// CertFile and KeyFile are a client certificate and its key, in PEM. They are
+	// read for each connection, so that renewed ones are used.
+	CertFile, KeyFile string
+
+	// Token is sent as a bearer token with each request; TokenFile is a file that
+	// holds one, read for each request. Neither is sent over plain HTTP to another
+	// machine: that is an error of [New].
+	Token     string
+	TokenFile string
+
+	UserAgent string // "hyper2kvm-client" when empty
 	// RetryDelay is the first pause before Watch connects again; it doubles up
 	// to 30 times itself. 0 means 500 ms.
 	RetryDelay time.Duration
@@ -50,33 +62,22 @@ type Options struct {
 
 // Client speaks to one daemon. Its methods may be called from any goroutine.
 type Client struct {
-	base *url.URL
-	http *http.Client
-	o    Options
+	base   *url.URL
+	socket string // path of the unix socket, or ""
+	http   *http.Client
+	o      Options
 }
 
-// New returns a client of the daemon at baseURL, such as
-// "http://localhost:8080"; the scheme may be left out, and an empty baseURL is
-// [DefaultURL]. User info in the URL is sent as HTTP basic authentication. It
-// does not connect.
+// New returns a client of the daemon at baseURL: "http://localhost:8080" (the scheme
+// may be left out), "https://host:8443", or "unix:///path/of/socket". An empty
+// baseURL is [DefaultURL]. User info in the URL is sent as HTTP basic
+// authentication, unless there is a token. It does not connect, but reads the files
+// that it is given.
 func New(baseURL string, o Options) (*Client, error) {
-	if baseURL == "" {
-		baseURL = DefaultURL
-	}
-	if !strings.Contains(baseURL, "://") {
-		baseURL = "http://" + baseURL
-	}
-	u, err := url.Parse(baseURL)
+	u, socket, err := parseBase(baseURL)
 	if err != nil {
-		// The parse error quotes the URL, which may hold a password.
-		return nil, errors.New("daemon URL cannot be parsed: want http://host:port")
+		return nil, err
 	}
-	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, fmt.Errorf("daemon URL %s: want http://host:port", u.Redacted())
-	}
-	u.Path = strings.TrimRight(u.Path, "/")
-	u.RawQuery, u.Fragment = "", ""
-
 	if o.UserAgent == "" {
 		o.UserAgent = "hyper2kvm-client"
 	}
@@ -86,20 +87,27 @@ func New(baseURL string, o Options) (*Client, error) {
 	if o.WatchRetries <= 0 {
 		o.WatchRetries = 20
 	}
-	hc := &http.Client{}
-	if o.HTTPClient != nil {
-		*hc = *o.HTTPClient
-	} else {
-		t := http.DefaultTransport.(*http.Transport).Clone()
-		t.DialContext = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
-		hc.Transport = t
+	c := &Client{base: u, socket: socket, o: o}
+	token, err := c.token()
+	if err != nil {
+		return nil, err
 	}
-	hc.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Client{base: u, http: hc, o: o}, nil
+	if token != "" && !c.private() {
+		return nil, fmt.Errorf("a token is not sent to %s over plain http, where everybody on the way can read it: "+
+			"use https, the unix socket, or an SSH tunnel to localhost", c.BaseURL())
+	}
+	if c.http, err = c.httpClient(); err != nil {
+		return nil, err
+	}
+	c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return c, nil
 }
 
 // BaseURL is the daemon's address without user info, for messages.
 func (c *Client) BaseURL() string {
+	if c.socket != "" {
+		return "unix://" + c.socket
+	}
 	u := *c.base
 	u.User = nil
 	return u.String()
@@ -152,6 +160,13 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 		req.Header[k] = v
 	}
 	req.Header.Set("User-Agent", c.o.UserAgent)
+	token, err := c.token()
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", r.method, r.path, err)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
 	if r.contentType != "" {
 		req.Header.Set("Content-Type", r.contentType)
 	}
@@ -160,7 +175,7 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("%s %s: %w", r.method, r.path, context.Cause(ctx))
 		}
-		return nil, &unreachableError{addr: c.BaseURL(), err: withoutURL(err)}
+		return nil, c.unanswered(withoutURL(err))
 	}
 	return resp, nil
 }

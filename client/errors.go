@@ -1,10 +1,12 @@
 package client
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -32,6 +34,9 @@ var (
 	// ErrForbidden: the daemon refuses this caller, or the host name under
 	// which it was asked (401, 403, 421).
 	ErrForbidden = errors.New("forbidden")
+	// ErrUntrusted: the daemon's certificate, or the client's, is not believed by
+	// the other side. Trying again does not help.
+	ErrUntrusted = errors.New("certificate not believed")
 )
 
 // Error is an answer of the daemon that is not a success. It satisfies
@@ -91,6 +96,19 @@ func (e *unreachableError) Error() string {
 }
 
 func (e *unreachableError) Unwrap() []error { return []error{ErrUnavailable, e.err} }
+
+// unanswered is a request that got no answer because of err.
+func (c *Client) unanswered(err error) error {
+	var theirs *tls.CertificateVerificationError
+	var remote *net.OpError
+	switch {
+	case errors.As(err, &theirs):
+		return fmt.Errorf("%w: that of the daemon at %s: %w; is the authority that signed it the right one (CA file)?", ErrUntrusted, c.BaseURL(), theirs.Err)
+	case errors.As(err, &remote) && remote.Op == "remote error": // an alert of TLS
+		return fmt.Errorf("%w: the daemon at %s refuses this client's: %w", ErrUntrusted, c.BaseURL(), remote.Err)
+	}
+	return &unreachableError{addr: c.BaseURL(), err: err}
+}
 
 // maxProblem bounds how much of an error's body is read, in bytes.
 const maxProblem = 1 << 20

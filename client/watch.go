@@ -37,8 +37,7 @@ func (c *Client) Watch(ctx context.Context, id string) iter.Seq2[models.Event, e
 				failures = 0
 			}
 			failures++
-			var answered *Error
-			if errors.As(err, &answered) && !errors.Is(err, ErrUnavailable) || failures > c.o.WatchRetries {
+			if !errors.Is(err, ErrUnavailable) || failures > c.o.WatchRetries {
 				yield(models.Event{}, err)
 				return
 			}

@@ -46,6 +46,8 @@ type Options struct {
 	ConfigDir  string // of profiles; "" is hyper2kvm in the user's configuration directory
 	Daemon     string // URL of a daemon to hand jobs to; "" runs them in this process
 	VCenter    string // of the daemon's configuration; "" is its default
+
+	DaemonClient client.Options // how the daemon is reached
 }
 
 // OutcomeError says that not every export was completed. It has been told to the
@@ -148,7 +150,7 @@ func defaults(o Options) plan.Choices {
 
 // runDaemon is Run with the jobs handed to a daemon.
 func runDaemon(ctx context.Context, o Options) error {
-	d, err := client.New(o.Daemon, client.Options{})
+	d, err := client.New(o.Daemon, o.DaemonClient)
 	if err != nil {
 		return err
 	}
@@ -201,7 +203,7 @@ func Watch(ctx context.Context, o Options) error {
 	if !o.Interactive() {
 		return ErrNoTerminal
 	}
-	d, err := client.New(o.Daemon, client.Options{})
+	d, err := client.New(o.Daemon, o.DaemonClient)
 	if err != nil {
 		return err
 	}

@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"os"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
+	"github.com/hyper2kvm/hyper2kvm/internal/daemonflags"
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
 	"github.com/hyper2kvm/hyper2kvm/internal/version"
 )
@@ -15,30 +19,36 @@ import (
 // app is what the commands share.
 type app struct {
 	*terminal.Printer
-	in io.Reader
+	in     io.Reader
+	socket string // of this machine's daemon
 }
 
 // newRoot returns the command line. Flags take one or two dashes and stand
 // before or after the subcommand.
 func newRoot(p *terminal.Printer, in io.Reader) *cli.Command {
-	a := &app{Printer: p, in: in}
+	a := &app{Printer: p, in: in, socket: client.DefaultSocket}
+	return a.root()
+}
+
+// root returns the command line of a.
+func (a *app) root() *cli.Command {
 	root := &cli.Command{
 		Name:    "h2kvmctl",
 		Usage:   "drive a hyper2kvmd",
 		Version: version.Line(),
 		Description: `Exit codes: 0 done, 1 failed (also when a watched job did), 2 wrong usage,
 3 daemon unreachable or not able to serve, 4 no such job or request refused, 130 interrupted.`,
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "daemon", Usage: "`URL` of the daemon", Value: client.DefaultURL, Sources: cli.EnvVars("H2KVM_DAEMON")},
+		Flags: append(daemonflags.Flags("`URL` of the daemon: http://…, https://…, or unix:///PATH; "+
+			"if left out, "+client.DefaultSocket+" where it is there, and else "+client.DefaultURL),
 			&cli.BoolFlag{Name: "json", Usage: "print the API's JSON"},
-		},
+		),
 		Commands: []*cli.Command{
 			a.statusCommand(), a.submitCommand(), a.queryCommand(), a.cancelCommand(),
 			a.watchCommand(), a.logsCommand(), a.retryCommand(), a.resumeCommand(), a.deleteCommand(),
 			a.limitCommand(), a.vmsCommand(), a.checkCommand(),
 		},
-		Writer:    p.Out,
-		ErrWriter: p.Err,
+		Writer:    a.Out,
+		ErrWriter: a.Err,
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			_ = cli.ShowRootCommandHelp(cmd)
 			return toldError{cliargs.Usage("no command given")}
@@ -54,13 +64,18 @@ type action func(ctx context.Context, cmd *cli.Command, c *client.Client) error
 // with makes a cli action of f.
 func (a *app) with(f action) cli.ActionFunc {
 	return func(ctx context.Context, cmd *cli.Command) error {
-		c, err := client.New(cmd.String("daemon"), client.Options{UserAgent: "h2kvmctl/" + version.String()})
+		url, hint := daemonflags.Local(cmd, a.socket)
+		c, err := client.New(url, daemonflags.Options(cmd, os.Getenv, "h2kvmctl/"+version.String()))
 		if err != nil {
-			return cliargs.Usage("-daemon: %w", err)
+			return cliargs.UsageError{Err: err}
 		}
 		defer c.Close()
 		a.JSON = cmd.Bool("json")
-		return f(ctx, cmd, c)
+		err = f(ctx, cmd, c)
+		if hint != nil && (errors.Is(err, client.ErrUnavailable) || errors.Is(err, client.ErrForbidden)) {
+			return fmt.Errorf("%w; %w", err, hint)
+		}
+		return err
 	}
 }
 

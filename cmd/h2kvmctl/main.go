@@ -5,8 +5,8 @@
 // without colours and boxes, and with -json the API's own JSON.
 //
 // Exit codes: 0 done; 1 failed, also when a watched job did; 2 wrong usage; 3
-// the daemon cannot be reached, or says that it cannot serve now; 4 no such job, or the request was refused; 130
-// interrupted.
+// the daemon cannot be reached or not be believed to be one, or says that it cannot serve
+// now; 4 no such job, or the request was refused; 130 interrupted.
 package main
 
 import (
@@ -72,6 +72,8 @@ func advice(err error) string {
 		return fmt.Sprintf(" (try again in %v)", answer.RetryAfter)
 	case answer.Status == http.StatusInsufficientStorage:
 		return " (nothing was stored; try again when there is room)"
+	case answer.Status == http.StatusUnauthorized:
+		return " (a token is read from -token-file, HYPER2KVM_TOKEN_FILE or HYPER2KVM_TOKEN)"
 	}
 	return ""
 }
@@ -88,7 +90,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.Is(err, client.ErrUnavailable):
+	case errors.Is(err, client.ErrUnavailable), errors.Is(err, client.ErrUntrusted):
 		return exitUnreachable
 	case errors.Is(err, client.ErrNotFound), errors.Is(err, client.ErrRejected),
 		errors.Is(err, client.ErrConflict), errors.Is(err, client.ErrInvalid),

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
+	"github.com/hyper2kvm/hyper2kvm/internal/daemonflags"
 	"github.com/hyper2kvm/hyper2kvm/internal/version"
 	"github.com/hyper2kvm/hyper2kvm/tui"
 	"github.com/hyper2kvm/hyper2kvm/tui/plan"
@@ -17,9 +18,7 @@ import (
 
 // daemonFlags say which daemon does the work.
 func daemonFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "daemon", Usage: "hand the jobs to the daemon at `URL`", Sources: cli.EnvVars("H2KVM_DAEMON")},
-	}
+	return daemonflags.Flags("hand the jobs to the daemon at `URL`: http://…, https://…, or unix:///PATH")
 }
 
 // interactiveFlags are the root command's flags that matter when it is
@@ -39,13 +38,16 @@ func (a *app) watchCommand() *cli.Command {
 		Flags: daemonFlags(),
 		Action: cliargs.NoArgs(func(ctx context.Context, cmd *cli.Command) error {
 			o := a.tuiOptions(cmd)
-			if o.Daemon == "" {
-				o.Daemon = client.DefaultURL
-			}
+			var hint error
+			o.Daemon, hint = daemonflags.Local(cmd, client.DefaultSocket)
 			if cmd.Bool("json") || !o.Interactive() {
 				return cliargs.Usage("%w; try h2kvmctl query -all, or h2kvmctl watch -all", tui.ErrNoTerminal)
 			}
-			return told(tui.Watch(ctx, o))
+			err := tui.Watch(ctx, o)
+			if hint != nil && errors.Is(err, client.ErrUnavailable) {
+				err = fmt.Errorf("%w; %w", err, hint)
+			}
+			return told(err)
 		}),
 	}
 }
@@ -72,6 +74,7 @@ func (a *app) tuiOptions(cmd *cli.Command) tui.Options {
 		Printer: a.Printer, In: os.Stdin, Getenv: a.getenv, Version: version.String(),
 		Thumbprint: cmd.String("thumbprint"), Profile: cmd.String("profile"),
 		Daemon: cmd.String("daemon"), VCenter: cmd.String("vcenter"),
+		DaemonClient: daemonflags.Options(cmd, a.getenv, "hyper2kvm/"+version.String()),
 	}
 	if !a.ErrTTY {
 		o.Log = a.logger() // on the terminal it would write over the screen

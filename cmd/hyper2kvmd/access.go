@@ -19,7 +19,7 @@ import (
 // newAccess returns what finds out who asks, and warns when nothing does.
 func newAccess(ctx context.Context, s settings, tokens access.TokenReader, log *slog.Logger) (*access.Authenticator, error) {
 	c := s.config.Access
-	o := access.Options{Tokens: tokens, Required: c.Required, Logger: log}
+	o := access.Options{Tokens: tokens, Certificates: s.config.Listen.Roles(), Required: c.Required, Logger: log}
 	if uid := os.Getuid(); uid > 0 {
 		o.Owner = uint32(uid) //nolint:gosec // user ids are of 32 bits
 	}

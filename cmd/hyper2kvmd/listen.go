@@ -1,92 +1,157 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 
-	"github.com/coreos/go-systemd/v22/activation"
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/urfave/cli/v3"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/access"
+	"github.com/hyper2kvm/hyper2kvm/daemon/api"
+	"github.com/hyper2kvm/hyper2kvm/daemon/config"
+	"github.com/hyper2kvm/hyper2kvm/daemon/listen"
+	"github.com/hyper2kvm/hyper2kvm/daemon/watch"
+	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 )
 
-// errExposed refuses to serve others as long as there is no access control.
-var errExposed = errors.New("the API has no access control, so that whoever reaches it could export VMs with the daemon's credentials; " +
-	"listen on localhost and reach it through an SSH tunnel, or give -insecure-listen")
+// socketName is the unix socket in the directory that systemd made for it.
+const socketName = "hyper2kvmd.sock"
 
-// listen returns the socket that systemd passed, or listens on addr. Unless
-// exposed is set, it refuses anything that is not on this machine alone.
-func listen(ctx context.Context, addr string, exposed bool) (net.Listener, error) {
-	passed, err := activation.Listeners()
-	if err != nil {
-		return nil, fmt.Errorf("sockets passed by systemd: %w", err)
+// listenFlags say where the daemon can be reached.
+func listenFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "addr", Usage: "listen on `HOST:PORT`, localhost:8080 unless configured; may be given several times, or as none"},
+		&cli.StringFlag{Name: "socket", Usage: "listen on the unix socket `PATH` as well; or none"},
+		&cli.StringSliceFlag{
+			Name: "allowed-host", Aliases: []string{"insecure-listen"}, Validator: checkAllowedHosts,
+			Usage: "answer to the name `HOST` as well, under which a proxy asks; may be given several times",
+		},
 	}
-	if len(passed) > 0 && passed[0] != nil {
-		for _, l := range passed[1:] {
-			if l != nil {
-				_ = l.Close()
-			}
-		}
-		if !exposed && !local(passed[0].Addr()) {
-			_ = passed[0].Close()
-			return nil, fmt.Errorf("the socket passed by systemd is not loopback: %w", errExposed)
-		}
-		return passed[0], nil
-	}
-	if !exposed {
-		if err := checkLoopback(ctx, addr); err != nil {
-			return nil, err
-		}
-	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", addr)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("address %s is in use: is another hyper2kvmd running? Choose another with -addr", addr)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("address %s: %w; choose another with -addr", addr, err)
-	}
-	return l, nil
 }
 
-// checkLoopback looks up addr and refuses it unless all it stands for is
-// loopback.
-func checkLoopback(ctx context.Context, addr string) error {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return fmt.Errorf("address %s: want HOST:PORT", addr)
-	}
-	if host == "" {
-		return fmt.Errorf("address %s is every address of this machine: %w", addr, errExposed)
-	}
-	ips, err := net.DefaultResolver.LookupIPAddr(ctx, host)
-	if err != nil {
-		return fmt.Errorf("address %s: %w", addr, err)
-	}
-	for _, ip := range ips {
-		if !ip.IP.IsLoopback() {
-			return fmt.Errorf("address %s is not loopback: %w", addr, errExposed)
+// checkAllowedHosts refuses what cannot be the name of a host, such as another flag
+// after -insecure-listen, which took no value before.
+func checkAllowedHosts(hosts []string) error {
+	for _, h := range hosts {
+		if err := config.CheckAllowedHost(h); err != nil || h == "true" || h == "false" {
+			return errors.New("want the name of a host under which a proxy asks for the daemon, such as export.example.com. " +
+				"-insecure-listen does not switch the check of the Host header off any more, which let web pages in; " +
+				"an address that other machines reach needs TLS (hyper2kvmd tls init) and a token (hyper2kvmd token create) now")
 		}
 	}
 	return nil
 }
 
-// local reports whether only this machine can reach a.
-func local(a net.Addr) bool {
-	switch a := a.(type) {
-	case *net.TCPAddr:
-		return a.IP.IsLoopback()
-	case *net.UnixAddr:
-		return true
+// listenOptions are where to listen, of flags, file and what systemd says.
+func listenOptions(cmd *cli.Command, c config.Config, getenv func(string) string) (listen.Options, error) {
+	l := c.Listen
+	o := listen.Options{
+		Socket:       cmp.Or(cmd.String("socket"), l.Socket, systemdSocket(getenv)),
+		SocketGroup:  l.SocketGroup,
+		Addrs:        cmd.StringSlice("addr"),
+		TLS:          listen.Files{Cert: l.CertFile, Key: l.KeyFile, ClientCA: l.ClientCA},
+		AllowedHosts: append(cmd.StringSlice("allowed-host"), l.AllowedHosts...),
+		MaxConns:     int(l.MaxConnections),
+		MaxConnsPer:  int(l.MaxConnectionsPerAddress),
+		Answer:       api.Answer,
 	}
-	return false
+	if len(o.Addrs) == 0 {
+		o.Addrs = l.Addrs
+	}
+	if len(o.Addrs) == 0 {
+		o.Addrs = []string{cmp.Or(c.Daemon.Addr, config.DefaultAddr)}
+	}
+	if err := listen.CheckSocket(o.Socket); err != nil {
+		return o, fmt.Errorf("-socket: %w", err)
+	}
+	for _, a := range o.Addrs {
+		if err := listen.CheckAddress(a); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
 }
 
-// hostOf is the host of an address, under which clients may ask for it.
-func hostOf(addr string) string {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
+// systemdSocket is the socket in what RuntimeDirectory= made; of several, the first.
+func systemdSocket(getenv func(string) string) string {
+	dir, _, _ := strings.Cut(getenv("RUNTIME_DIRECTORY"), ":")
+	if dir == "" {
 		return ""
 	}
-	return host
+	return filepath.Join(dir, socketName)
+}
+
+// openListeners listens. Settings that cannot be used are wrong usage.
+func openListeners(ctx context.Context, o listen.Options, log *slog.Logger) (*listen.Set, error) {
+	o.Logger = log
+	set, err := listen.Open(ctx, o)
+	if wrong := new(listen.SettingsError); errors.As(err, &wrong) {
+		return nil, cliargs.UsageError{Err: err}
+	}
+	return set, err
+}
+
+// wantAuthentication refuses an address that other machines reach when there is
+// nothing by which people are told apart.
+func wantAuthentication(ctx context.Context, set *listen.Set, who *access.Authenticator) error {
+	url := set.Exposed()
+	if url == "" {
+		return nil
+	}
+	configured, err := who.Configured(ctx)
+	if err == nil && !configured {
+		return cliargs.Usage("address %s can be reached from other machines and needs authentication: make a token with hyper2kvmd token create, "+
+			"or set access.oidc or listen.client_ca", url)
+	}
+	return err
+}
+
+// reloadOnHangup reads the certificates again at each SIGHUP, until ctx ends.
+func reloadOnHangup(ctx context.Context, set *listen.Set, log *slog.Logger) func() error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	return func() error {
+		defer signal.Stop(hangups)
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-hangups:
+			}
+			notify(log, sd.SdNotifyReloading)
+			if err := set.Reload(); err != nil {
+				log.Error("the certificate cannot be read again; the earlier one stays in use", "error", err)
+			}
+			notify(log, sd.SdNotifyReady)
+		}
+	}
+}
+
+// certificates are what the daemon shows to clients, for those who watch it.
+func certificates(set *listen.Set) []watch.Certificate {
+	c, ok := set.Certificate()
+	if !ok {
+		return nil
+	}
+	return []watch.Certificate{{Name: "listen", NotAfter: c.NotAfter, Trouble: c.Trouble}}
+}
+
+// mainAddr is the address that the log names: the first that is no socket.
+func mainAddr(set *listen.Set) string {
+	for _, l := range set.Listeners() {
+		if tcp, ok := l.Addr().(*net.TCPAddr); ok {
+			return tcp.String()
+		}
+	}
+	return set.URLs()[0]
 }

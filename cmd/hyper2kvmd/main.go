@@ -47,7 +47,8 @@ func main() {
 // run is main without the process: it returns the exit code.
 func run(ctx context.Context, args []string, out, errOut io.Writer, getenv func(string) string) int {
 	p := terminal.New(out, errOut)
-	err := newRoot(p, getenv).Run(ctx, args)
+	root := newRoot(p, getenv)
+	err := root.Run(ctx, cliargs.SubcommandFirst(root, args))
 	if err == nil {
 		return 0
 	}
@@ -67,17 +68,15 @@ func newRoot(p *terminal.Printer, getenv func(string) string) *cli.Command {
 		Description: `Named vCenters are read from the configuration file. Without one, jobs that name
 none use GOVC_URL, GOVC_USERNAME, GOVC_PASSWORD, GOVC_INSECURE and GOVC_DATACENTER.
 DOWNLOAD_WORKERS is how many downloads at once a job gets that does not say.`,
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "addr", Usage: "listen on `HOST:PORT`; localhost:8080 unless configured"},
+		Flags: append(listenFlags(),
 			&cli.StringFlag{Name: "config", Usage: "configuration `FILE`; " + config.DefaultPath + " if it is there"},
 			&cli.StringFlag{Name: "state-dir", Usage: "`DIRECTORY` for the database"},
 			&cli.StringFlag{Name: "db", Usage: "database `FILE`; jobs.db in the state directory"},
 			&cli.IntFlag{Name: "jobs", Aliases: []string{"workers"}, Usage: "run `N` jobs at once; 4 unless configured"},
 			&cli.StringFlag{Name: "limit", Usage: "bandwidth `RATE` of all jobs together, such as 200MB/s; it can be changed through the API"},
-			&cli.BoolFlag{Name: "insecure-listen", Usage: "allow an address that is not loopback, and any Host header as behind a proxy, although the API has no access control"},
 			&cli.StringFlag{Name: "log-format", Value: "text", Usage: "text or json"},
 			&cli.StringFlag{Name: "log-level", Value: "info", Usage: "debug, info, warn or error", Sources: cli.EnvVars("LOG_LEVEL")},
-		},
+		),
 		Writer:    p.Out,
 		ErrWriter: p.Err,
 	}
@@ -92,7 +91,7 @@ DOWNLOAD_WORKERS is how many downloads at once a job gets that does not say.`,
 		}
 		return serve(ctx, s, log, p)
 	}
-	root.Commands = []*cli.Command{tokenCommand(p, getenv), auditCommand(p, getenv), keyCommand(p, getenv)}
+	root.Commands = []*cli.Command{tokenCommand(p, getenv), auditCommand(p, getenv), keyCommand(p, getenv), tlsCommand(p, getenv)}
 	cliargs.Finish(root)
 	return root
 }

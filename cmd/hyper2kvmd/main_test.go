@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -47,6 +49,7 @@ func TestScripts(t *testing.T) {
 			})
 			e.Values["notify"] = c
 			e.Setenv("NOTIFY_SOCKET", socket)
+			e.Setenv("SHORT", dir)
 			e.Setenv("PORT", freePort(t))
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // a program that ends need not wait for reports
@@ -61,6 +64,7 @@ func TestScripts(t *testing.T) {
 			"end":      end,
 			"exit1":    exits(1),
 			"exit2":    exits(2),
+			"serial":   serial,
 		},
 	})
 }
@@ -136,10 +140,21 @@ func answered(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
+// serial sets a variable to the serial number of the certificate that the daemon has
+// for a new client, who believes in tls/ca.crt.
+func serial(ts *testscript.TestScript, _ bool, args []string) {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(ts.ReadFile("tls/ca.crt")))
+	c, err := tls.Dial("tcp", "localhost:"+ts.Getenv("PORT"), &tls.Config{RootCAs: roots})
+	ts.Check(err)
+	defer c.Close()
+	ts.Setenv(args[0], c.ConnectionState().PeerCertificates[0].SerialNumber.String())
+}
+
 // end sends a signal to the daemon that was started last.
 func end(ts *testscript.TestScript, _ bool, args []string) {
 	daemons := ts.BackgroundCmds()
-	sig := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL}[args[0]]
+	sig := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP}[args[0]]
 	ts.Check(daemons[len(daemons)-1].Process.Signal(sig))
 }
 

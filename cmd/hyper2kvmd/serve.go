@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 
@@ -15,7 +14,9 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/listen"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlite"
+	"github.com/hyper2kvm/hyper2kvm/daemon/watch"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
 	"github.com/hyper2kvm/hyper2kvm/internal/version"
@@ -40,14 +41,11 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	for _, w := range warnings {
 		log.Warn(w)
 	}
-	l, err := listen(ctx, s.addr, s.insecure)
-	if errors.Is(err, errExposed) {
-		return cliargs.UsageError{Err: err}
-	}
+	set, err := openListeners(ctx, s.listen, log)
 	if err != nil {
 		return err
 	}
-	defer l.Close() // the server has closed it
+	defer set.Close() // the server has closed what it served
 	if err := s.makeStateDir(); err != nil {
 		return err
 	}
@@ -72,6 +70,9 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	if err != nil {
 		return err
 	}
+	if err := wantAuthentication(ctx, set, who); err != nil {
+		return err
+	}
 	auditLog := audit.New(store.Audit(), s.auditHead(), log)
 	ended, err := auditStart(ctx, auditLog, log)
 	if err != nil {
@@ -94,25 +95,23 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		Admit: v.policy.Admit, VCenters: r, MaxDeaths: int(s.config.Daemon.MaxDeaths),
 		Secrets: store, KeepPasswords: s.keepPasswords(), Observer: watched.metrics,
 	})
+	watched.ready.Certificates = func() []watch.Certificate { return certificates(set) }
 	watched.over(manager)
 	handler := api.New(manager, api.Options{
 		Version: version.String(), Logger: log, ParallelDownloads: s.parallel,
 		DefaultVCenter: v.config.DefaultVCenter(),
-		AnyHost:        exposed || s.insecure, Hosts: []string{hostOf(s.addr)},
-		Inventory: inventory{vcenters: v, engine: r.engine}, Bandwidth: bandwidth,
+		KnownHost:      set.KnownHost,
+		Inventory:      inventory{vcenters: v, engine: r.engine}, Bandwidth: bandwidth,
 		Access: who, Audit: auditLog,
 		Ready: watched.ready, Metrics: watched.metrics, Observer: watched.metrics,
 	})
-	log.Info("hyper2kvmd is listening", "addr", l.Addr().String(), "version", version.String(),
+	log.Info("hyper2kvmd is listening", "addr", mainAddr(set), "urls", set.URLs(), "version", version.String(),
 		"database", s.db, "new", store.New(), "jobs", countsText(known), "vcenters", v.names())
 	if store.New() {
 		log.Info("the database is new: there was none, or an empty file", "database", s.db)
 	}
-	if exposed {
-		log.Warn("anybody who reaches the address may use the daemon: there is no access control", "addr", l.Addr().String())
-	}
-	banner(p, l.Addr())
-	return supervise(ctx, l, handler, manager, log, watched.run, func(ctx context.Context) error {
+	banner(p, set.URLs())
+	return supervise(ctx, set, handler, manager, log, watched.run, func(ctx context.Context) error {
 		keys.Watch(ctx, keyEvery, manager.Reseal)
 		return nil
 	})
@@ -171,19 +170,23 @@ func jobsPerVCenter(s settings) map[string]int {
 
 // supervise runs manager, server, watchdog, and what else there is beside them as a
 // group: when one fails, or ctx ends, all end.
-func supervise(ctx context.Context, l net.Listener, handler *api.API, manager *jobs.Manager, log *slog.Logger, beside ...func(context.Context) error) error {
+func supervise(ctx context.Context, set *listen.Set, handler *api.API, manager *jobs.Manager, log *slog.Logger, beside ...func(context.Context) error) error {
 	server := handler.Server()
+	set.Attach(server)
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range beside {
 		group.Go(func() error { return run(ctx) })
 	}
 	group.Go(func() error { return manager.Run(ctx) })
-	group.Go(func() error {
-		if err := server.Serve(api.Listener(l)); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve: %w", err)
-		}
-		return nil
-	})
+	for _, l := range set.Listeners() {
+		group.Go(func() error {
+			if err := server.Serve(api.Listener(l)); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("serve %s: %w", l.URL(), err)
+			}
+			return nil
+		})
+	}
+	group.Go(reloadOnHangup(ctx, set, log))
 	group.Go(func() error {
 		<-ctx.Done()
 		notify(log, sd.SdNotifyStopping)
@@ -243,7 +246,7 @@ func notify(log *slog.Logger, state string) {
 }
 
 // banner shows people where to go. Into a pipe or journal goes nothing.
-func banner(p *terminal.Printer, addr net.Addr) {
+func banner(p *terminal.Printer, urls []string) {
 	if !p.TTY {
 		return
 	}
@@ -253,5 +256,7 @@ func banner(p *terminal.Printer, addr net.Addr) {
 		rows = append(rows, []string{e.Method, e.Path, e.Summary})
 	}
 	_ = p.Table(rows, true) // a terminal that is gone is no reason to stop
-	p.Success("Listening on http://%s", addr)
+	for _, u := range urls {
+		p.Success("Listening on %s", u)
+	}
 }

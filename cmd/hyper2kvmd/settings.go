@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/listen"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/units"
 )
@@ -24,8 +24,7 @@ import (
 // first, then the file, then what systemd or the user's environment says.
 type settings struct {
 	config   config.Config
-	addr     string
-	insecure bool   // -insecure-listen
+	listen   listen.Options
 	db       string // path of the database
 	jobs     int
 	limit    int64 // bytes per second of all jobs together, 0 for no limit
@@ -34,7 +33,7 @@ type settings struct {
 }
 
 func settingsFrom(cmd *cli.Command, getenv func(string) string) (settings, error) {
-	s := settings{insecure: cmd.Bool("insecure-listen"), getenv: getenv}
+	s := settings{getenv: getenv}
 	var err error
 	path := cmp.Or(cmd.String("config"), config.DefaultPath)
 	s.config, err = config.Load(path)
@@ -42,9 +41,8 @@ func settingsFrom(cmd *cli.Command, getenv func(string) string) (settings, error
 		return s, err
 	}
 	d := s.config.Daemon
-	s.addr = cmp.Or(cmd.String("addr"), d.Addr, config.DefaultAddr)
-	if _, _, err := net.SplitHostPort(s.addr); err != nil {
-		return s, fmt.Errorf("address %s: want HOST:PORT", s.addr)
+	if s.listen, err = listenOptions(cmd, s.config, getenv); err != nil {
+		return s, err
 	}
 	s.jobs = int(d.Jobs)
 	if cmd.IsSet("jobs") {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/listen"
 	"github.com/hyper2kvm/hyper2kvm/daemon/metrics"
 	"github.com/hyper2kvm/hyper2kvm/daemon/watch"
 	"github.com/hyper2kvm/hyper2kvm/internal/version"
@@ -43,7 +44,7 @@ func newWatching(ctx context.Context, s settings, v vcenters, outputs []string, 
 	if err != nil {
 		return nil, fmt.Errorf("metrics.addr: %w", err)
 	}
-	if !local(l.Addr()) {
+	if !listen.IsLoopback(l.Addr()) {
 		return nil, errors.Join(fmt.Errorf("metrics.addr: %s is not loopback, and has no access control", s.config.Metrics.Addr), l.Close())
 	}
 	w.local = l

@@ -76,11 +76,9 @@ type Options struct {
 	// leaves it to the runner.
 	DefaultVCenter string
 
-	// Hosts are accepted in the Host header beside names of this machine's
-	// loopback; AnyHost accepts all, for a daemon that others may reach, also
-	// through a proxy on this machine.
-	Hosts   []string
-	AnyHost bool
+	// KnownHost reports whether a host, without port, is one under which clients may
+	// ask for the daemon, beside the names of loopback. Nil knows no other.
+	KnownHost func(host string) bool
 
 	// ParallelDownloads is for submitted jobs that do not say; 0 leaves it to
 	// package job.

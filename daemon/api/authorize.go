@@ -98,6 +98,7 @@ func (a *API) identify(w http.ResponseWriter, r *http.Request) *http.Request {
 	if !known {
 		peer = peerOf(r)
 	}
+	peer = senderOf(r, peer)
 	ctx := access.WithRequestID(access.WithPeer(r.Context(), peer), id)
 	authorization := r.Header.Values("Authorization")
 	who, err := a.access.Identify(ctx, peer, authorization)

@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 )
 
 // Deadlines of a request. There is none on reading once a body has been read:
@@ -54,13 +56,13 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.route(rec, r)
 }
 
-// guard keeps web pages away from a daemon without access control: a page on
-// the same machine's browser could otherwise submit jobs, and by rebinding its
-// own name to 127.0.0.1 even read the answers.
+// guard keeps web pages away: a page in a browser on the same machine could
+// otherwise submit jobs, and by rebinding its own name to 127.0.0.1 even read the
+// answers. It holds for every address that the daemon listens on.
 func (a *API) guard(r *http.Request) *statusError {
-	if !a.o.AnyHost && !a.knownHost(r.Host) {
+	if host := hostOf(r); !loopbackName(host) && (a.o.KnownHost == nil || !a.o.KnownHost(host)) {
 		return failure(http.StatusMisdirectedRequest,
-			"the Host header does not name this machine; use localhost, or start the daemon with -insecure-listen")
+			"the Host header names no host that this daemon knows; use localhost or a name in its certificate, or add the host to listen.allowed_hosts (-allowed-host)")
 	}
 	if a.csrf.Check(r) != nil {
 		return failure(http.StatusForbidden, "cross-origin request refused")
@@ -68,26 +70,40 @@ func (a *API) guard(r *http.Request) *statusError {
 	return nil
 }
 
-// knownHost reports whether a Host header names a loopback address or one of
-// Options.Hosts.
-func (a *API) knownHost(hostport string) bool {
-	host := hostport
-	if h, _, err := net.SplitHostPort(hostport); err == nil {
+// hostOf is the host of a request without port, as names are compared.
+func hostOf(r *http.Request) string {
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+}
+
+// loopbackName reports whether a host stands for this machine's loopback, whoever
+// looks it up.
+func loopbackName(host string) bool {
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return true
 	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() {
-		return true
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// proxyHeaders are what proxies add to requests.
+var proxyHeaders = [...]string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via"}
+
+// senderOf corrects who is at the other end of a request's connection: when a proxy has
+// passed the request on, p is the proxy, and who has sent it may be anywhere. Such a
+// one is neither on this machine nor the proxy's user.
+func senderOf(r *http.Request, p access.Peer) access.Peer {
+	passedOn := !loopbackName(hostOf(r))
+	for _, h := range proxyHeaders {
+		passedOn = passedOn || len(r.Header[h]) > 0
 	}
-	for _, h := range a.o.Hosts {
-		if strings.EqualFold(h, host) {
-			return true
-		}
+	if passedOn && (p.Unix || p.Loopback) {
+		return access.Peer{Addr: p.Addr, Certificate: p.Certificate}
 	}
-	return false
+	return p
 }
 
 // route hands the request to its handler, and answers 404 and 405 itself: the

@@ -60,7 +60,7 @@ func (c conn) Write(b []byte) (int, error) {
 		return c.Conn.Write(b)
 	}
 	status, _ := strconv.Atoi(string(m[1]) + string(m[2]))
-	if _, err := c.Conn.Write(wholeAnswer(status, string(b[len(m[0]):]))); err != nil {
+	if _, err := c.Conn.Write(translate(status, string(b[len(m[0]):]))); err != nil {
 		return 0, err
 	}
 	return len(b), nil
@@ -74,9 +74,11 @@ func (c conn) CloseWrite() error {
 	return nil
 }
 
-// wholeAnswer is an error as it goes over the wire. text is the body that
-// package http had for it.
-func wholeAnswer(status int, text string) []byte {
+// NetConn is the connection below, as of a [crypto/tls.Conn].
+func (c conn) NetConn() net.Conn { return c.Conn }
+
+// translate makes our answer of package http's. text is its body.
+func translate(status int, text string) []byte {
 	title := fmt.Sprintf("%d %s", status, http.StatusText(status))
 	detail := strings.TrimPrefix(strings.TrimPrefix(text, title), ": ")
 	switch {
@@ -87,8 +89,19 @@ func wholeAnswer(status int, text string) []byte {
 	case detail == "":
 		detail = "this is not a valid HTTP request"
 	}
-	var body bytes.Buffer
-	_ = json.NewEncoder(&body).Encode(failure(status, detail).problem(time.Now().UTC())) // cannot fail
-	return fmt.Appendf(nil, "HTTP/1.1 %s\r\nContent-Type: %s\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
-		title, problemType, body.Len(), body.Bytes())
+	return Answer(status, detail)
+}
+
+// Answer is an error as it goes over the wire, header and all, to a connection that
+// is closed after it.
+func Answer(status int, detail string) []byte {
+	e := failure(status, detail)
+	if status == http.StatusServiceUnavailable {
+		e = busy(detail)
+	}
+	var head, body bytes.Buffer
+	_ = e.GetHeaders().Write(&head)                                // cannot fail
+	_ = json.NewEncoder(&body).Encode(e.problem(time.Now().UTC())) // nor can this
+	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nX-Content-Type-Options: nosniff\r\n%sConnection: close\r\nContent-Length: %d\r\n\r\n%s",
+		status, http.StatusText(status), problemType, &head, body.Len(), body.Bytes())
 }

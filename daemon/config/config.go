@@ -41,6 +41,7 @@ const maxSize = 1 << 20
 // named vCenters.
 type Config struct {
 	Daemon   Daemon `yaml:"daemon"`
+	Listen   Listen `yaml:"listen"`
 	Access   Access `yaml:"access"`
 	Reach    `yaml:",inline"`
 	VCenters map[string]VCenter `yaml:"vcenters"`
@@ -49,7 +50,7 @@ type Config struct {
 
 // Daemon is how the daemon itself runs. Flags of hyper2kvmd come before it.
 type Daemon struct {
-	Addr     string `yaml:"addr"`      // host:port; empty is DefaultAddr
+	Addr     string `yaml:"addr"`      // one of listen.addrs, as it was called before
 	StateDir string `yaml:"state_dir"` // absolute; holds the database
 	Jobs     Count  `yaml:"jobs"`      // run at once, 1..256
 	Limit    string `yaml:"limit"`     // bandwidth of all jobs together, as 200MB/s; empty is none
@@ -198,7 +199,7 @@ func (c Config) validate() error {
 	if _, ok := c.VCenters[d.DefaultVCenter]; d.DefaultVCenter != "" && !ok {
 		bad("daemon.default_vcenter", "is none of vcenters")
 	}
-
+	c.Listen.validate(d, bad)
 	c.Access.validate(bad)
 	absolute("access.oidc.ca_file", c.Access.OIDC.CAFile)
 	c.Metrics.validate(bad)

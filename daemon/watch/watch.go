@@ -26,6 +26,7 @@ type Jobs interface {
 type Certificate struct {
 	Name     string // for people and as a label
 	NotAfter time.Time
+	Trouble  error // why a newer one that is there cannot be used, or nil
 }
 
 // What is looked at, as a [Reason] names it.
@@ -175,6 +176,9 @@ func (r *Readiness) certificates() []Reason {
 		case left < warnBefore:
 			out = append(out, Reason{Check: CheckCertificate, Name: c.Name,
 				Text: fmt.Sprintf("expires in %d days, at %s", int(left.Hours()/24), c.NotAfter.UTC().Format(time.RFC3339))})
+		}
+		if c.Trouble != nil {
+			out = append(out, Reason{Check: CheckCertificate, Name: c.Name, Text: "the newer one cannot be used, and the earlier one is: " + c.Trouble.Error()})
 		}
 	}
 	return out

@@ -1,0 +1,12 @@
+//go:build !linux
+
+package listen
+
+import (
+	"net"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/access"
+)
+
+// credentials has nothing to ask: the daemon is for Linux.
+func credentials(*net.UnixConn, *access.Peer) {}
