@@ -3,7 +3,9 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
@@ -74,8 +76,8 @@ func (l Listen) validate(d Daemon, bad func(key, format string, args ...any)) {
 	if len(l.ClientRoles) > 0 && l.ClientCA == "" {
 		bad("listen.client_roles", "needs client_ca, the authority that signs the certificates")
 	}
-	for name, role := range l.ClientRoles {
-		if _, err := access.ParseRole(role); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(l.ClientRoles)) {
+		if _, err := access.ParseRole(l.ClientRoles[name]); err != nil {
 			bad("listen.client_roles."+name, "%v", err)
 		}
 		if name == "" {

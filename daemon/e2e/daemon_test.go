@@ -30,6 +30,8 @@ type home struct {
 	flags  []string
 	env    []string
 
+	configured bool // the configuration says where to listen
+
 	mu  sync.Mutex
 	log strings.Builder // of all lives
 }
@@ -95,11 +97,13 @@ type process struct {
 	lines   chan line     // about jobs; closed before exited
 	err     error         // of Wait, once exited is closed
 	addr    string        // once ready is closed
+	urls    []string      // as addr
 }
 
 // line is what a line of the daemon's log says.
 type line struct {
 	Msg, Addr, Job, Status, Error string
+	URLs                          []string
 	Failed                        bool
 	at                            time.Time // when it was read
 }
@@ -108,8 +112,11 @@ type line struct {
 func (h *home) launch() *process {
 	h.t.Helper()
 	args := append([]string{
-		"-addr", "127.0.0.1:0", "-config", h.config, "-state-dir", filepath.Join(h.dir, "state"), "-log-format", "json",
+		"-config", h.config, "-state-dir", filepath.Join(h.dir, "state"), "-log-format", "json",
 	}, h.flags...)
+	if !h.configured {
+		args = append(args, "-addr", "127.0.0.1:0")
+	}
 	p := &process{
 		cmd:    exec.Command(program(h.t, "hyper2kvmd"), args...),
 		ready:  make(chan struct{}),
@@ -154,7 +161,7 @@ func (p *process) follow(h *home, logs io.Reader) {
 		l.at = time.Now()
 		switch {
 		case l.Msg == "hyper2kvmd is listening":
-			p.addr = l.Addr
+			p.addr, p.urls = l.Addr, l.URLs
 			close(p.ready)
 		case l.Job != "":
 			p.lines <- l
