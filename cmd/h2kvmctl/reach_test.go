@@ -13,6 +13,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/apitest"
+	"github.com/hyper2kvm/hyper2kvm/daemon/listen"
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
 )
 
@@ -32,12 +33,13 @@ func TestThisMachinesDaemonIsFoundAtItsSocket(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "d.sock")
-	l, err := net.Listen("unix", path)
+	set, err := listen.Open(t.Context(), listen.Options{Socket: path})
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &http.Server{Handler: d.API, ReadHeaderTimeout: time.Minute}
-	go srv.Serve(l) //nolint:errcheck // it ends with the test
+	srv := d.API.Server()
+	set.Attach(srv)
+	go srv.Serve(set.Listeners()[0]) //nolint:errcheck // it ends with the test
 	defer srv.Close()
 	t.Setenv("H2KVM_DAEMON", "")
 	t.Setenv("HYPER2KVM_DAEMON", "")

