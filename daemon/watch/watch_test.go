@@ -111,7 +111,8 @@ func TestTroubleOfTheStoreAndAnExpiredCertificateAreFatal(t *testing.T) {
 		Jobs: &fakeJobs{notes: []string{"the lock file was removed"}, err: errors.New("no space left for the state file")},
 		Now:  func() time.Time { return now },
 		Certificates: func() []watch.Certificate {
-			return []watch.Certificate{{Name: "soon", NotAfter: now.Add(36 * time.Hour)}, {Name: "gone", NotAfter: now}}
+			return []watch.Certificate{{Name: "soon", NotAfter: now.Add(36 * time.Hour)}, {Name: "gone", NotAfter: now},
+				{Name: "stuck", NotAfter: now.Add(99 * 24 * time.Hour), Trouble: errors.New("the key is another's")}}
 		},
 	}
 	want := []string{
@@ -119,6 +120,7 @@ func TestTroubleOfTheStoreAndAnExpiredCertificateAreFatal(t *testing.T) {
 		"FATAL certificate gone: expired at 2026-06-01T00:00:00Z",
 		"store : the lock file was removed",
 		"certificate soon: expires in 1 days, at 2026-06-02T12:00:00Z",
+		"certificate stuck: the newer one cannot be used, and the earlier one is: the key is another's",
 	}
 	if got := texts(r.Check(t.Context())); !slices.Equal(got, want) {
 		t.Errorf("reasons\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
