@@ -12,6 +12,7 @@ type Result struct {
 	TotalSize int64         `json:"total_size"`            // bytes of all files as ls shows them
 	Duration  time.Duration `json:"duration"`              // nanoseconds
 	Success   bool          `json:"success"`
+	Earlier   bool          `json:"earlier,omitempty"` // all of it was there: an earlier run had finished the same export
 	Disks     []DiskResult  `json:"disks,omitempty"`
 	Owed      []string      `json:"owed,omitempty"`  // what is left at vSphere, and is put back later
 	Notes     []string      `json:"notes,omitempty"` // what a person should know: fallbacks, what could not be verified

@@ -87,22 +87,43 @@ func (r *run) finishedEarlier() (receipt workdir.Receipt, done bool, err error) 
 		return workdir.Receipt{}, false, nil // it is replaced
 	case err != nil:
 		return workdir.Receipt{}, false, fault.Permanent(fault.WithHint(fmt.Errorf("the receipt of an earlier export cannot be read: %w", err),
-			"move it away, or ask to overwrite"))
+			"move it away, or replace it: "+workdir.Overwriting))
 	case receipt.InstanceUUID != r.vm.InstanceUUID:
 		return workdir.Receipt{}, false, fault.Permanent(fault.WithHint(
 			fmt.Errorf("%w: %s records an export of another VM with the same file name, %s",
 				ErrExists, r.work.ReceiptPath(), receipt.VMPath),
 			"give this VM an output directory of its own"))
-	case !r.sameJob(receipt) || receipt.Asked != r.asked():
+	case !r.answeredBy(receipt):
 		return workdir.Receipt{}, false, nil
 	}
 	if why := r.work.Broken(receipt); why != "" {
-		r.exportAgain(why)
+		if r.sameJob(receipt) {
+			r.exportAgain(why)
+		}
 		return workdir.Receipt{}, false, nil
 	}
-	r.info("", "this job was finished earlier")
+	r.info("", "this export was finished earlier, and all of it is in %s", r.def.OutputPath)
 	r.notes = slices.Clone(receipt.Result.Notes)
+	receipt.Result.Earlier = true
 	return receipt, true, nil
+}
+
+// answeredBy reports whether an export that is there is the one that was asked
+// for, as long as its files are whole.
+func (r *run) answeredBy(receipt workdir.Receipt) bool {
+	if receipt.Asked != r.asked() {
+		return false
+	}
+	return r.sameJob(receipt) || r.m.AcceptFinished && !r.def.Options.Overwrite
+}
+
+// foundFinished reports whether the run would find its export finished and do nothing.
+func (r *run) foundFinished() bool {
+	if _, installing := r.work.Installing(); installing {
+		return false // the run looks closer
+	}
+	receipt, err := r.work.ReadReceipt()
+	return err == nil && r.answeredBy(receipt) && r.work.Broken(receipt) == ""
 }
 
 // exportAgain says why the job's earlier success does not count, and makes its

@@ -58,6 +58,11 @@ type Migrator struct {
 	Budget       transfer.BudgetOptions
 	LeasePause   time.Duration // before the second lease, growing from there; 0 is a second
 
+	// AcceptFinished lets an export that is there and whole count as this run's, if
+	// it is of the same VM and the same options, whatever job made it. Without it
+	// that is so for a job's own export only, and anything else is [ErrExists].
+	AcceptFinished bool
+
 	// ManifestPatience is how long a run waits for a manifest that can be read to
 	// list a disk; 0 is 30 seconds.
 	ManifestPatience time.Duration

@@ -23,6 +23,9 @@ func (m *Migrator) Check(ctx context.Context, def job.Definition) (vm vsphere.VM
 	defer func() { err = errors.Join(err, detached(ctx, r.client.Close)) }()
 	r.work, _ = workdir.Peek(r.m.Outputs, r.def.OutputPath, FileBase(r.vm.Name)) // what a run has made there is no stray
 	defer r.work.Release()
+	if r.def.OutputPath != "" && r.foundFinished() {
+		return r.vm, nil, nil // nothing is in the way of doing nothing
+	}
 	obstacles, err = r.obstacles(ctx)
 	return r.vm, obstacles, err
 }
@@ -99,7 +102,7 @@ func (r *run) destination() []vsphere.Obstacle {
 	if taken := r.taken(); taken != "" && !r.def.Options.Overwrite {
 		out = append(out, vsphere.Obstacle{Code: CodeOutputExists, Severity: vsphere.SeverityError,
 			Text: taken + " is there already",
-			Hint: "choose another output directory, or ask to overwrite"})
+			Hint: "choose another output directory, or replace what is there: " + workdir.Overwriting})
 	}
 	if o, fit := r.spaceObstacle(); fit != Fits {
 		out = append(out, o)

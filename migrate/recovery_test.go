@@ -311,3 +311,37 @@ func TestNoEventOrErrorHoldsTheTicketOrThePassword(t *testing.T) {
 		}
 	}
 }
+
+func TestWhoAcceptsAFinishedExportIsToldThatItWasThere(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, vspheretest.Config{}, twoDisks(t)...)
+	b.m.AcceptFinished = true
+	def := b.job(job.FormatRaw)
+	first := b.export(def)
+	served := b.BytesServed("guest1", 0)
+	again := b.export(def)
+	if first.Earlier || !again.Earlier || !slices.Equal(first.Files, again.Files) || b.BytesServed("guest1", 0) != served {
+		t.Errorf("first %+v, again %+v; %d bytes were fetched", first, again, b.BytesServed("guest1", 0)-served)
+	}
+	if _, obstacles, err := b.m.Check(t.Context(), def); err != nil || len(obstacles) > 0 {
+		t.Errorf("the check says %v, %v", obstacles, err)
+	}
+	other := def
+	other.Options.Virtio = true
+	for name, refused := range map[string]job.Definition{"another export": other, "files that are gone": def} {
+		if name == "files that are gone" {
+			if err := os.Remove(first.Disks[0].File); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, _, err := b.run(context.Background(), refused)
+		_, obstacles, cerr := b.m.Check(t.Context(), refused)
+		if !errors.As(err, new(*migrate.PreflightError)) || cerr != nil || len(obstacles) != 1 || obstacles[0].Code != migrate.CodeOutputExists {
+			t.Errorf("%s: the run says %v, the check %v, %v", name, err, obstacles, cerr)
+		}
+	}
+	def.Options.Overwrite = true
+	if result := b.export(def); result.Earlier || b.BytesServed("guest1", 0) == served {
+		t.Error("with overwrite nothing was fetched")
+	}
+}

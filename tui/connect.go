@@ -11,6 +11,7 @@ import (
 	"github.com/pterm/pterm/putils"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
 	"github.com/hyper2kvm/hyper2kvm/tui/profile"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -44,8 +45,11 @@ type connector struct {
 	ask   prompter
 }
 
-// maxLogins is how often a person may mistype a password.
-const maxLogins = 3
+// How often a person may mistype a password, and an address.
+const (
+	maxLogins    = 3
+	maxAddresses = 3
+)
 
 // connect returns a session, and the configuration with which others like it are
 // opened.
@@ -54,7 +58,8 @@ func (c connector) connect(ctx context.Context) (*vsphere.Client, vsphere.Config
 	if err != nil {
 		return nil, cfg, err
 	}
-	for logins := 0; ; {
+	typed := asked // the address, too
+	for logins, addresses := 0, 1; ; {
 		session, err := c.dial(ctx, cfg)
 		var cert *vsphere.CertificateError
 		switch {
@@ -75,10 +80,56 @@ func (c connector) connect(ctx context.Context) (*vsphere.Client, vsphere.Config
 			if cfg, err = c.login(ctx, cfg); err != nil {
 				return nil, cfg, err
 			}
+		case typed && addresses < maxAddresses && (errors.Is(err, vsphere.ErrUnreachable) || errors.Is(err, vsphere.ErrNotVSphere)):
+			c.o.Printer.Error("%s", cell.Safe(err.Error()))
+			addresses++
+			if cfg, err = c.address(ctx, cfg); err != nil {
+				return nil, cfg, err
+			}
 		default:
 			return nil, cfg, err
 		}
 	}
+}
+
+// address asks for the address again, and for nothing else: user and password were
+// typed already.
+func (c connector) address(ctx context.Context, cfg vsphere.Config) (vsphere.Config, error) {
+	for {
+		s, err := c.ask.line(ctx, "vCenter or ESXi host", cell.Safe(cfg.URL.Host))
+		if err != nil {
+			return cfg, err
+		}
+		u, err := vsphere.ParseURL(s)
+		if err != nil {
+			c.o.Printer.Error("%v", err)
+			continue
+		}
+		if s == cell.Safe(cfg.URL.Host) {
+			u = cfg.URL // with its path
+		}
+		u.User = nil
+		cfg.URL, cfg.Thumbprint = u, c.o.Thumbprint
+		if p, ok, err := c.store.ForHost(u.Host); err == nil && ok && cfg.Thumbprint == "" {
+			cfg.Thumbprint = p.Thumbprint
+		}
+		return cfg, nil
+	}
+}
+
+// format is what VMs of that vCenter become unless a person says otherwise.
+func (c connector) format(cfg vsphere.Config) (job.Format, error) {
+	var p profile.Profile
+	var err error
+	if c.o.Profile != "" {
+		p, err = c.store.Named(c.o.Profile)
+	} else {
+		p, _, err = c.store.ForHost(cfg.URL.Host)
+	}
+	if err != nil {
+		return "", err
+	}
+	return profile.DefaultFormat(c.o.getenv, p, job.FormatQcow2)
 }
 
 func (c connector) dial(ctx context.Context, cfg vsphere.Config) (*vsphere.Client, error) {
@@ -92,7 +143,10 @@ func (c connector) dial(ctx context.Context, cfg vsphere.Config) (*vsphere.Clien
 func (c connector) config(ctx context.Context) (cfg vsphere.Config, asked bool, err error) {
 	switch {
 	case c.o.Profile != "":
-		cfg, err = c.named(c.o.Profile)
+		var p profile.Profile
+		if p, err = c.store.Named(c.o.Profile); err == nil {
+			cfg, err = p.Config()
+		}
 	case c.o.getenv("GOVC_URL") != "":
 		cfg, err = vsphere.ConfigFromEnv(c.o.getenv)
 	default:
@@ -121,26 +175,6 @@ func (c connector) config(ctx context.Context) (cfg vsphere.Config, asked bool, 
 	return cfg, asked, err
 }
 
-// named is the configuration of a saved profile.
-func (c connector) named(name string) (vsphere.Config, error) {
-	p, ok, err := c.store.Find(name)
-	if err != nil {
-		return vsphere.Config{}, err
-	}
-	if !ok {
-		return vsphere.Config{}, fmt.Errorf("no profile %q in %s", name, c.store.Path())
-	}
-	return fromProfile(p)
-}
-
-func fromProfile(p profile.Profile) (vsphere.Config, error) {
-	u, err := vsphere.ParseURL(p.URL)
-	if err != nil {
-		return vsphere.Config{}, fmt.Errorf("profile %q: %w", p.Name, err)
-	}
-	return vsphere.Config{URL: u, Username: p.User, Thumbprint: p.Thumbprint}, nil
-}
-
 // choose offers the saved profiles, or asks for an address.
 func (c connector) choose(ctx context.Context) (vsphere.Config, error) {
 	saved, err := c.store.List()
@@ -164,7 +198,7 @@ func (c connector) choose(ctx context.Context) (vsphere.Config, error) {
 			return vsphere.Config{}, err
 		}
 		if n, err := strconv.Atoi(s); err == nil && n >= 1 && n <= len(saved) {
-			return fromProfile(saved[n-1])
+			return saved[n-1].Config()
 		}
 		if s == "" {
 			continue
@@ -224,7 +258,7 @@ func (c connector) remember(ctx context.Context, cfg vsphere.Config, asked bool)
 	old, known, err := c.store.ForHost(cfg.URL.Host)
 	p := profile.Profile{Name: cfg.URL.Host, URL: cfg.URL.String(), User: cfg.Username, Thumbprint: cfg.Thumbprint}
 	if known {
-		p.Name = old.Name
+		p.Name, p.Format = old.Name, old.Format
 	}
 	if !asked || c.o.Thumbprint != "" || err != nil || known && old == p {
 		return

@@ -86,9 +86,13 @@ func Run(ctx context.Context, o Options) error {
 	if !o.Interactive() {
 		return ErrNoTerminal
 	}
+	format, err := profile.DefaultFormat(o.getenv, profile.Profile{}, job.FormatQcow2)
+	if err != nil {
+		return err
+	}
 	banner(o)
 	if o.Daemon != "" {
-		return runDaemon(ctx, o)
+		return runDaemon(ctx, o, format)
 	}
 	store, err := profile.Open(o.ConfigDir)
 	if err != nil {
@@ -100,6 +104,9 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer logOut(ctx, o.Printer, client)
+	if format, err = c.format(cfg); err != nil {
+		return err
+	}
 	inv := ownInventory{client}
 	vms, err := listVMs(ctx, o, inv)
 	if err != nil {
@@ -108,7 +115,7 @@ func Run(ctx context.Context, o Options) error {
 	cfg.DialOutage = vsphere.DefaultOutage // it has answered just now: a VM whose turn comes in an outage waits
 	m := migrate.Migrator{
 		Endpoint: func(job.Definition) (vsphere.Config, error) { return cfg, nil },
-		Limits:   &migrate.Limits{}, Reservations: &migrate.Reservations{}, Log: o.Log,
+		Limits:   &migrate.Limits{}, Reservations: &migrate.Reservations{}, Log: o.Log, AcceptFinished: true,
 	}
 	s := services{
 		title: cfg.URL.Host, pinned: cfg.Thumbprint, inspect: inv.inspect, free: freeAt,
@@ -116,7 +123,7 @@ func Run(ctx context.Context, o Options) error {
 			return runs.NewGroup(runs.Local{Migrator: m}, specs, runs.Options{Parallel: c.VMs}), nil
 		},
 	}
-	return screens(ctx, o, s, func(s services) *wizard { return newWizard(s, vms, defaults(o)) })
+	return screens(ctx, o, s, func(s services) *wizard { return newWizard(s, vms, defaults(o, format)) })
 }
 
 // session is what [vsphere.Client] is while it is logged in.
@@ -132,9 +139,9 @@ func logOut(ctx context.Context, p *terminal.Printer, s session) {
 }
 
 // defaults are the choices that a person finds.
-func defaults(o Options) plan.Choices {
+func defaults(o Options, format job.Format) plan.Choices {
 	c := plan.Choices{Output: "vms", VMs: runs.DefaultParallel, VCenter: o.VCenter}
-	c.Options.Format = job.FormatQcow2
+	c.Options.Format = format
 	c.Options.ParallelDownloads = job.DefaultParallelDownloads
 	var workers int
 	if _, err := fmt.Sscanf(o.getenv("DOWNLOAD_WORKERS"), "%d", &workers); err == nil && workers >= 1 && workers <= job.MaxParallelDownloads {
@@ -149,7 +156,7 @@ func defaults(o Options) plan.Choices {
 }
 
 // runDaemon is Run with the jobs handed to a daemon.
-func runDaemon(ctx context.Context, o Options) error {
+func runDaemon(ctx context.Context, o Options, format job.Format) error {
 	d, err := client.New(o.Daemon, o.DaemonClient)
 	if err != nil {
 		return err
@@ -165,7 +172,7 @@ func runDaemon(ctx context.Context, o Options) error {
 	}
 	s := daemonServices(d)
 	s.inspect = inv.inspect
-	return screens(ctx, o, s, func(s services) *wizard { return newWizard(s, vms, defaults(o)) })
+	return screens(ctx, o, s, func(s services) *wizard { return newWizard(s, vms, defaults(o, format)) })
 }
 
 func daemonServices(d *client.Client) services {
@@ -222,7 +229,7 @@ func Watch(ctx context.Context, o Options) error {
 	g := runs.NewGroup(runs.Daemon{Client: d}, specs, runs.Options{Parallel: -1})
 	return screens(ctx, o, daemonServices(d), func(s services) *wizard {
 		s.start(g)
-		w := newWizard(s, nil, defaults(o))
+		w := newWizard(s, nil, defaults(o, job.FormatQcow2))
 		w.watch(g)
 		return w
 	})

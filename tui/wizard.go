@@ -8,6 +8,7 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/tilde"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/tui/form"
@@ -246,12 +247,16 @@ func (w *wizard) measure() tea.Cmd {
 }
 
 // output is the output directory as an absolute path. A daemon's stays as it
-// was typed.
+// was typed, and so does one with a ~ whose home is not known.
 func (w *wizard) output() string {
 	if w.s.leavable || w.choices.Output == "" {
 		return w.choices.Output
 	}
-	abs, err := filepath.Abs(w.choices.Output)
+	dir, err := tilde.Expand(w.choices.Output)
+	if err != nil {
+		return w.choices.Output
+	}
+	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return w.choices.Output
 	}
@@ -281,6 +286,10 @@ func (w *wizard) showConfirmation() tea.Cmd {
 	c := w.final()
 	if c.Output == "" {
 		w.trouble = "an output directory is needed"
+		return nil
+	}
+	if _, err := tilde.Expand(c.Output); err != nil && !w.s.leavable {
+		w.trouble = err.Error()
 		return nil
 	}
 	if err := c.Validate(); err != nil {

@@ -38,7 +38,7 @@ type Client struct {
 // that gives no answer; what a person has to mend fails at once.
 //
 // Errors: [*CertificateError] when the certificate is not trusted,
-// [ErrUnreachable], [ErrLogin].
+// [ErrUnreachable], [ErrNotVSphere], [ErrLogin].
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	cfg, err := cfg.normalized()
 	if err != nil {

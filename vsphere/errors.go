@@ -28,6 +28,9 @@ var (
 	ErrLeaseLost     = errors.New("the export lease is lost")
 	ErrUnsupported   = errors.New("not supported by this vSphere")
 	ErrUnreachable   = errors.New("unreachable")
+	// ErrNotVSphere: something answers at the address, and it is no vCenter or ESXi
+	// host, or not at that path.
+	ErrNotVSphere = errors.New("not a vCenter or ESXi host")
 	// ErrUncertain: a call that changes something got no answer, and may have
 	// taken effect all the same. Whoever made it looks after that effect.
 	ErrUncertain = errors.New("it may have taken effect all the same")

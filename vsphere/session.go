@@ -280,10 +280,25 @@ func (s *session) greet(ctx context.Context) error {
 		if errors.As(err, new(*CertificateError)) {
 			op = "connect" // the error names the host
 		}
-		return translate(op, "", err)
+		return strange(translate(op, "", err))
 	}
 	s.vim.ServiceContent = res.Res.Returnval
 	return nil
+}
+
+// strange makes an [ErrNotVSphere] of the error of a greeting to which something
+// has answered, but not as vSphere does.
+func strange(err error) error {
+	var e *Error
+	if !errors.As(err, &e) || e.Kind != nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.As(err, new(*CertificateError)) {
+		return err
+	}
+	e.Kind = ErrNotVSphere
+	if e.Hint == "" {
+		e.Hint = "is this the address of a vCenter or ESXi host, and does its service run?"
+	}
+	return err
 }
 
 // keepAlive makes a cheap call whenever the session was idle for that long,

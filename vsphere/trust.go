@@ -29,14 +29,19 @@ type CertificateError struct {
 	SHA256  string
 	Subject string
 	Err     error // an x509 error, or ErrThumbprint
+	// Pinned says that Config.Thumbprint asked for another certificate.
+	Pinned bool
 }
 
 // Error names the thumbprint to pin.
 func (e *CertificateError) Error() string {
+	if e.Pinned {
+		return fmt.Sprintf("%s: %v: it has the SHA-256 thumbprint %s; if it was renewed, that is the one to pin now (-thumbprint, or thumbprint in a job); if it was not, somebody may be listening in", e.Host, e.Err, e.SHA256)
+	}
 	if errors.Is(e.Err, ErrThumbprint) {
 		return fmt.Sprintf("%s: %v: it has the SHA-256 thumbprint %s; unless it was renewed, somebody may be listening in", e.Host, e.Err, e.SHA256)
 	}
-	return fmt.Sprintf("%s: the certificate is not trusted: %v; if its SHA-256 thumbprint %s is right, pin it, or name its authority in GOVC_TLS_CA_CERTS", e.Host, e.Err, e.SHA256)
+	return fmt.Sprintf("%s: the certificate is not trusted: %v; if its SHA-256 thumbprint %s is right, pin it (-thumbprint, or thumbprint in a job), or name its authority in GOVC_TLS_CA_CERTS", e.Host, e.Err, e.SHA256)
 }
 
 // Unwrap gives the reason.
@@ -180,7 +185,9 @@ func (t *trust) verify(addr string, x expected, chain []*x509.Certificate) error
 		return nil
 	}
 	if !x.empty() && (x.strict || t.insecure) {
-		return certificateError(addr, leaf, ErrThumbprint)
+		err := certificateError(addr, leaf, ErrThumbprint)
+		err.Pinned = x.strict
+		return err
 	}
 	if t.insecure {
 		return nil
@@ -207,7 +214,7 @@ func (t *trust) verify(addr string, x expected, chain []*x509.Certificate) error
 	return certificateError(addr, leaf, err)
 }
 
-func certificateError(addr string, leaf *x509.Certificate, err error) error {
+func certificateError(addr string, leaf *x509.Certificate, err error) *CertificateError {
 	s1, s256 := sha1.Sum(leaf.Raw), sha256.Sum256(leaf.Raw) // as above
 	return &CertificateError{
 		Host: addr, SHA1: colonHex(s1[:]), SHA256: colonHex(s256[:]),

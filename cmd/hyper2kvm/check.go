@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"github.com/urfave/cli/v3"
 
@@ -16,7 +15,7 @@ func (a *app) checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:   "check",
 		Usage:  "list every obstacle to an export, without exporting",
-		Flags:  append(planFlags(), &cli.StringFlag{Name: "output", Usage: "`DIR` the export would go to, to check it too"}),
+		Flags:  append(vmFlags(), optionFlags()...),
 		Action: cliargs.NoArgs(a.check),
 	}
 }
@@ -29,7 +28,7 @@ type checked struct {
 }
 
 func (a *app) check(ctx context.Context, cmd *cli.Command) error {
-	def, err := definition(cmd)
+	def, err := a.definition(cmd)
 	if err != nil {
 		return err
 	}
@@ -78,5 +77,3 @@ func (a *app) printObstacles(c checked) {
 		a.Error("%s cannot be exported as it is", display.SafeText(c.VM))
 	}
 }
-
-var errNoVM = errors.New("which VM? give -vm with an inventory path, a name, or a UUID; hyper2kvm list prints them")

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -21,75 +19,15 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
-// planFlags are the flags that say what an export would do; check has them too.
-func planFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "vm", Usage: "the VM: inventory `PATH`, name, or UUID"},
-		&cli.StringFlag{Name: "format", Value: string(job.FormatOVF), Usage: "`FORMAT` to land in: ovf, raw, or qcow2"},
-		&cli.StringFlag{Name: "transport", Value: string(job.TransportNFC), Usage: "how disks are read: nfc, through the export lease; datastore, in ranges; auto chooses"},
-		&cli.BoolFlag{Name: "snapshot", Usage: "export a running VM from a temporary snapshot"},
-		&cli.BoolFlag{Name: "remove-cdrom", Usage: "take CD/DVD drives out of the VM first; put back if the export fails"},
-		&cli.BoolFlag{Name: "overwrite", Usage: "replace what an earlier export left in the output directory"},
-	}
-}
-
 func (a *app) exportCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "export",
 		Usage: "export one VM",
 		Description: `What lands in DIR has its final name only once all of it is verified. After a
 failure, run the same command again: verified disks are not fetched twice.`,
-		Flags: append(planFlags(),
-			&cli.StringFlag{Name: "output", Usage: "`DIR` to put the files in; made when it is not there"},
-			&cli.IntFlag{Name: "parallel", Value: job.DefaultParallelDownloads, Usage: "transfers at a time, 1 to 64", Sources: cli.EnvVars("DOWNLOAD_WORKERS")},
-			&cli.BoolFlag{Name: "virtio", Usage: "put disks and NICs on virtio in the libvirt domain; the guest needs the drivers"},
-			&cli.BoolFlag{Name: "compress", Usage: "write compressed qcow2 clusters"},
-			&cli.StringFlag{Name: "verify", Usage: "`how`: full inflates every grain also where that is not needed to write it, and reads a datastore twice; manifest takes nothing but vSphere's manifest for a proof"},
-			&cli.StringFlag{Name: "limit", Usage: "bandwidth `RATE`, such as 200MB/s"},
-		),
+		Flags:  append(vmFlags(), optionFlags()...),
 		Action: cliargs.NoArgs(a.export),
 	}
-}
-
-// definition makes a job of the flags.
-func definition(cmd *cli.Command) (job.Definition, error) {
-	def := job.Definition{
-		VMPath:     cmd.String("vm"),
-		OutputPath: cmd.String("output"),
-		Options: job.Options{
-			ParallelDownloads: cmd.Int("parallel"),
-			RemoveCDROM:       cmd.Bool("remove-cdrom"),
-			Format:            job.Format(cmd.String("format")),
-			Snapshot:          cmd.Bool("snapshot"),
-			Virtio:            cmd.Bool("virtio"),
-			Compress:          cmd.Bool("compress"),
-			Verify:            job.Verify(cmd.String("verify")),
-			Overwrite:         cmd.Bool("overwrite"),
-			Transport:         job.Transport(cmd.String("transport")),
-			Limit:             cmd.String("limit"),
-		},
-	}
-	if def.VMPath == "" {
-		return def, cliargs.UsageError{Err: errNoVM}
-	}
-	if err := validate(def); err != nil {
-		return def, cliargs.UsageError{Err: err}
-	}
-	return def, nil
-}
-
-// validate applies the rules of job files, in the words of the flags.
-func validate(def job.Definition) error {
-	abs, err := filepath.Abs(def.OutputPath)
-	if err != nil {
-		return err
-	}
-	def.OutputPath = abs
-	if err := def.WithDefaults().Validate(); err != nil {
-		words := strings.NewReplacer("options.parallel_downloads", "-parallel", "options.", "-", "vm_path", "-vm", "output_path", "-output")
-		return errors.New(words.Replace(err.Error()))
-	}
-	return nil
 }
 
 // dialOutage is how long an export waits for a vCenter that does not answer at
@@ -108,6 +46,8 @@ func (a *app) migrator(cmd *cli.Command) (*migrate.Migrator, error) {
 		Endpoint: func(job.Definition) (vsphere.Config, error) { return cfg, nil },
 		Limits:   &migrate.Limits{},
 		Log:      a.logger(),
+
+		AcceptFinished: true,
 	}
 	return m, nil
 }
@@ -123,7 +63,7 @@ func (a *app) logger() *slog.Logger {
 }
 
 func (a *app) export(ctx context.Context, cmd *cli.Command) error {
-	def, err := definition(cmd)
+	def, err := a.definition(cmd)
 	if err != nil {
 		return err
 	}
@@ -168,11 +108,22 @@ func (a *app) watch(ctx context.Context, m *migrate.Migrator, def job.Definition
 
 // summary tells what landed where.
 func (a *app) summary(r job.Result) {
+	if r.Earlier {
+		a.Success("%s: exported by an earlier run, %d file(s), %s in %s; -overwrite exports it again", display.SafeText(r.VMName), len(r.Files),
+			units.Bytes(r.TotalSize), display.SafeText(r.OutputDir))
+		a.next(r)
+		return
+	}
 	for _, d := range r.Disks {
 		a.Info("%s: %s, %s", display.SafeText(d.File), units.Bytes(d.Capacity), plan.Verified(d))
 	}
 	a.Success("%s: %d file(s), %s in %s, in %s", display.SafeText(r.VMName), len(r.Files),
 		units.Bytes(r.TotalSize), display.SafeText(r.OutputDir), display.Duration(r.Duration))
+	a.next(r)
+}
+
+// next says what one does with a finished export.
+func (a *app) next(r job.Result) {
 	if next := plan.NextStep(r); next != "" {
 		fmt.Fprintln(a.Out, next)
 	}

@@ -39,6 +39,7 @@ const (
 func main() {
 	// A reader of our output that has gone, as in "| head", is an error of the write
 	// and not the end of the process: what was changed at the vCenter is undone first.
+	// Then the program ends quietly, for it has done what it was asked for.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	// The first signal cancels and cleans up; the next one finds the default
@@ -64,7 +65,7 @@ func run(ctx context.Context, args []string, out, errOut io.Writer, getenv func(
 	p := terminal.New(out, errOut)
 	root := newRoot(p, getenv)
 	err := root.Run(ctx, cliargs.SubcommandFirst(root, args))
-	if err == nil {
+	if err == nil || terminal.ReaderGone(err) {
 		return 0
 	}
 	report(p, err)
@@ -113,7 +114,8 @@ func exitCode(err error) int {
 	case errors.As(err, &preflight), errors.As(err, &ambiguous), errors.Is(err, vsphere.ErrNotFound),
 		errors.Is(err, vsphere.ErrPoweredOn), errors.Is(err, vsphere.ErrNotExportable), errors.Is(err, migrate.ErrExists):
 		return exitObstacle
-	case errors.As(err, &certificate), errors.Is(err, vsphere.ErrLogin), errors.Is(err, vsphere.ErrUnreachable):
+	case errors.As(err, &certificate), errors.Is(err, vsphere.ErrLogin), errors.Is(err, vsphere.ErrUnreachable),
+		errors.Is(err, vsphere.ErrNotVSphere):
 		return exitConnect
 	}
 	return exitFailed

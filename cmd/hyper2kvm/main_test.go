@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,6 +38,7 @@ func TestScripts(t *testing.T) {
 			"nothing": nothing,
 			"exits":   exits,
 			"same":    same,
+			"saved":   saved,
 		},
 	})
 }
@@ -103,6 +105,21 @@ func nothing(ts *testscript.TestScript, _ bool, _ []string) {
 	if l, s, n := srv.Leases(), srv.Snapshots("web"), srv.Sessions(); len(l)+len(s)+n > 0 {
 		ts.Fatalf("left at the vCenter: leases %v, snapshots %v, %d sessions", l, s, n)
 	}
+}
+
+// saved saves the lab as profile "lab", with a format that VMs become by default:
+//
+//	saved [format]
+func saved(ts *testscript.TestScript, _ bool, args []string) {
+	u, err := url.Parse(ts.Getenv("GOVC_URL"))
+	ts.Check(err)
+	text := "profiles:\n  - name: lab\n    url: " + u.Scheme + "://" + u.Host + "/sdk\n    user: " + ts.Getenv("GOVC_USERNAME") + "\n"
+	if len(args) > 0 {
+		text += "    format: " + args[0] + "\n"
+	}
+	dir := filepath.Join(ts.Getenv("HOME"), ".config", "hyper2kvm")
+	ts.Check(os.MkdirAll(dir, 0o700))
+	ts.Check(os.WriteFile(filepath.Join(dir, "profiles.yaml"), []byte(text), 0o600))
 }
 
 // exits runs a program that must end with the given code; what it prints is

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/urfave/cli/v3"
@@ -9,6 +10,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
 	"github.com/hyper2kvm/hyper2kvm/internal/version"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
+	"github.com/hyper2kvm/hyper2kvm/tui/profile"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -28,7 +30,9 @@ func newRoot(p *terminal.Printer, getenv func(string) string) *cli.Command {
 		Version: version.Line(),
 		Description: `The vCenter or ESXi host and the credentials come from the environment, as
 govc reads it: GOVC_URL, GOVC_USERNAME, GOVC_PASSWORD, GOVC_INSECURE,
-GOVC_DATACENTER, GOVC_TLS_CA_CERTS, GOVC_TLS_KNOWN_HOSTS.
+GOVC_DATACENTER, GOVC_TLS_CA_CERTS, GOVC_TLS_KNOWN_HOSTS. With -profile NAME it is
+a vCenter that the interactive program has remembered, and GOVC_PASSWORD.
+HYPER2KVM_FORMAT is the format that VMs become where no other is asked for.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no connection to the vCenter,
 4 no such VM or it cannot be exported as it is, 5 verification failed,
@@ -37,7 +41,9 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no connection to the vCenter,
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 			&cli.StringFlag{Name: "thumbprint", Usage: "accept only the vCenter certificate with this SHA-1 or SHA-256 `PRINT`"},
 		),
-		Commands:  []*cli.Command{a.listCommand(), a.checkCommand(), a.exportCommand(), a.cleanCommand(), a.watchCommand()},
+		Commands: []*cli.Command{
+			a.listCommand(), a.checkCommand(), a.exportCommand(), a.cleanCommand(), a.watchCommand(), cliargs.Version(),
+		},
 		Writer:    p.Out,
 		ErrWriter: p.Err,
 		Action:    a.interactive,
@@ -49,14 +55,74 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no connection to the vCenter,
 // config reads the environment and the flags that all commands share.
 func (a *app) config(cmd *cli.Command) (vsphere.Config, error) {
 	a.JSON = cmd.Bool("json")
-	cfg, err := vsphere.ConfigFromEnv(a.getenv)
+	cfg, err := a.endpoint(cmd)
 	if err != nil {
-		return cfg, cliargs.UsageError{Err: err}
+		return cfg, err
 	}
 	if t := cmd.String("thumbprint"); t != "" {
 		cfg.Thumbprint = t
 	}
 	return cfg, nil
+}
+
+// endpoint is the vCenter of the environment, or the saved one that -profile names.
+// A password is never saved: it comes from the environment.
+func (a *app) endpoint(cmd *cli.Command) (vsphere.Config, error) {
+	if cmd.String("profile") == "" {
+		cfg, err := vsphere.ConfigFromEnv(a.getenv)
+		if err != nil {
+			return cfg, cliargs.UsageError{Err: err}
+		}
+		return cfg, nil
+	}
+	p, _, err := a.profile(cmd)
+	if err != nil {
+		return vsphere.Config{}, err
+	}
+	saved, err := p.Config()
+	if err != nil {
+		return saved, cliargs.UsageError{Err: err}
+	}
+	cfg, err := vsphere.ConfigFromEnv(func(name string) string {
+		switch name {
+		case "GOVC_URL":
+			return saved.URL.String()
+		case "GOVC_USERNAME":
+			return cmp.Or(a.getenv(name), saved.Username)
+		}
+		return a.getenv(name)
+	})
+	if err != nil {
+		return cfg, cliargs.UsageError{Err: err}
+	}
+	if cfg.Password == "" {
+		return cfg, cliargs.Usage("the password of %s is not known: it is not saved with profile %q; set GOVC_PASSWORD", cfg.Username, p.Name)
+	}
+	cfg.Thumbprint = saved.Thumbprint
+	return cfg, nil
+}
+
+// profile is the saved vCenter that -profile names, or else the one at the address
+// of the environment, if there is one.
+func (a *app) profile(cmd *cli.Command) (p profile.Profile, ok bool, err error) {
+	name := cmd.String("profile")
+	store, err := profile.Open("")
+	switch {
+	case err != nil && name == "":
+		return p, false, nil // without a home, as under cron, nothing is saved
+	case err != nil:
+		return p, false, err
+	case name != "":
+		if p, err = store.Named(name); err != nil {
+			return p, false, cliargs.UsageError{Err: err}
+		}
+		return p, true, nil
+	}
+	u, err := vsphere.ParseURL(a.getenv("GOVC_URL"))
+	if err != nil {
+		return p, false, nil //nolint:nilerr // whoever connects says so
+	}
+	return store.ForHost(u.Host)
 }
 
 // dial connects for a command that needs one session.

@@ -6,6 +6,7 @@ package cliargs
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -102,8 +103,41 @@ func unknown(root *cli.Command, name string) error {
 func NoArgs(f cli.ActionFunc) cli.ActionFunc {
 	return func(ctx context.Context, cmd *cli.Command) error {
 		if cmd.Args().Present() {
-			return Usage("%s takes no argument %q; see %s -help", cmd.FullName(), cmd.Args().First(), cmd.FullName())
+			return surplus(cmd, cmd.Args().First())
 		}
 		return f(ctx, cmd)
+	}
+}
+
+// surplus refuses an argument. Where a VM is named by a flag, that is what was
+// probably meant.
+func surplus(cmd *cli.Command, arg string) error {
+	hint := "see " + cmd.FullName() + " -help"
+	if slices.ContainsFunc(cmd.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), "vm") }) {
+		hint = "a VM is named with a flag: -vm " + word(arg)
+	}
+	return Usage("%s takes no argument %q; %s", cmd.FullName(), arg, hint)
+}
+
+// word is s as one word of a POSIX shell.
+func word(s string) string {
+	if s != "" && !strings.ContainsAny(s, " \t\n\"'`$&|;<>()*?[]{}!#~\\") {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// Version returns the subcommand that prints what -version prints.
+func Version() *cli.Command {
+	return &cli.Command{
+		Name:  "version",
+		Usage: "print the version",
+		Action: NoArgs(func(_ context.Context, cmd *cli.Command) error {
+			root := cmd.Root()
+			if _, err := fmt.Fprintf(root.Writer, "%s version %s\n", root.Name, root.Version); err != nil {
+				return fmt.Errorf("print the version: %w", err)
+			}
+			return nil
+		}),
 	}
 }

@@ -75,6 +75,9 @@ const receiptName = "receipt.json"
 // its final name.
 var ErrGone = errors.New("a verified file is gone")
 
+// Overwriting names the choice that replaces what is there, for people.
+const Overwriting = "-overwrite, in a job options.overwrite"
+
 // ErrExists: a final file name is taken, and overwriting was not asked for.
 var ErrExists = errors.New("the output is there already")
 
@@ -212,7 +215,7 @@ func (w *Dir) rename(m Rename, replace bool) error {
 // appeared is the error of a final name that others have taken meanwhile.
 func appeared(path string) error {
 	return fault.Permanent(fault.WithHint(fmt.Errorf("%w: %s appeared while the VM was exported", ErrExists, path),
-		"move it away, or ask to overwrite, and run the same again: every file is here and verified, and nothing is fetched again"))
+		"move it away, or ask to overwrite ("+Overwriting+"), and run the same again: every file is here and verified, and nothing is fetched again"))
 }
 
 // outstanding lists the renames that are still to be done: none once the receipt, the

@@ -21,6 +21,8 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/atomicfile"
+	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
 // Profile is one vCenter or ESXi host.
@@ -31,6 +33,29 @@ type Profile struct {
 	// Thumbprint is the SHA-256 of the certificate that was accepted, in hex
 	// with colons; "" when an authority vouches for it.
 	Thumbprint string `yaml:"thumbprint,omitempty"`
+	// Format is what VMs of this vCenter become unless something else is asked for;
+	// "" leaves that open. A person writes it into the file.
+	Format job.Format `yaml:"format,omitempty"`
+}
+
+// FormatVariable is the environment variable that names the format which VMs
+// become unless something else is asked for.
+const FormatVariable = "HYPER2KVM_FORMAT"
+
+// DefaultFormat is the format to start from: that of the environment, or that of p,
+// or fallback. The error says where a format stands that there is not.
+func DefaultFormat(getenv func(string) string, p Profile, fallback job.Format) (job.Format, error) {
+	format, where := job.Format(strings.ToLower(getenv(FormatVariable))), FormatVariable
+	if format == "" {
+		format, where = p.Format, fmt.Sprintf("profile %q: format", p.Name)
+	}
+	switch format {
+	case "":
+		return fallback, nil
+	case job.FormatOVF, job.FormatRaw, job.FormatQcow2:
+		return format, nil
+	}
+	return "", fmt.Errorf("%s: must be %s, %s or %s", where, job.FormatOVF, job.FormatRaw, job.FormatQcow2)
 }
 
 // Store is the file of profiles.
@@ -84,6 +109,24 @@ func (s *Store) Find(name string) (Profile, bool, error) {
 		return Profile{}, false, err
 	}
 	return all[i], true, nil
+}
+
+// Named returns the profile of that name; that there is none is an error.
+func (s *Store) Named(name string) (Profile, error) {
+	p, ok, err := s.Find(name)
+	if err == nil && !ok {
+		err = fmt.Errorf("no profile %q in %s", name, s.path)
+	}
+	return p, err
+}
+
+// Config is how one connects to the profile's vCenter; the password is not in it.
+func (p Profile) Config() (vsphere.Config, error) {
+	u, err := vsphere.ParseURL(p.URL)
+	if err != nil {
+		return vsphere.Config{}, fmt.Errorf("profile %q: %w", p.Name, err)
+	}
+	return vsphere.Config{URL: u, Username: p.User, Thumbprint: p.Thumbprint}, nil
 }
 
 // ForHost returns the profile whose URL has that host and port.

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
+	"github.com/hyper2kvm/hyper2kvm/internal/tilde"
+	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/tui/profile"
+)
+
+// vmFlags say which VM.
+func vmFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "vm", Usage: "the VM: inventory `PATH`, name, or UUID"},
+	}
+}
+
+// optionFlags are the flags that say what becomes of a VM and how. check has them
+// too, so that it judges the very export that would be run.
+func optionFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "format", Usage: "`FORMAT` to land in: ovf (default), raw, or qcow2; " + profile.FormatVariable + " or a saved profile sets another default"},
+		&cli.StringFlag{Name: "transport", Value: string(job.TransportNFC), Usage: "how disks are read: nfc, through the export lease; datastore, in ranges; auto chooses"},
+		&cli.BoolFlag{Name: "snapshot", Usage: "export a running VM from a temporary snapshot"},
+		&cli.BoolFlag{Name: "remove-cdrom", Usage: "take CD/DVD drives out of the VM first; put back if the export fails"},
+		&cli.BoolFlag{Name: "overwrite", Usage: "replace what an earlier export left in the output directory"},
+		&cli.StringFlag{Name: "output", Usage: "`DIR` to put the files in; made when it is not there"},
+		&cli.IntFlag{Name: "parallel", Value: job.DefaultParallelDownloads, Usage: "transfers at a time, 1 to 64", Sources: cli.EnvVars("DOWNLOAD_WORKERS")},
+		&cli.BoolFlag{Name: "virtio", Usage: "put disks and NICs on virtio in the libvirt domain; the guest needs the drivers"},
+		&cli.BoolFlag{Name: "compress", Usage: "write compressed qcow2 clusters"},
+		&cli.StringFlag{Name: "verify", Usage: "`how`: full inflates every grain also where that is not needed to write it, and reads a datastore twice; manifest takes nothing but vSphere's manifest for a proof"},
+		&cli.StringFlag{Name: "limit", Usage: "bandwidth `RATE` of a VM, such as 200MB/s"},
+	}
+}
+
+// options makes a job's options of the flags.
+func (a *app) options(cmd *cli.Command) (job.Options, error) {
+	o := job.Options{
+		ParallelDownloads: cmd.Int("parallel"),
+		RemoveCDROM:       cmd.Bool("remove-cdrom"),
+		Format:            job.Format(cmd.String("format")),
+		Snapshot:          cmd.Bool("snapshot"),
+		Virtio:            cmd.Bool("virtio"),
+		Compress:          cmd.Bool("compress"),
+		Verify:            job.Verify(cmd.String("verify")),
+		Overwrite:         cmd.Bool("overwrite"),
+		Transport:         job.Transport(cmd.String("transport")),
+		Limit:             cmd.String("limit"),
+	}
+	if o.ParallelDownloads == 0 { // which in a job means that it was left out
+		return o, cliargs.Usage("-parallel: must be from 1 to %d", job.MaxParallelDownloads)
+	}
+	if o.Format == "" {
+		p, _, err := a.profile(cmd)
+		if err != nil {
+			return o, err
+		}
+		if o.Format, err = profile.DefaultFormat(a.getenv, p, job.FormatOVF); err != nil {
+			return o, cliargs.UsageError{Err: err}
+		}
+	}
+	return o, nil
+}
+
+// outputOf is the output directory that a flag names, as an absolute path.
+func outputOf(cmd *cli.Command) (string, error) {
+	return local(cmd.String("output"))
+}
+
+// local makes an absolute path of one that a person wrote; "" stays.
+func local(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	path, err := tilde.Expand(path)
+	if err != nil {
+		return "", cliargs.UsageError{Err: err}
+	}
+	return filepath.Abs(path)
+}
+
+// definition makes a job of the flags, for the VM that -vm names.
+func (a *app) definition(cmd *cli.Command) (job.Definition, error) {
+	def := job.Definition{VMPath: cmd.String("vm")}
+	if def.VMPath == "" {
+		return def, cliargs.UsageError{Err: errNoVM}
+	}
+	var err error
+	if def.OutputPath, err = outputOf(cmd); err != nil {
+		return def, err
+	}
+	if def.Options, err = a.options(cmd); err != nil {
+		return def, err
+	}
+	return def, validate(def)
+}
+
+var errNoVM = errors.New("which VM? give -vm with an inventory path, a name, or a UUID; hyper2kvm list prints them")
+
+// validate applies the rules of job files, in the words of the flags. A job
+// without an output directory is one that is only checked.
+func validate(def job.Definition) error {
+	if def.OutputPath == "" {
+		def.OutputPath = "/checked"
+	}
+	if err := def.WithDefaults().Validate(); err != nil {
+		words := strings.NewReplacer("options.parallel_downloads", "-parallel", "options.", "-", "vm_path", "-vm", "output_path", "-output")
+		return cliargs.UsageError{Err: errors.New(words.Replace(err.Error()))}
+	}
+	return nil
+}
