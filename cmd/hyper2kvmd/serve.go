@@ -80,8 +80,8 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	}
 	defer func() { ended(err) }()
 
-	exposed := !local(l.Addr())
-	if v.policy, err = s.policy(ctx, v, who, exposed || s.insecure, log); err != nil {
+	exposed := set.Exposed() != "" || len(s.listen.AllowedHosts) > 0
+	if v.policy, err = s.policy(ctx, v, who, exposed, log); err != nil {
 		return err
 	}
 	bandwidth := transfer.NewLimiter(s.limit, nil)

@@ -87,7 +87,7 @@ func (d Dir) Renew(hosts []string) error {
 	if err != nil {
 		return err
 	}
-	return d.write("server", p, d.Owner, os.Rename)
+	return d.write("server", p, d.Owner, (*os.Root).Rename)
 }
 
 // Client makes a certificate and key for a client of this name. It replaces
@@ -156,29 +156,34 @@ func (d Dir) add(name string, p Pair, to *Owner) error {
 }
 
 // write writes both files under other names and renames them when both are there.
-func (d Dir) write(name string, p Pair, to *Owner, rename func(oldpath, newpath string) error) error {
+func (d Dir) write(name string, p Pair, to *Owner, rename func(dir *os.Root, from, to string) error) error {
+	dir, err := os.OpenRoot(d.Path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close() // nothing is written through it itself
 	files := []struct {
-		path string
+		name string
 		data []byte
 		perm fs.FileMode
-	}{{d.File(name + ".key"), p.Key, 0o600}, {d.File(name + ".crt"), p.Cert, 0o644}}
+	}{{name + ".key", p.Key, 0o600}, {name + ".crt", p.Cert, 0o644}}
 	for _, f := range files {
-		tmp := f.path + ".new"
-		if err := atomicfile.Write(tmp, f.data, f.perm); err != nil {
+		tmp := f.name + ".new"
+		if err := atomicfile.WriteIn(dir, tmp, f.data, f.perm); err != nil {
 			return err
 		}
-		err := os.Chmod(tmp, f.perm) // whatever the umask is
+		err := dir.Chmod(tmp, f.perm) // whatever the umask is
 		if err == nil && to != nil {
-			err = os.Chown(tmp, to.UID, to.GID)
+			err = dir.Chown(tmp, to.UID, to.GID)
 		}
 		if err != nil {
-			return errors.Join(err, os.Remove(tmp))
+			return errors.Join(err, dir.Remove(tmp))
 		}
 	}
 	for _, f := range files {
-		if err := rename(f.path+".new", f.path); err != nil {
+		if err := rename(dir, f.name+".new", f.name); err != nil {
 			return err
 		}
 	}
-	return atomicfile.SyncDir(d.Path)
+	return atomicfile.SyncDir(dir, ".")
 }
