@@ -67,6 +67,16 @@ func (r *run) flatSource(d vsphere.Disk) (transfer.Source, func(), error) {
 	return source, release, nil
 }
 
+// fromDatastore says whether the disk can be read from its datastore, as far as is
+// known beforehand.
+func (r *run) fromDatastore(d vsphere.Disk) bool {
+	_, release, err := r.flatSource(d)
+	if err == nil {
+		release()
+	}
+	return err == nil
+}
+
 // CodeDatastore is the code of the obstacle that a disk cannot be read from its
 // datastore although the job wants it so.
 const CodeDatastore = "datastore"
@@ -161,6 +171,8 @@ func (f *flatRoute) probe(ctx context.Context, source transfer.Source, o transfe
 	switch {
 	case ctx.Err() != nil:
 		return info, ctx.Err()
+	case errors.As(err, &status) && status.Code == http.StatusForbidden: // F-PRIV-4
+		return info, &refusedError{fmt.Errorf("%w; it takes the privileges Datastore.Browse and Datastore.FileManagement on the datastore", err)}
 	case errors.As(err, &status) && status.Code != http.StatusUnauthorized:
 		return info, &refusedError{err}
 	case err != nil:
@@ -192,7 +204,10 @@ func (f *flatRoute) allocated(ctx context.Context) transfer.Areas {
 	list, err := f.d.r.client.AllocatedAreas(ctx, f.d.r.vm, f.d.disk)
 	if err != nil {
 		var v *vsphere.Error
-		if errors.As(err, &v) {
+		switch {
+		case errors.As(err, &v) && v.Privilege != "":
+			err = fmt.Errorf("it takes the privilege %s: %w", v.Privilege, v.Err)
+		case errors.As(err, &v):
 			err = v.Err
 		}
 		f.d.file.Event(progress.Info, fmt.Sprintf("%s; all of its %s: %v", why, units.Bytes(f.d.disk.Capacity), err))

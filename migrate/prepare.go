@@ -3,6 +3,7 @@ package migrate
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
@@ -76,6 +77,8 @@ func (r *run) obstacles(ctx context.Context) ([]vsphere.Obstacle, error) {
 	out, err := r.client.Preflight(ctx, r.vm, vsphere.PreflightOptions{
 		Snapshot:    r.def.Options.Snapshot,
 		RemoveCDROM: r.def.Options.RemoveCDROM,
+		Datastore:   r.wantsDatastore() && slices.ContainsFunc(r.vm.Disks, r.fromDatastore),
+		OrLease:     r.def.Options.Transport == job.TransportAuto,
 		Known:       []string{r.work.Owed().Snapshot},
 		Reach:       r.m.Reach,
 	})

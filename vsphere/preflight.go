@@ -9,14 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
 // examined are the properties that the checks look at.
 var examined = []string{
-	"config.template", "config.keyId", "config.ftInfo", "config.hardware",
+	"config.template", "config.keyId", "config.ftInfo", "config.hardware", "config.changeTrackingEnabled",
 	"runtime", "disabledMethod", "recentTask", "snapshot",
 }
 
@@ -229,45 +228,6 @@ func (c *Client) checkTasks(ctx context.Context, x *examination, _ VM) error {
 			what = t.Info.Name
 		}
 		x.fail(CodeTask, fmt.Sprintf("a task is %s on the VM: %s (%d %%)", t.Info.State, what, t.Info.Progress), "wait for its end")
-	}
-	return nil
-}
-
-// checkPrivileges asks for the rights that the export needs. A service that
-// does not tell is given the benefit of the doubt.
-func (c *Client) checkPrivileges(ctx context.Context, x *examination, vm VM) error {
-	manager := c.session.vim.ServiceContent.AuthorizationManager
-	if manager == nil {
-		return nil
-	}
-	need := []string{"VApp.Export"} // F-NFC-2
-	if x.bySnap {
-		need = append(need, "VirtualMachine.State.CreateSnapshot", "VirtualMachine.State.RemoveSnapshot")
-	}
-	if x.opts.RemoveCDROM && len(cdroms(&x.vm)) > 0 {
-		if x.on {
-			need = append(need, "VirtualMachine.Interact.SetCDMedia", "VirtualMachine.Interact.DeviceConnection")
-		} else {
-			need = append(need, "VirtualMachine.Config.AddRemoveDevice")
-		}
-	}
-	res, err := methods.HasPrivilegeOnEntities(ctx, c.vim(), &types.HasPrivilegeOnEntities{
-		This: *manager, Entity: []types.ManagedObjectReference{vmRef(vm.Ref)},
-		SessionId: c.session.sessionKey(), PrivId: need,
-	})
-	if err != nil {
-		if faultOf(err) == nil {
-			return err
-		}
-		c.log.Debug("privileges cannot be checked", "vm", vm.Path, "reason", plainFault(err).Error())
-		return nil
-	}
-	for _, entity := range res.Returnval {
-		for _, p := range entity.PrivAvailability {
-			if !p.IsGranted {
-				x.fail(CodePrivilege, "this user lacks the privilege "+p.PrivId+" on the VM", "ask an administrator for a role that includes it")
-			}
-		}
 	}
 	return nil
 }

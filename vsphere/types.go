@@ -234,6 +234,9 @@ const (
 type PreflightOptions struct {
 	Snapshot    bool // a running VM is exported from a temporary snapshot
 	RemoveCDROM bool // CD/DVD drives are taken out first
+	// Datastore says that disks are read from their datastores, and OrLease that
+	// they come through the lease where that is not possible.
+	Datastore, OrLease bool
 	// Known are names of temporary snapshots that somebody looks after: those
 	// of the VM that begin with [SnapshotPrefix] and are not among them are told
 	// of as left behind.

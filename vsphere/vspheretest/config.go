@@ -32,8 +32,9 @@ type Config struct {
 	VMs      []VM
 	BulkVMs  int // cheap VMs without data beside VMs, in nested folders
 
-	Username, Password string // empty means "user" and "pass"
-	APIVersion         string // of vCenter and hosts; empty means "8.0.3.0"
+	Username, Password string   // empty means "user" and "pass"
+	DeniedPrivileges   []string // that the user lacks on all objects, datastores among them
+	APIVersion         string   // of vCenter and hosts; empty means "8.0.3.0"
 
 	LeaseTimeout     time.Duration // without Progress; 0 means 300 s (F-NFC-4)
 	LeaseDelay       time.Duration // spent in state initializing
@@ -79,7 +80,7 @@ type VM struct {
 	Snapshots     []string // taken in this order, each the child of the one before
 
 	DisabledMethods  []string // such as "ExportVm": shown as disabledMethod, and refused
-	DeniedPrivileges []string // such as "VApp.Export"; ExportVm then faults NoPermission
+	DeniedPrivileges []string // such as "VApp.Export", on this VM: calls that need one fault NoPermission
 }
 
 // Disk is a virtual disk and where its data comes from.

@@ -147,5 +147,8 @@
 // snapshot stays in the tree until its removal ends. Speed says nothing about ESXi,
 // except that Rate makes each connection as slow as asked for (F-NFC-18).
 // HasPrivilegeOnEntity always grants; HasPrivilegeOnEntities and
-// FetchUserPrivilegeOnEntities know what a VM denies.
+// FetchUserPrivilegeOnEntities know what a VM denies and what the user lacks. Without
+// them fail: ExportVm and ExportSnapshot, snapshots, changes of CD drives,
+// QueryChangedDiskAreas, and /folder with 403 (F-PRIV-4). Nothing else asks for a
+// privilege, whatever roles and permissions are set.
 package vspheretest

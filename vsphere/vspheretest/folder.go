@@ -17,6 +17,10 @@ func (s *Server) serveFolder(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "log in first", http.StatusUnauthorized)
 		return
 	}
+	if s.lacks("Datastore.Browse") || s.lacks("Datastore.FileManagement") { // F-PRIV-4
+		http.Error(w, "permission denied", http.StatusForbidden)
+		return
+	}
 	g, d := s.flatDisk(strings.TrimPrefix(r.URL.Path, "/folder/"), query(r.URL.Query(), "dsName"))
 	if d == nil {
 		s.svc.ServeDatastore(w, r)

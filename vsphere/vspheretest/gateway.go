@@ -63,6 +63,9 @@ var lockedMethods = []string{
 func (g *gateway) intercept(method *simulator.Method) interface {
 	Reference() types.ManagedObjectReference
 } {
+	if refused := g.forbid(method); refused != nil {
+		return refused
+	}
 	locked := slices.Contains(lockedMethods, method.Name)
 	if locked {
 		if l := g.srv.leases.on(method.This); l != nil {
@@ -157,11 +160,7 @@ func (g *gateway) export(ctx *simulator.Context, vmRef, source types.ManagedObje
 
 // exportFault is what keeps this VM from being exported at any time, or nil.
 func (g *guest) exportFault(call string) *soap.Fault {
-	const privilege = "VApp.Export"
 	switch {
-	case slices.Contains(g.vm.DeniedPrivileges, privilege):
-		return simulator.Fault("Permission to perform this operation was denied.",
-			&types.NoPermission{Object: &g.ref, PrivilegeId: privilege})
 	case slices.Contains(g.vm.DisabledMethods, call):
 		return simulator.Fault("The operation is disabled on the virtual machine.", &types.MethodDisabled{})
 	case g.vm.VTPM:

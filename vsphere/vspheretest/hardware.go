@@ -126,8 +126,8 @@ func (b *board) addController(kind Controller) (*slot, error) {
 	return s, nil
 }
 
-// addCD adds a drive with an image and returns its key.
-func (b *board) addCD(iso string, connect bool) int32 {
+// addCD adds a drive with an image on a datastore and returns its key.
+func (b *board) addCD(store types.ManagedObjectReference, iso string, connect bool) int32 {
 	const key = 3002 // IDE 1:0
 	b.devices = append(b.devices, &types.VirtualCdrom{VirtualDevice: types.VirtualDevice{
 		Key: key, ControllerKey: keyIDE + 1, UnitNumber: types.NewInt32(0),
@@ -136,7 +136,7 @@ func (b *board) addCD(iso string, connect bool) int32 {
 			StartConnected: connect, Connected: connect, AllowGuestControl: true,
 		},
 		Backing: &types.VirtualCdromIsoBackingInfo{
-			VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: iso},
+			VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: iso, Datastore: &store},
 		},
 	}})
 	return key

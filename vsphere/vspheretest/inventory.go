@@ -113,7 +113,7 @@ func (in *inventory) add(g *guest) error {
 		d.flat = strings.TrimSuffix(path.Join(g.dir, diskFile(g, d)), ".vmdk") + "-flat.vmdk"
 	}
 	if g.vm.ISO != nil {
-		g.isoKey = b.addCD(fmt.Sprintf("[%s] iso/%s.iso", store.Name, g.escaped), !g.vm.CDDisconnect)
+		g.isoKey = b.addCD(store.Self, fmt.Sprintf("[%s] iso/%s.iso", store.Name, g.escaped), !g.vm.CDDisconnect)
 	}
 	for i, n := range g.vm.NICs {
 		if err := b.addNIC(int32(i), n, in.net); err != nil {

@@ -9,10 +9,67 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// denied tells whether the lab withholds a privilege on an object.
+// denied tells whether the lab withholds a privilege on an object: a VM denies its
+// own, and the user may lack some on all objects.
 func (g *gateway) denied(ref types.ManagedObjectReference, privilege string) bool {
 	guest := g.srv.guest(ref)
-	return guest != nil && slices.Contains(guest.vm.DeniedPrivileges, privilege)
+	return g.srv.lacks(privilege) || guest != nil && slices.Contains(guest.vm.DeniedPrivileges, privilege)
+}
+
+// lacks tells whether the user has a privilege nowhere.
+func (s *Server) lacks(privilege string) bool {
+	return slices.Contains(s.cfg.DeniedPrivileges, privilege)
+}
+
+// privileged are the privileges that calls on a VM, or on a snapshot of it, need.
+var privileged = map[string][]string{
+	"ExportVm":              {"VApp.Export"},
+	"ExportSnapshot":        {"VApp.Export"},
+	"CreateSnapshot_Task":   {"VirtualMachine.State.CreateSnapshot"},
+	"RemoveSnapshot_Task":   {"VirtualMachine.State.RemoveSnapshot"},
+	"QueryChangedDiskAreas": {"VirtualMachine.Provisioning.DiskRandomRead"},
+}
+
+// forbid refuses a call for which a privilege is missing; nil lets it pass.
+func (g *gateway) forbid(method *simulator.Method) *refusal {
+	needs := privileged[method.Name]
+	if req, is := method.Body.(*types.ReconfigVM_Task); is {
+		needs = drivePrivileges(req.Spec)
+	}
+	if len(needs) == 0 {
+		return nil
+	}
+	guest := g.srv.subject(method.This)
+	if guest == nil {
+		return nil
+	}
+	for _, p := range needs {
+		if g.denied(guest.ref, p) {
+			return refuse(method, "Permission to perform this operation was denied.", &types.NoPermission{Object: &guest.ref, PrivilegeId: p})
+		}
+	}
+	return nil
+}
+
+// drivePrivileges are those that changes of CD drives need, as the reference of
+// ReconfigVM_Task lists them.
+func drivePrivileges(spec types.VirtualMachineConfigSpec) (needs []string) {
+	for _, change := range spec.DeviceChange {
+		c := change.GetVirtualDeviceConfigSpec()
+		drive, is := c.Device.(*types.VirtualCdrom)
+		if !is {
+			continue
+		}
+		if c.Operation != types.VirtualDeviceConfigSpecOperationEdit {
+			needs = append(needs, "VirtualMachine.Config.AddRemoveDevice")
+		} else {
+			needs = append(needs, "VirtualMachine.Config.EditDevice", "VirtualMachine.Interact.DeviceConnection", "VirtualMachine.Interact.SetCDMedia")
+		}
+		if _, image := drive.Backing.(types.BaseVirtualDeviceFileBackingInfo); image && c.Operation != types.VirtualDeviceConfigSpecOperationRemove {
+			needs = append(needs, "VirtualMachine.Interact.SetCDMedia", "Datastore.Browse")
+		}
+	}
+	return needs
 }
 
 // HasPrivilegeOnEntities is the simulator's answer less what VMs deny.

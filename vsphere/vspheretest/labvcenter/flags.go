@@ -54,6 +54,10 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.BoolVar(&c.NamedURLs, "named-urls", false, "give device URLs with the VM's name in them, unescaped")
 	fs.BoolVar(&c.ConcurrentLeases, "concurrent-leases", false, "allow several leases on one VM")
 	fs.StringVar(&c.TempDir, "temp-dir", "", "keep prepared streams in this `directory`")
+	fs.Func("deny", "let the user lack this `privilege` on all objects, as in VApp.Export; may be repeated", func(s string) error {
+		c.DeniedPrivileges = append(c.DeniedPrivileges, s)
+		return nil
+	})
 	fs.Func("fault", "let something go wrong, as in `cut:at=50MB,times=2`, down:plane=control,for=8s,after=5s or "+
 		"task:call=CreateSnapshot_Task,takes=70s; may be repeated", func(s string) error {
 		c.Faults = append(c.Faults, s)
