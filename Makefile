@@ -13,7 +13,7 @@ BENCH       ?=
 
 export CGO_ENABLED ?= 0
 
-.PHONY: all build cross demo test unit lint tidy-check fuzz soak bench profile clean fresh setup-test setup-demo setup-bench
+.PHONY: all build cross package demo test unit lint vuln tidy-check fuzz soak bench profile clean fresh setup-test setup-demo setup-bench setup-package
 
 all: build
 
@@ -32,10 +32,13 @@ cross/%:
 	GOOS=$(os) GOARCH=$(arch) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o build/$(os)-$(arch)/ $(programs)
 	GOOS=$(os) GOARCH=$(arch) $(GO) vet -trimpath $$(GOOS=$(os) GOARCH=$(arch) $(GO) list -deps $(programs) | grep ^github.com/hyper2kvm/hyper2kvm/)
 
+package: setup-package ## .deb, .rpm, archives, bills of materials and checksums in build/packages; TARGETS="linux/amd64"
+	scripts/package.sh
+
 demo: setup-demo build ## export a bootable guest from the lab vCenter to qcow2, and boot it
 	scripts/demo.sh
 
-test: setup-test lint cross unit ## everything CI runs
+test: setup-test lint vuln cross unit ## everything CI runs
 	scripts/fuzz.sh $(or $(FUZZTIME),3s)
 
 unit: build
@@ -46,6 +49,9 @@ lint: tidy-check
 	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	$(GO) run $(GOLANGCI) run ./... # go vet and staticcheck are among it
+
+vuln: ## known vulnerabilities in what the programs call; says so where the database cannot be reached
+	@scripts/vuln.sh
 
 tidy-check:
 	$(GO) mod tidy -diff
@@ -65,7 +71,7 @@ bench: setup-bench build ## ours beside govc, qemu-img, and curl, in one run; BE
 profile: setup-bench build ## CPU and heap profiles of one kind of export: CASE=qcow2
 	scripts/bench.sh profile -case $(CASE)
 
-setup-test setup-demo setup-bench: setup-%:
+setup-test setup-demo setup-bench setup-package: setup-%:
 	@scripts/setup.sh $*
 
 clean:

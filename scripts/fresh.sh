@@ -2,14 +2,15 @@
 # fresh.sh [TARGET] - run a make target, "test" if none is named, on a machine that has nothing.
 # fresh.sh -check   - only say whether that can be done here.
 #
-# Makes a minimal Debian root with git, make and ca-certificates, copies this work tree
+# Makes a minimal Debian root, installs git and make, copies this work tree
 # into it, and runs make there as root: what the target needs beyond that, the project's
 # own scripts/setup.sh has to install. A run on a machine that has the tools already
 # proves nothing about a machine that has not.
 #
-# From this machine come: the Go toolchain and the module cache (bound), apt's
-# configuration and sources for this Debian release, certificate authorities of its own,
-# and the variables listed below. No build cache and no package comes along.
+# From this machine come: the Go toolchain and the module cache (bound), what
+# scripts/bareroot.sh takes along, and the variables listed below. No build cache and no
+# package comes along. A second root, as bare as the first was, is in it as BARE_ROOT, for
+# the test that installs the package.
 #
 # Needs root and Debian or a relative, and exits 3 with the reason where these are
 # missing. FRESH_DIR is where the root is made (default: TMPDIR or /var/tmp); it takes
@@ -29,8 +30,6 @@ command -v go >/dev/null || cannot "there is no Go toolchain to take along"
 [ "$target" != -check ] || exit 0
 "$project/scripts/setup.sh" fresh
 
-release=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-[ -n "$release" ] || cannot "/etc/os-release names no release of Debian"
 goroot=$(go env GOROOT)
 modules=$(go env GOMODCACHE)
 mkdir -p "$modules"
@@ -41,40 +40,9 @@ trap 'if [ -n "$inside" ]; then kill -9 "$inside"; fi 2>/dev/null; rm -rf --one-
 trap 'exit 1' HUP INT TERM
 root=$base/root
 
-# sources: this machine's apt sources of its own release, without other vendors'.
-sources() {
-	for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
-		if [ -f "$file" ] && grep -Eq "(^|[[:space:]])$release([[:space:]]|\$)" "$file"; then
-			echo "$file"
-		fi
-	done
-}
-# mirror: the first address in them.
-mirror() {
-	# shellcheck disable=SC2046 # names without blanks
-	sed -nE "s/^(deb (\[[^]]*\] )?|URIs: *)([^[:space:]]+).*/\3/p" $(sources) | head -n 1
-}
-[ -n "$(mirror)" ] || cannot "apt has no source for $release"
-
-echo "== a minimal $release"
-if ! debootstrap --variant=minbase --include=git,make,ca-certificates "$release" "$root" "$(mirror)" >"$base/log" 2>&1; then
-	cat "$base/log" >&2
-	echo "$0: debootstrap failed" >&2
-	exit 1
-fi
-
-# apt as here, certificate authorities as here.
-rm -rf "$root/etc/apt/sources.list" "$root/etc/apt/sources.list.d"
-mkdir -p "$root/etc/apt/sources.list.d"
-for file in $(sources) /etc/apt/apt.conf /etc/apt/apt.conf.d /etc/apt/auth.conf.d /etc/apt/preferences.d /etc/apt/trusted.gpg.d \
-	/etc/apt/keyrings /usr/share/keyrings /usr/local/share/ca-certificates /etc/hosts /etc/resolv.conf; do
-	if [ -e "$file" ]; then
-		mkdir -p "$root$(dirname "$file")"
-		cp -RL "$file" "$root$(dirname "$file")/"
-	fi
-done
-printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" # packages start no services here
-chmod 755 "$root/usr/sbin/policy-rc.d"
+echo "== a minimal Debian"
+"$project/scripts/bareroot.sh" "$base/bare"
+cp -a "$base/bare" "$root"
 
 # The work tree as it is: committed or not, without what git ignores.
 git -C "$project" -c safe.directory='*' clone -q --no-hardlinks "$project" "$root/src/hyper2kvm"
@@ -87,8 +55,8 @@ git -C "$project" -c safe.directory='*' clone -q --no-hardlinks "$project" "$roo
 # enter runs within a namespace of its own.
 cat >"$base/enter" <<'ENTER'
 set -eu
-root=$1 goroot=$2 modules=$3 target=$4
-shift 4
+root=$1 bare=$2 goroot=$3 modules=$4 target=$5
+shift 5
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
 mount --rbind /dev "$root/dev"
@@ -96,8 +64,14 @@ mkdir -p "$root/usr/local/go" "$root/root/go/pkg/mod"
 mount --bind "$goroot" "$root/usr/local/go"
 mount -o remount,bind,ro "$root/usr/local/go"
 mount --bind "$modules" "$root/root/go/pkg/mod"
-chroot "$root" update-ca-certificates >/dev/null 2>&1
-exec chroot "$root" env -i "$@" HOME=/root LANG=C.UTF-8 TERM=dumb \
+mkdir "$root/bare"
+mount --bind "$bare" "$root/bare"
+export DEBIAN_FRONTEND=noninteractive
+chroot "$root" sh -c 'apt-get update -q && apt-get install -q -y --no-install-recommends git make' >"$root/../log" 2>&1 || {
+	cat "$root/../log" >&2
+	exit 1
+}
+exec chroot "$root" env -i "$@" HOME=/root LANG=C.UTF-8 TERM=dumb BARE_ROOT=/bare \
 	PATH=/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 	make -C /src/hyper2kvm "$target"
 ENTER
@@ -109,7 +83,7 @@ done
 echo "== make $target in it"
 # In the background, because a shell hears of a signal only when what it waits for can
 # be interrupted. All processes inside end with the first one.
-unshare --mount --pid --fork --kill-child sh "$base/enter" "$root" "$goroot" "$modules" "$target" "$@" &
+unshare --mount --pid --fork --kill-child sh "$base/enter" "$root" "$base/bare" "$goroot" "$modules" "$target" "$@" &
 inside=$!
 code=0
 wait "$inside" || code=$?

@@ -112,7 +112,7 @@ func TestADiskWithoutBootCodeIsGivenUpInTime(t *testing.T) {
 
 func TestSetupAsksForNothingWhereEverythingIs(t *testing.T) {
 	t.Parallel()
-	for _, set := range []string{"demo", "test", "bench"} {
+	for _, set := range []string{"demo", "test", "bench", "package"} {
 		if out, err := script(t, nil, "setup.sh", set); err != nil || out != "" {
 			t.Errorf("setup.sh %s: %v, %q", set, err, out)
 		}
@@ -148,11 +148,23 @@ func TestSetupSaysWhatToInstallWhereItCannot(t *testing.T) {
 	}
 }
 
+func TestAVulnerabilityDatabaseThatCannotBeReachedIsNoFinding(t *testing.T) {
+	t.Parallel()
+	out, err := script(t, []string{"GOVULNDB=http://127.0.0.1:1"}, "vuln.sh")
+	if err != nil || !strings.Contains(out, "http://127.0.0.1:1 cannot be reached") {
+		t.Errorf("error %v, output %q", err, out)
+	}
+}
+
 func TestScriptsAreShellcheckClean(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("*.sh")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%v, %d scripts", err, len(files))
+	var files []string
+	for _, pattern := range []string{"*.sh", "../deploy/*/*.sh"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: %v, %d scripts", pattern, err, len(found))
+		}
+		files = append(files, found...)
 	}
 	if out, err := exec.CommandContext(t.Context(), "shellcheck", files...).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# setup.sh demo|test|bench|fresh - install the system packages that a make target needs.
+# setup.sh demo|test|bench|fresh|package - install the system packages that a make target needs.
 #
 # Does nothing when everything is there. Otherwise it installs what is missing with
 # apt-get when it runs as root on Debian or a relative; where it cannot, it prints
@@ -37,6 +37,17 @@ shellcheck                               shellcheck
 cpio                                     cpio
 promtool                                 prometheus
 prometheus                               prometheus
+lintian                                  lintian
+rpm                                      rpm
+rpmlint                                  rpmlint
+man                                      man-db
+debootstrap                              debootstrap
+unshare                                  util-linux
+'
+package_needs='
+zip                                      zip
+gzip                                     gzip
+tar                                      tar
 '
 fresh_needs='
 debootstrap                              debootstrap
@@ -50,10 +61,11 @@ curl                                     curl
 
 case ${1:-} in
 demo) needs=$demo_needs ;;
-test) needs=$demo_needs$test_needs ;;
+test) needs=$demo_needs$test_needs$package_needs ;;
 bench) needs=$demo_needs$bench_needs ;;
 fresh) needs=$fresh_needs ;;
-*) echo "usage: $0 demo|test|bench|fresh" >&2; exit 2 ;;
+package) needs=$package_needs ;;
+*) echo "usage: $0 demo|test|bench|fresh|package" >&2; exit 2 ;;
 esac
 
 # present THING: is the command on the PATH, or does a file match the pattern?

@@ -31,7 +31,7 @@ func TestTheUnitIsValidAndConfined(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), analyze, "security", "--offline=true", "--threshold=20", path).CombinedOutput(); err != nil {
 		t.Errorf("security: %v\n%s", err, out)
 	}
-	for _, want := range []string{"Type=notify", "WatchdogSec=", "StateDirectory=", "LoadCredential=", "ReadWritePaths="} {
+	for _, want := range []string{"Type=notify", "WatchdogSec=", "StateDirectory=", "LoadCredential=", "ReadWritePaths=", "\nMemoryMax=", "\nTasksMax="} {
 		if !strings.Contains(string(unit), want) {
 			t.Errorf("the unit says nothing about %s", want)
 		}

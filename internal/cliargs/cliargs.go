@@ -60,8 +60,10 @@ func SubcommandFirst(root *cli.Command, args []string) []string {
 // Finish completes root and its subcommands: usage errors become [UsageError],
 // errors are left to the caller, and where a subcommand can stand the action
 // runs only when there is no argument that could be a mistyped one. A command
-// without an action shows its help.
+// without an action shows its help. It adds the commands that print shell
+// completions and the manual page.
 func Finish(root *cli.Command) {
+	root.Commands = append(root.Commands, manCommand())
 	root.ExitErrHandler = func(context.Context, *cli.Command, error) {}
 	root.EnableShellCompletion = true
 	root.ConfigureShellCompletionCommand = func(c *cli.Command) { c.Hidden = false }
