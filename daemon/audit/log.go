@@ -93,7 +93,7 @@ func (l *Log) append(ctx context.Context, e Entry) (int64, error) {
 	if e.HeadFault != "" {
 		l.log.ErrorContext(ctx, "the audit log does not end as it did: somebody may have changed it, or it was put back from a backup", "fault", e.HeadFault, "noted_in", r.Number)
 	}
-	l.log.InfoContext(ctx, "audit", "number", r.Number, "hash", r.Hash.String(), "action", e.Action, "of", e.Of)
+	l.log.InfoContext(ctx, "audit", "number", r.Number, "hash", r.Hash.String(), "action", e.Action, "of", e.Of, "who", e.Who, "status", e.Status)
 	return r.Number, nil
 }
 

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -61,6 +62,7 @@ func newHomeOf(t testing.TB, labs map[string]*vspheretest.Server, flags ...strin
 		if strings.Contains(log, password) {
 			t.Error("the log holds the vCenter's password")
 		}
+		h.audited()
 		if t.Failed() {
 			t.Logf("the end of the daemon's log:\n%s", log[max(0, len(log)-12_000):])
 		}
@@ -75,6 +77,19 @@ func (h *home) write(name, text string) string {
 		h.t.Fatal(err)
 	}
 	return path
+}
+
+// audited wants the audit log to be whole, however the daemons have ended.
+func (h *home) audited() {
+	h.t.Helper()
+	state := filepath.Join(h.dir, "state")
+	if _, err := os.Stat(filepath.Join(state, "jobs.db")); err != nil {
+		return // there never was a daemon
+	}
+	out, err := exec.Command(program(h.t, "hyper2kvmd"), "audit", "verify", "-config", h.config, "-state-dir", state).CombinedOutput()
+	if err != nil || bytes.Contains(out, []byte("notes")) {
+		h.t.Errorf("%v: %s", err, out)
+	}
 }
 
 // out is the output directory called name.
