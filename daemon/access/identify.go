@@ -294,18 +294,12 @@ func userName(uid uint32) string {
 	return "uid " + id
 }
 
-// groupsOf returns the names of the groups of a user of this machine: the group
-// of the process, and those that the user database has. Who cannot be looked up
-// has the group of the process alone.
+// groupsOf returns the names of the groups that the process at the other end of the
+// unix socket has. A group without a name in the machine's database is left out.
 func groupsOf(peer Peer) []string {
-	ids := []string{strconv.FormatUint(uint64(peer.GID), 10)}
-	if u, err := user.LookupId(strconv.FormatUint(uint64(peer.UID), 10)); err == nil {
-		more, _ := u.GroupIds() // those that could be read
-		ids = append(ids, more...)
-	}
 	var names []string
-	for _, id := range ids {
-		if g, err := user.LookupGroupId(id); err == nil {
+	for _, gid := range append([]uint32{peer.GID}, peer.Groups...) {
+		if g, err := user.LookupGroupId(strconv.FormatUint(uint64(gid), 10)); err == nil {
 			names = append(names, g.Name)
 		}
 	}

@@ -12,9 +12,10 @@ import (
 type Peer struct {
 	// Unix says that the connection came over the unix socket. UID, GID and PID
 	// are then the process's that connected, as the kernel has them
-	// (SO_PEERCRED): the groups beside GID are not known to it.
+	// (SO_PEERCRED), and Groups are its other groups (SO_PEERGROUPS).
 	Unix     bool
 	UID, GID uint32
+	Groups   []uint32
 	PID      int32
 
 	// Loopback says that both ends of the connection are addresses of this

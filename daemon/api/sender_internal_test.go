@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"net/http/httptest"
 	"net/netip"
+	"reflect"
 	"testing"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
@@ -39,7 +40,7 @@ func TestWhatAProxyPassesOnIsNotFromThisMachine(t *testing.T) {
 		if tt.header != "" {
 			r.Header.Set(tt.header, "127.0.0.1")
 		}
-		if got := senderOf(r, tt.peer); got != tt.want {
+		if got := senderOf(r, tt.peer); !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%s: %+v, want %+v", name, got, tt.want)
 		}
 	}
