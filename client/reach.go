@@ -31,14 +31,14 @@ const maxToken = 16 << 10
 // else [DefaultURL]. err then says why a socket that is there cannot be used; it is
 // nil when there is none.
 func Local(path string) (baseURL string, err error) {
+	if _, err := os.Lstat(path); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return DefaultURL, nil
+	}
 	c, err := net.DialTimeout("unix", path, localTimeout)
-	if err == nil {
+	switch {
+	case err == nil:
 		_ = c.Close()
 		return "unix://" + path, nil
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
-		return DefaultURL, nil
 	case errors.Is(err, fs.ErrPermission):
 		return DefaultURL, fmt.Errorf("the socket %s is there, but only for its owner and group", path)
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
+	"github.com/hyper2kvm/hyper2kvm/internal/daemonflags"
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 )
@@ -72,8 +73,8 @@ func advice(err error) string {
 		return fmt.Sprintf(" (try again in %v)", answer.RetryAfter)
 	case answer.Status == http.StatusInsufficientStorage:
 		return " (nothing was stored; try again when there is room)"
-	case answer.Status == http.StatusUnauthorized:
-		return " (a token is read from -token-file, HYPER2KVM_TOKEN_FILE or HYPER2KVM_TOKEN)"
+	case daemonflags.Hint(err) != "":
+		return " (" + daemonflags.Hint(err) + ")"
 	}
 	return ""
 }

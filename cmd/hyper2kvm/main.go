@@ -11,6 +11,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"syscall"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
+	"github.com/hyper2kvm/hyper2kvm/internal/daemonflags"
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
@@ -87,7 +89,7 @@ func report(p *terminal.Printer, err error) {
 		}
 		p.Error("%s", strings.Join(lines, "\n"))
 	}
-	if hint := migrate.Hint(err); hint != "" {
+	if hint := cmp.Or(migrate.Hint(err), daemonflags.Hint(err)); hint != "" {
 		p.Error("hint: %s", display.SafeText(hint))
 	}
 }

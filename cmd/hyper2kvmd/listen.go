@@ -116,11 +116,15 @@ func wantAuthentication(ctx context.Context, set *listen.Set, who *access.Authen
 	return err
 }
 
-// reloadOnHangup reads the certificates again at each SIGHUP, until ctx ends.
-func reloadOnHangup(ctx context.Context, set *listen.Set, log *slog.Logger) func() error {
+// reloadOnHangup returns what reads the certificates again at each SIGHUP from now
+// on, until its context ends. To a daemon on a terminal, SIGHUP is the end of that, and
+// its own as before.
+func reloadOnHangup(set *listen.Set, log *slog.Logger, onTerminal bool) func(context.Context) error {
 	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	return func() error {
+	if !onTerminal {
+		signal.Notify(hangups, syscall.SIGHUP)
+	}
+	return func(ctx context.Context) error {
 		defer signal.Stop(hangups)
 		for {
 			select {

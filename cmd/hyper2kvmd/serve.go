@@ -46,6 +46,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		return err
 	}
 	defer set.Close() // the server has closed what it served
+	reload := reloadOnHangup(set, log, p.ErrTTY)
 	if err := s.makeStateDir(); err != nil {
 		return err
 	}
@@ -111,7 +112,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		log.Info("the database is new: there was none, or an empty file", "database", s.db)
 	}
 	banner(p, set.URLs())
-	return supervise(ctx, set, handler, manager, log, watched.run, func(ctx context.Context) error {
+	return supervise(ctx, set, handler, manager, log, reload, watched.run, func(ctx context.Context) error {
 		keys.Watch(ctx, keyEvery, manager.Reseal)
 		return nil
 	})
@@ -186,7 +187,6 @@ func supervise(ctx context.Context, set *listen.Set, handler *api.API, manager *
 			return nil
 		})
 	}
-	group.Go(reloadOnHangup(ctx, set, log))
 	group.Go(func() error {
 		<-ctx.Done()
 		notify(log, sd.SdNotifyStopping)

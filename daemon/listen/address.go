@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -47,7 +48,7 @@ func parseAddress(text string) (address, error) {
 }
 
 // openAddress listens on a, over TLS where there is a certificate.
-func (s *Set) openAddress(ctx context.Context, a address) (*Listener, error) {
+func (s *Set) openAddress(ctx context.Context, a address) ([]*Listener, error) {
 	secure := s.certs != nil && a.scheme != "http"
 	switch {
 	case a.scheme == "https" && !secure:
@@ -72,7 +73,34 @@ func (s *Set) openAddress(ctx context.Context, a address) (*Listener, error) {
 	if ip := net.ParseIP(a.host); a.host != "" && (ip == nil || !ip.IsUnspecified()) {
 		s.names = append(s.names, a.host)
 	}
-	return &Listener{Listener: l, secure: secure}, nil
+	found := []*Listener{{Listener: l, secure: secure}}
+	if twin := s.openTwin(ctx, a, l.Addr()); twin != nil {
+		found = append(found, &Listener{Listener: twin, secure: secure})
+	}
+	return found, nil
+}
+
+// openTwin listens on the other address of localhost, which many clients ask first:
+// anybody on this machine could otherwise listen there and be taken for the daemon.
+// It is nil when there is no other one, or when somebody does.
+func (s *Set) openTwin(ctx context.Context, a address, first net.Addr) net.Listener {
+	tcp, ok := first.(*net.TCPAddr)
+	if !ok || !strings.EqualFold(a.host, "localhost") || strings.HasSuffix(a.text, ":0") {
+		return nil
+	}
+	other := net.IPv6loopback.String()
+	if tcp.IP.To4() == nil {
+		other = "127.0.0.1"
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(other, strconv.Itoa(tcp.Port)))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		s.log.Warn("another program listens on the other address of localhost, and gets what is asked of that", "addr", net.JoinHostPort(other, strconv.Itoa(tcp.Port)))
+	}
+	if err != nil { // without IPv6, or IPv4, nobody else can be there either
+		return nil
+	}
+	return l
 }
 
 // wantLoopback looks up a and refuses it unless all it stands for is loopback.

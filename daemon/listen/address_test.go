@@ -2,6 +2,7 @@ package listen_test
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -115,5 +116,48 @@ func TestAnAddressInUseIsSaidToBe(t *testing.T) {
 	_, err := listen.Open(t.Context(), listen.Options{Socket: socketPath(t), Addrs: []string{hostport(d.url("http"))}})
 	if err == nil || !strings.Contains(err.Error(), "is in use: is another hyper2kvmd running?") {
 		t.Error(err)
+	}
+}
+
+func TestBothAddressesOfLocalhostAreTheDaemons(t *testing.T) {
+	t.Parallel()
+	if l, err := net.Listen("tcp", "[::1]:0"); err != nil {
+		return // without IPv6 there is one only
+	} else if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// Who takes the other address before the daemon does is told of.
+	squatter, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(squatter.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := &lockedBuffer{}
+	d, err := listen.Open(t.Context(), listen.Options{Addrs: []string{"localhost:" + port}, Logger: slog.New(slog.NewTextHandler(said, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if log := said.String(); len(d.URLs()) != 1 || !strings.Contains(log, "another program listens on the other address of localhost") || !strings.Contains(log, "[::1]:"+port) {
+		t.Errorf("%v: %s", d.URLs(), log)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := squatter.Close(); err != nil {
+		t.Fatal(err)
+	}
+	both := start(t, listen.Options{Addrs: []string{"localhost:" + port}})
+	if len(both.URLs()) != 2 || both.Exposed() != "" {
+		t.Errorf("the daemon listens on %v", both.URLs())
+	}
+	for _, u := range both.URLs() {
+		v := both.visit("http", nil)
+		v.url = u
+		if got := both.asks(v); !got.Loopback {
+			t.Errorf("%s: %+v", u, got)
+		}
 	}
 }

@@ -153,11 +153,11 @@ func (s *Set) own(ctx context.Context) ([]*Listener, error) {
 		if err != nil {
 			return found, err
 		}
-		l, err := s.openAddress(ctx, a)
+		opened, err := s.openAddress(ctx, a)
 		if err != nil {
 			return found, err
 		}
-		found = append(found, l)
+		found = append(found, opened...)
 	}
 	return found, nil
 }

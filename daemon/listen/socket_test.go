@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -45,6 +46,19 @@ func TestTheSocketHasTheGroupThatIsAskedFor(t *testing.T) {
 	info, err := os.Lstat(path)
 	if err != nil || int(info.Sys().(*syscall.Stat_t).Gid) != gid || info.Mode().Perm() != 0o660 {
 		t.Fatalf("%+v, %v", info, err)
+	}
+	if os.Geteuid() == 0 { // who else can become somebody else?
+		if err := os.Chmod(filepath.Dir(path), 0o711); err != nil {
+			t.Fatal(err)
+		}
+		for group, want := range map[string]string{"4242": "connected", "4343": "PermissionError"} {
+			const connect = "import os,socket,sys; os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(65534);" +
+				"socket.socket(socket.AF_UNIX).connect(sys.argv[1]); print('connected')"
+			out, _ := exec.CommandContext(t.Context(), "/usr/bin/python3", "-c", connect, path, group).CombinedOutput()
+			if !strings.Contains(string(out), want) {
+				t.Errorf("with the group %s: %s, want %s", group, out, want)
+			}
+		}
 	}
 	_, err = listen.Open(t.Context(), listen.Options{Socket: socketPath(t), SocketGroup: "no-such-group"})
 	wantSettingsError(t, err, "no such group")

@@ -4,6 +4,9 @@
 package daemonflags
 
 import (
+	"errors"
+	"net/http"
+
 	"github.com/urfave/cli/v3"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
@@ -37,6 +40,15 @@ func Options(cmd *cli.Command, getenv func(string) string, userAgent string) cli
 		o.Token = getenv(tokenEnv)
 	}
 	return o
+}
+
+// Hint is what to do about an error of the client, or "".
+func Hint(err error) string {
+	var answer *client.Error
+	if errors.As(err, &answer) && answer.Status == http.StatusUnauthorized {
+		return "a token is read from -token-file, HYPER2KVM_TOKEN_FILE or " + tokenEnv
+	}
+	return ""
 }
 
 // Local is where the daemon of -daemon is, and without that the one of this machine,
