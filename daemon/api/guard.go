@@ -67,6 +67,9 @@ func (a *API) guard(r *http.Request) *statusError {
 	if a.csrf.Check(r) != nil {
 		return failure(http.StatusForbidden, "cross-origin request refused")
 	}
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return failure(http.StatusUnsupportedMediaType, "send the body as it is: one that is compressed is not unpacked")
+	}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
+	"github.com/hyper2kvm/hyper2kvm/internal/safetext"
 	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
@@ -53,8 +54,13 @@ func (e *execution) outcome(ctx context.Context, end ending) Outcome {
 	if away == nil || o.Status.Final() {
 		e.m.forgetExcuses(e.claimed.Claim.JobID)
 	}
+	o.Error = safetext.Lines(o.Error, maxError)
 	return o
 }
+
+// maxError bounds the error that is kept with a job, in bytes: a vCenter, or a
+// proxy before it, chooses some of its words.
+const maxError = 16 << 10
 
 // failed makes o that of a failed attempt.
 func (e *execution) failed(err error, o *Outcome) {

@@ -208,11 +208,11 @@ func ParsePattern(s string) (Pattern, error) {
 		a = a.Unmap()
 		return Pattern{prefix: netip.PrefixFrom(a, a.BitLen()), port: port}, nil
 	}
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	name := strings.TrimPrefix(host, "*.")
 	if host == "*" {
 		return Pattern{host: host, port: port}, nil
 	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	name := strings.TrimPrefix(host, "*.")
 	if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "" || strings.Contains(name, "..") {
 		return Pattern{}, fmt.Errorf("must be a host's name, *.example.com, an address, a range as 10.0.0.0/8, or *, with or without :PORT")
 	}

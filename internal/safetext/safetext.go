@@ -47,13 +47,26 @@ func unsafe(r rune) bool {
 
 // Bounded is [Escape] of no more than most bytes of s, of which it says that there
 // were more.
-func Bounded(s string, most int) string {
+func Bounded(s string, most int) string { return bounded(s, most, Escape) }
+
+// Lines is [Bounded] for text of several lines, whose ends stay.
+func Lines(s string, most int) string {
+	return bounded(s, most, func(s string) string {
+		lines := strings.Split(s, "\n")
+		for i, line := range lines {
+			lines[i] = Escape(line)
+		}
+		return strings.Join(lines, "\n")
+	})
+}
+
+func bounded(s string, most int, escape func(string) string) string {
 	if len(s) <= most {
-		return Escape(s)
+		return escape(s)
 	}
 	cut := most
 	for cut > 0 && !utf8.RuneStart(s[cut]) {
 		cut--
 	}
-	return Escape(s[:cut]) + fmt.Sprintf("… (%d bytes)", len(s))
+	return escape(s[:cut]) + fmt.Sprintf("… (%d bytes)", len(s))
 }

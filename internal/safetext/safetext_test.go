@@ -28,6 +28,9 @@ func TestLongTextIsCutBetweenCharactersAndSaysSo(t *testing.T) {
 	if got := safetext.Bounded("short", 5); got != "short" {
 		t.Errorf("got %q", got)
 	}
+	if got := safetext.Lines("one\ntwo\x1b\r\n", 100); got != "one\ntwo\\x1b\\x0d\n" {
+		t.Errorf("got %q", got)
+	}
 	got := safetext.Bounded(strings.Repeat("ü", 1000), 101)
 	if !utf8.ValidString(got) || len(got) > 130 || !strings.HasSuffix(got, "(2000 bytes)") {
 		t.Errorf("got %q", got)
