@@ -48,6 +48,7 @@ func newWatching(ctx context.Context, s settings, v vcenters, outputs []string, 
 		return nil, errors.Join(fmt.Errorf("metrics.addr: %s is not loopback, and has no access control", s.config.Metrics.Addr), l.Close())
 	}
 	w.local = l
+	log.Info("metrics are served", "addr", l.Addr().String())
 	return w, nil
 }
 
@@ -68,7 +69,6 @@ func (w *watching) run(ctx context.Context) error {
 	defer stop()
 	told := make(chan error, 1)
 	go func() { told <- w.ready.Announce(ctx, w.status) }()
-	w.log.Info("metrics are served", "addr", w.local.Addr().String())
 	err := server.Serve(w.local)
 	if errors.Is(err, http.ErrServerClosed) {
 		return <-told
