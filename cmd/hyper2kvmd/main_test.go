@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -62,6 +63,7 @@ func TestScripts(t *testing.T) {
 			"gets":     gets,
 			"answered": answered,
 			"end":      end,
+			"vanishes": vanishes,
 			"exit1":    exits(1),
 			"exit2":    exits(2),
 			"serial":   serial,
@@ -149,6 +151,19 @@ func serial(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	defer c.Close()
 	ts.Setenv(args[0], c.ConnectionState().PeerCertificates[0].SerialNumber.String())
+}
+
+// vanishes waits until a file is gone.
+func vanishes(ts *testscript.TestScript, _ bool, args []string) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for range 3000 {
+		if _, err := os.Stat(args[0]); errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+		<-tick.C
+	}
+	ts.Fatalf("%s is still there after a minute", args[0])
 }
 
 // end sends a signal to the daemon that was started last.
