@@ -87,7 +87,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	}
 	bandwidth := transfer.NewLimiter(s.limit, nil)
 	r := newRunner(v, bandwidth)
-	watched, err := newWatching(ctx, s, v, nil, log)
+	watched, err := newWatching(ctx, s, v, log)
 	if err != nil {
 		return cliargs.UsageError{Err: err}
 	}

@@ -25,10 +25,13 @@ type watching struct {
 	local   net.Listener // of metrics.addr; nil for none
 }
 
-// newWatching returns what watches over a daemon with these settings. The
-// directories are those that exports go to.
-func newWatching(ctx context.Context, s settings, v vcenters, outputs []string, log *slog.Logger) (*watching, error) {
+// newWatching returns what watches over a daemon with these settings.
+func newWatching(ctx context.Context, s settings, v vcenters, log *slog.Logger) (*watching, error) {
 	state := filepath.Dir(s.db)
+	outputs := s.config.OutputRoots
+	if outputs == nil {
+		outputs = []string{filepath.Join(state, imagesDir)}
+	}
 	names := v.config.Names()
 	if v.config.DefaultVCenter() == "" && v.getenv("GOVC_URL") != "" {
 		names = append(names, "") // the one of jobs that name none

@@ -121,6 +121,7 @@ func newSoak(t *testing.T, vms int, seed uint64, lasts time.Duration) *soak {
 		s.sites, labs[site.name] = append(s.sites, site), site.lab
 	}
 	s.home = newHomeOf(t, labs, "-jobs", "12")
+	s.home.env = append(s.home.env, "HYPER2KVM_DUMPABLE=1") // its /proc is looked into
 	return s
 }
 

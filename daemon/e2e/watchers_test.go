@@ -73,7 +73,9 @@ func TestManyWatchersSeeTheEndAndLeaveNothingInTheDaemon(t *testing.T) {
 	t.Parallel()
 	lab, _ := guest(t, vspheretest.Config{Faults: []string{"stall:at=1MiB,disk=1"}})
 	reached := lab.ByteReached("guest", 1, mib)
-	j := submit(t, lab, newHome(t, lab), job.Options{Format: job.FormatRaw})
+	h := newHome(t, lab)
+	h.env = append(h.env, "HYPER2KVM_DUMPABLE=1") // its /proc is looked into
+	j := submit(t, lab, h, job.Options{Format: job.FormatRaw})
 	j.at(t, reached)
 	before := sockets(t, j.daemon)
 
