@@ -124,9 +124,6 @@ func dashboardQueries(t *testing.T) []string {
 // metricName matches the names of metrics in a query.
 var metricName = regexp.MustCompile(`\b(?:hyper2kvm|process|go)_[a-z0-9_]+\b|\bup\b`)
 
-// onlyWithTLS are metrics that a daemon without a certificate does not have.
-var onlyWithTLS = []string{"hyper2kvm_certificate_not_after_timestamp_seconds"}
-
 func TestARealPrometheusScrapesEveryMetricThatRulesAndDashboardUse(t *testing.T) {
 	t.Parallel()
 	lab, _ := guest(t, vspheretest.Config{Faults: []string{"cut:at=1MiB,disk=0"}})
@@ -135,7 +132,11 @@ func TestARealPrometheusScrapesEveryMetricThatRulesAndDashboardUse(t *testing.T)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.write("config.yaml", string(config)+"metrics: {addr: '127.0.0.1:0'}\n")
+	certs := filepath.Join(h.dir, "tls")
+	hyper2kvmd(t, "tls", "init", "-dir", certs)
+	h.write("config.yaml", string(config)+"metrics: {addr: '127.0.0.1:0'}\n"+
+		"listen: {addrs: ['http://127.0.0.1:0', 'localhost:0'], cert_file: "+certs+"/server.crt, key_file: "+certs+"/server.key}\n")
+	h.configured = true
 	d := h.start()
 	target := regexp.MustCompile(`"metrics are served","addr":"([^"]+)"`).FindStringSubmatch(h.said())
 	if target == nil {
@@ -151,8 +152,16 @@ func TestARealPrometheusScrapesEveryMetricThatRulesAndDashboardUse(t *testing.T)
 			t.Fatalf("watch: %+v, %v", e, err)
 		}
 	}
-	p := startPrometheus(t, target[1])
-	p.await(`hyper2kvm_runs_total{outcome="completed"} == 1`)
+	token := filepath.Join(h.dir, "prometheus.token")
+	hyper2kvmd(t, "token", "create", "-name", "prometheus", "-role", "viewer", "-state-dir", filepath.Join(h.dir, "state"), "-o", token)
+	secure := slices.IndexFunc(d.urls, func(u string) bool { return strings.HasPrefix(u, "https:") })
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(d.urls[secure], "https://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := startPrometheus(t, target[1], fmt.Sprintf("  - job_name: api\n    scheme: https\n    tls_config: {ca_file: %s/ca.crt}\n"+
+		"    authorization: {credentials_file: %s}\n    static_configs: [targets: ['localhost:%s']]\n", certs, token, port))
+	p.await(`hyper2kvm_runs_total{job="hyper2kvm",outcome="completed"} == 1`)
 	p.await(`hyper2kvm_received_bytes_total{route="stream"} > 2e6`)
 	p.await(`hyper2kvm_transfer_retries_total{route="stream",cause="cut"} > 0`)
 	p.await(`hyper2kvm_disks_verified_total{by="manifest"} == 2`)
@@ -163,6 +172,8 @@ func TestARealPrometheusScrapesEveryMetricThatRulesAndDashboardUse(t *testing.T)
 	p.await(`hyper2kvm_http_request_duration_seconds_count{route="/jobs/submit",code="200"} == 1`)
 	p.await(`hyper2kvm_filesystem_free_bytes > 0`)
 	p.await(`up{job="hyper2kvm"} == 1`)
+	p.await(`up{job="api"} == 1`) // over TLS, as a viewer
+	p.await(`hyper2kvm_certificate_not_after_timestamp_seconds{job="api"} > time()`)
 
 	var names []string
 	p.get("/api/v1/label/__name__/values", &names)
@@ -173,7 +184,7 @@ func TestARealPrometheusScrapesEveryMetricThatRulesAndDashboardUse(t *testing.T)
 	for _, q := range queries {
 		p.query(q) // which fails when it is none
 		for _, name := range metricName.FindAllString(q, -1) {
-			if !slices.Contains(names, name) && !slices.Contains(onlyWithTLS, name) {
+			if !slices.Contains(names, name) {
 				t.Errorf("%s is not among the metrics that were scraped; it is used in %s", name, q)
 			}
 		}
@@ -205,9 +216,17 @@ type prometheus struct {
 	log  *bytes.Buffer
 }
 
+// hyper2kvmd runs a subcommand that must succeed.
+func hyper2kvmd(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(program(t, "hyper2kvmd"), args...).CombinedOutput(); err != nil {
+		t.Fatalf("hyper2kvmd %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
 // startPrometheus starts one with the project's own rules and scrape job, which reads
-// from target twice a second.
-func startPrometheus(t *testing.T, target string) *prometheus {
+// from target twice a second, and other jobs beside it.
+func startPrometheus(t *testing.T, target, others string) *prometheus {
 	t.Helper()
 	text, err := os.ReadFile(deployed(t, "prometheus", "prometheus.yaml"))
 	if err != nil {
@@ -216,7 +235,7 @@ func startPrometheus(t *testing.T, target string) *prometheus {
 	config := strings.NewReplacer("localhost:9464", target, "- alerts.yaml", "- "+deployed(t, "prometheus", "alerts.yaml")).Replace(string(text))
 	dir := t.TempDir()
 	path := filepath.Join(dir, "prometheus.yaml")
-	if err := os.WriteFile(path, []byte("global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}\n"+config), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}\n"+config+others), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0") // it tells nobody which port it took itself
