@@ -84,8 +84,9 @@ func (b *Budget) Left() int {
 }
 
 // Retry pauses before another attempt and returns nil when it may be made. The
-// pause grows exponentially with jitter, and is at least what a [StatusError]
-// in cause asks for, within BudgetOptions.Max. Otherwise it returns the error
+// pause grows exponentially with jitter, and is at least what an error in cause with
+// a method Pause() time.Duration asks for, as a [StatusError] does, within
+// BudgetOptions.Max. Otherwise it returns the error
 // to end with: cause itself when [Temporary] says that it cannot be mended,
 // cause and [ErrExhausted] when no retry is left, or the context's error.
 func (b *Budget) Retry(ctx context.Context, cause error) error {
@@ -132,9 +133,9 @@ func (b *Budget) spend(cause error) (pause time.Duration, own bool, err error) {
 	}
 	b.spent++
 	pause = b.backoff.NextBackOff()
-	var status *StatusError
-	if errors.As(cause, &status) {
-		pause = max(pause, status.RetryAfter)
+	var patient interface{ Pause() time.Duration }
+	if errors.As(cause, &patient) {
+		pause = max(pause, patient.Pause())
 	}
 	pause = min(pause, b.max)
 	b.until = now.Add(pause)

@@ -64,6 +64,9 @@ func (e *StatusError) Error() string {
 	return s
 }
 
+// Pause is how long the server asked to wait.
+func (e *StatusError) Pause() time.Duration { return e.RetryAfter }
+
 // Permanent marks err as one that trying again does not mend, for [Temporary]
 // and so for every retry of this package. A nil err stays nil.
 func Permanent(err error) error { return fault.Permanent(err) }

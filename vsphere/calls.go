@@ -94,6 +94,10 @@ var kinds = func() map[string]kind {
 		"ContinueRetrievePropertiesEx": {limit: inventory, repeat: repeatElsewhere}, // a token is good for one answer: the walk starts again
 		"QueryChangedDiskAreas":        {limit: inventory, repeat: repeatAlways},
 
+		"RetrieveInternalContent":     {limit: read, repeat: repeatAlways},
+		"NfcGetVmFiles":               {limit: read, repeat: repeatAlways}, // a ticket that nobody uses runs out
+		"NfcRandomAccessOpenReadonly": {limit: read, repeat: repeatAlways},
+
 		"ExportVm":       {limit: export, repeat: repeatDoubtful},
 		"ExportSnapshot": {limit: export, repeat: repeatDoubtful},
 

@@ -21,7 +21,7 @@ import (
 type call struct {
 	method string
 	this   types.ManagedObjectReference
-	obj    types.ManagedObjectReference // argument "obj", as CreateDescriptor has
+	obj    types.ManagedObjectReference // argument "obj", as CreateDescriptor has, or "vm", as tickets have
 }
 
 // parseCall reads a SOAP envelope. What is no call becomes the zero value: the
@@ -60,7 +60,7 @@ func (c *call) reference(path []string, e xml.StartElement) *types.ManagedObject
 		c.method = e.Name.Local
 	case len(path) == 4 && e.Name.Local == "_this":
 		ref = &c.this
-	case len(path) == 4 && e.Name.Local == "obj":
+	case len(path) == 4 && (e.Name.Local == "obj" || e.Name.Local == "vm"):
 		ref = &c.obj
 	}
 	if ref != nil {

@@ -43,8 +43,13 @@ type Config struct {
 
 	Rate           int64         // bytes per second a connection; 0 means no limit
 	Latency        time.Duration // added to every request, on both planes
-	StreamsPerHost int           // more at a time are refused with 503 (F-NFC-19); 0 means no limit
+	StreamsPerHost int           // more at a time are refused with 503, or error 5 (F-NFC-19); 0 means no limit
 	Faults         []string      // as for AddFault
+
+	// NFC902 opens port 902 of every host, on a port of its own that tickets name
+	// (F-902-4). Without, vCenter gives no tickets.
+	NFC902    bool
+	NFCMemory int64 // bytes of a host for the buffers of all NFC sessions; 0 means no limit (F-902-6)
 
 	DirectURLs bool   // device URLs as a host gives them: https://*/ha-nfc/… (F-NFC-5)
 	NoManifest bool   // the manifest lists nothing, whatever was sent (F-NFC-12)

@@ -43,6 +43,13 @@
 // ranges, for who has a session; a running VM or one with snapshots gives 500
 // (F-DS-1 to F-DS-3).
 //
+// With Config.NFC902 each host has port 902, too, on a port that tickets name: package
+// authd has what it does. A disk that was given as a raw file can be read there at
+// random while its VM is off or has a snapshot (F-902-1, F-902-2). What /folder serves is
+// locked for port 902 meanwhile, and the reverse (F-902-3). A ticket is good for five
+// minutes and one connection. Whatever a client tries that would change something is in
+// Violations, and fails the test of who has called Start.
+//
 // # Faults
 //
 // A fault is KIND:KEY=VALUE,… and strikes a number of times:
@@ -70,6 +77,12 @@
 //	touch              the VM's changeVersion changes when a lease on it ends, or, with
 //	                   on=open, when one is opened
 //
+//	nfc902:how=NAME    something that only port 902 knows, or a ticket for it: the names are
+//	                   in authd.Faults, and for tickets no-host, wrong-thumbprint,
+//	                   lower-thumbprint, no-thumbprint, certificate, wrong-certificate,
+//	                   service-ssl, bad-session-id, reordered. Before there is a ticket only
+//	                   rules without vm= strike, and before a file is open those without disk=
+//
 // Faults on calls of the API name a method, or "*" for any:
 //
 //	fault:call=HttpNfcLeaseAbort,fault=SystemError
@@ -96,8 +109,10 @@
 // Every fault takes times=N (1 when left out, "always" for no end), vm=NAME (the
 // name, its folder and name, or the inventory path; no comma) and disk=N (counted
 // from 0). A call is about a VM, too, when it is about a snapshot, a lease or a task
-// of it, or about its descriptor. plane=nfc or plane=folder limits a fault to
-// streams under a lease or to /folder, whose positions are those of the raw disk.
+// of it, or about its descriptor or a ticket for it. plane=nfc, plane=folder or
+// plane=nfc902 limits a fault to streams under a lease, to /folder or to port 902; the
+// positions of the last two are those of the raw disk. Over port 902 cut, stall, corrupt,
+// expire, session and down strike.
 // A fault with at= strikes the request that would send that byte: a range that
 // begins there is struck before its first byte. A retry that passes over the
 // byte again is struck again, until the fault's times are used up. SIZE is in

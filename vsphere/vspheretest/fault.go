@@ -36,6 +36,7 @@ const (
 	faultDown     faultKind = "down"     // a plane is away
 	faultManifest faultKind = "manifest" // a disk is listed late
 	faultTouch    faultKind = "touch"    // a VM changes with its lease
+	faultNFC902   faultKind = "nfc902"   // something that only port 902 knows
 )
 
 // fault is one parsed rule and how often it may still strike.
@@ -46,13 +47,13 @@ type fault struct {
 	code  int
 	vm    string // name or inventory path; empty: any
 	disk  int    // index among the VM's disks; -1: any
-	plane Plane  // NFC or Folder; empty: both. down: Control, Hosts or Everything
+	plane Plane  // NFC, Folder or NFC902; empty: all. down: Control, Hosts or Everything
 	keep  bool   // session: leases outlive their session
 	left  int    // strikes left; negative: without end
 
 	call     string        // SOAP method; "*": any
 	name     string        // task, fault: type of the vSphere fault
-	how      Outage        // down, lose
+	how      Outage        // down, lose; nfc902: the name of what goes wrong
 	lasts    time.Duration // task: takes=; down: for=; manifest: late=
 	cancel   string        // task: whether it can be cancelled
 	noEffect bool          // hang, lose: the call is not carried out either
@@ -147,8 +148,8 @@ func (f *fault) setCall(key, value string) (err error) {
 }
 
 func (f *fault) check() error {
-	if f.plane != "" && f.plane != NFC && f.plane != Folder && f.kind != faultDown {
-		return errors.New("plane: want nfc or folder")
+	if f.plane != "" && f.plane != NFC && f.plane != Folder && f.plane != NFC902 && f.kind != faultDown {
+		return errors.New("plane: want nfc or folder, or nfc902")
 	}
 	switch f.kind {
 	case faultCut, faultStall, faultTruncate, faultCorrupt:
@@ -170,11 +171,13 @@ func (f *fault) check() error {
 		}
 	case faultDown:
 		return f.checkDown()
+	case faultNFC902:
+		return f.checkNFC()
 	case faultTask, faultLate, faultHang, faultLose, faultRefuse:
 		return f.checkCall()
 	default:
 		return errors.New("unknown fault: want cut, status, stall, truncate, corrupt, empty, norange, change, " +
-			"expire, session, task, late, hang, lose, fault, down, manifest or touch")
+			"expire, session, task, late, hang, lose, fault, down, manifest, touch or nfc902")
 	}
 	return nil
 }

@@ -34,6 +34,12 @@ func (s *Server) serveFolder(w http.ResponseWriter, r *http.Request) {
 	case s.busy(g):
 		del.fail(http.StatusInternalServerError, "the file is locked")
 	default:
+		end, ok := d.lock.browse()
+		if !ok {
+			del.fail(http.StatusInternalServerError, "the file is locked")
+			return
+		}
+		defer end()
 		del.run()
 	}
 }
@@ -47,8 +53,11 @@ func (s *Server) authorized(r *http.Request) bool {
 	return ok && user == s.cfg.Username && password == s.cfg.Password
 }
 
-func (s *Server) flatDisk(file, store string) (*guest, *disk) {
-	if store != "LocalDS_0" {
+// store is the datastore that every disk is on.
+const store = "LocalDS_0"
+
+func (s *Server) flatDisk(file, name string) (*guest, *disk) {
+	if name != store {
 		return nil, nil
 	}
 	for _, g := range s.guests {

@@ -32,6 +32,7 @@ type disk struct {
 	capacity   int64  // bytes
 	flat       string // path below the datastore, as /folder knows it
 	data       atomic.Pointer[diskData]
+	lock       fileLock
 }
 
 // diskData is what is on a disk. A lease keeps that of when it was opened.

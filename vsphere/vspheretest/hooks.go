@@ -81,7 +81,8 @@ func (s *Server) OnLease(f func(LeaseEvent)) {
 }
 
 // OnByte calls f once, when a transfer of a disk's stream has sent the bytes
-// before position n. The transfer waits for f.
+// before position n, or when byte n-1 of the disk was read over port 902. The transfer
+// waits for f.
 func (s *Server) OnByte(vm string, disk int, n int64, f func()) {
 	s.hooks.mu.Lock()
 	defer s.hooks.mu.Unlock()
@@ -114,6 +115,23 @@ func (h *hooks) next(g *guest, disk int, pos, stop int64) int64 {
 		}
 	}
 	return stop
+}
+
+// passed calls and forgets the hooks at the positions in (from, to], as they come
+// where a disk is read at random.
+func (h *hooks) passed(g *guest, disk int, from, to int64) {
+	h.mu.Lock()
+	var at []int64
+	for _, b := range h.bytes {
+		if b.at > from && b.at <= to && b.matches(g, disk) {
+			at = append(at, b.at)
+		}
+	}
+	h.mu.Unlock()
+	slices.Sort(at)
+	for _, pos := range slices.Compact(at) {
+		h.reached(g, disk, pos)
+	}
 }
 
 // reached calls and forgets the hooks at pos.

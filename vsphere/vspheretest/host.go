@@ -13,6 +13,7 @@ type host struct {
 	*endpoint
 	srv     *Server
 	streams atomic.Int64 // being sent
+	nfc     *nfcPort     // nil without port 902
 }
 
 // introduce gives the simulator's host the address of its data plane, so that a

@@ -16,6 +16,7 @@ const (
 	SOAP   Plane = "soap"
 	NFC    Plane = "nfc"
 	Folder Plane = "folder"
+	NFC902 Plane = "nfc902" // reads over port 902; Range is that of the disk
 )
 
 // What Down takes away, beside the planes that requests go to.
@@ -78,8 +79,8 @@ func (s *Server) Requests(planes ...Plane) []Request {
 	return slices.DeleteFunc(slices.Clone(s.log.all), func(r Request) bool { return !slices.Contains(planes, r.Plane) })
 }
 
-// BytesServed is how much was sent of a disk, as a stream or from /folder, over
-// all requests, in bytes.
+// BytesServed is how much was sent of a disk, as a stream, from /folder or over
+// port 902, over all requests, in bytes; what SkipZ leaves out is not sent.
 func (s *Server) BytesServed(vm string, disk int) int64 {
 	g := s.find(vm)
 	if g == nil || disk < 0 || disk >= len(g.disks) {

@@ -32,8 +32,8 @@ func (s *Server) Down(plane Plane, how Outage) (up func()) {
 		panic(fmt.Sprintf("vspheretest: outage %q: want one of %q", how, outages))
 	}
 	var ups []func()
-	for _, e := range s.endpoints(plane) {
-		ups = append(ups, e.gate.down(how))
+	for _, g := range s.gates(plane) {
+		ups = append(ups, g.down(how))
 	}
 	return sync.OnceFunc(func() {
 		for _, up := range ups {
@@ -42,20 +42,23 @@ func (s *Server) Down(plane Plane, how Outage) (up func()) {
 	})
 }
 
-// endpoints are those of a plane that can be away.
-func (s *Server) endpoints(plane Plane) []*endpoint {
-	var all []*endpoint
+// gates are those of a plane that can be away.
+func (s *Server) gates(plane Plane) []*gate {
+	var all []*gate
 	switch plane {
 	case Control, Hosts, Everything:
 	default:
 		panic(fmt.Sprintf("vspheretest: plane %q: want control, hosts or all", plane))
 	}
 	if plane != Hosts {
-		all = append(all, s.vcenter)
+		all = append(all, s.vcenter.gate)
 	}
 	if plane != Control {
 		for _, h := range s.hosts {
-			all = append(all, h.endpoint)
+			all = append(all, h.gate)
+			if h.nfc != nil {
+				all = append(all, h.nfc.gate)
+			}
 		}
 	}
 	return all

@@ -39,7 +39,11 @@ type Server struct {
 	faults   faultSet
 	log      requestLog
 	hooks    hooks
-	closed   chan struct{}
+
+	nfcTickets nfcTickets
+	nfcHarm    nfcHarm
+
+	closed chan struct{}
 }
 
 // Start runs a lab for a test and closes it when the test ends.
@@ -52,7 +56,12 @@ func Start(tb testing.TB, cfg Config) *Server {
 	if err != nil {
 		tb.Fatalf("start the lab vCenter: %v", err)
 	}
-	tb.Cleanup(srv.Close)
+	tb.Cleanup(func() {
+		srv.Close()
+		for _, what := range srv.Violations() {
+			tb.Errorf("a client that reads has tried %s", what)
+		}
+	})
 	return srv
 }
 
@@ -134,7 +143,13 @@ func (s *Server) listen() error {
 		if err != nil {
 			return err
 		}
-		s.hosts = append(s.hosts, &host{endpoint: e, srv: s})
+		h := &host{endpoint: e, srv: s}
+		s.hosts = append(s.hosts, h)
+		if s.cfg.NFC902 {
+			if err := h.listenNFC(); err != nil {
+				return err
+			}
+		}
 		addr = ""
 	}
 	return nil
@@ -192,6 +207,9 @@ func (s *Server) Close() {
 		s.vcenter.close(s.sessions.cancelWaits)
 	}
 	for _, h := range s.hosts {
+		if h.nfc != nil {
+			h.nfc.close()
+		}
 		h.close(func() {})
 	}
 	s.tasks.wait.Wait()
@@ -240,6 +258,14 @@ func (s *Server) HostAddr(i int) string { return s.hosts[i].addr() }
 func (s *Server) InventoryPath(vm string) string {
 	if g := s.find(vm); g != nil {
 		return g.path
+	}
+	return ""
+}
+
+// VMRef returns a VM's managed object id, as vm-12; "" when there is none.
+func (s *Server) VMRef(vm string) string {
+	if g := s.find(vm); g != nil {
+		return g.ref.Value
 	}
 	return ""
 }

@@ -36,7 +36,11 @@ func (s *Server) serve() {
 	s.vcenter.serve(s.slow(mux))
 	for _, h := range s.hosts {
 		h.serve(s.slow(http.HandlerFunc(h.serveNFC)))
+		if h.nfc != nil {
+			h.nfc.serve()
+		}
 	}
+	reg.Put(&nfcService{srv: s})
 }
 
 // slow adds the configured latency to each request.

@@ -49,6 +49,11 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.DurationVar(&c.SessionIdle, "session-idle", 30*time.Minute, "a session ends when it is not used for this `time`")
 	fs.IntVar(&c.StreamsPerHost, "streams-per-host", 0, "refuse more than this `number` of streams a host with 503")
 	fs.StringVar(&c.APIVersion, "api-version", "", "`version` that vCenter and hosts claim (default 8.0.3.0)")
+	fs.BoolVar(&c.NFC902, "nfc902", true, "serve port 902 of each host, on a port that tickets name")
+	fs.Func("nfc-memory", "refuse NFC sessions whose buffers take more than so many `bytes` of a host, as in 48MiB", func(s string) (err error) {
+		c.NFCMemory, err = units.ParseSize(s)
+		return err
+	})
 	fs.BoolVar(&c.DirectURLs, "direct-urls", false, "give device URLs as a host does: https://*/ha-nfc/…")
 	fs.BoolVar(&c.NoManifest, "no-manifest", false, "list nothing in the lease's manifest")
 	fs.BoolVar(&c.NamedURLs, "named-urls", false, "give device URLs with the VM's name in them, unescaped")

@@ -94,6 +94,9 @@ func describe(w io.Writer, srv *vspheretest.Server, o *options) {
 	for i := range max(1, o.config.Hosts) {
 		fmt.Fprintf(w, "ESXi %d    %s\n", i, srv.HostAddr(i))
 		fmt.Fprintf(w, "          thumbprint %s\n", srv.HostThumbprint(i))
+		if addr := srv.NFCAddr(i); addr != "" {
+			fmt.Fprintf(w, "          port 902 is %s\n", addr)
+		}
 	}
 	fmt.Fprintf(w, "profile   %s\n", o.config.Profile)
 	for _, vm := range o.config.VMs {

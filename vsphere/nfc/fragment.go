@@ -1,0 +1,126 @@
+package nfc
+
+import (
+	"bytes"
+	"compress/zlib"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// maxFragments is how many parts an answer may come in: one for each sector of the
+// longest read.
+const maxFragments = readSize / sectorSize
+
+// cover knows which bytes of an answer are there.
+type cover struct {
+	parts [][2]uint32 // [from, to) in order, none touching the next
+	count int         // of fragments
+}
+
+// add takes in n bytes from at on. A fragment that brings what is there already is
+// refused.
+func (c *cover) add(at, n uint32) error {
+	if c.count++; c.count > maxFragments {
+		return errors.New("too many fragments")
+	}
+	from, to := at, at+n
+	i, _ := slices.BinarySearchFunc(c.parts, from, func(p [2]uint32, from uint32) int {
+		if p[1] < from {
+			return -1
+		}
+		return 1
+	})
+	// Part i is the first that ends at from or behind it.
+	j := i
+	if j < len(c.parts) && c.parts[j][1] == from {
+		from = c.parts[j][0]
+		j++
+	}
+	if j < len(c.parts) && c.parts[j][0] < to {
+		return fmt.Errorf("a fragment of %d bytes at %d that is there already", n, at)
+	}
+	if j < len(c.parts) && c.parts[j][0] == to {
+		to = c.parts[j][1]
+		j++
+	}
+	c.parts = slices.Replace(c.parts, i, j, [2]uint32{from, to})
+	return nil
+}
+
+// whole says whether all of n bytes are there.
+func (c *cover) whole(n uint32) bool {
+	return len(c.parts) == 1 && c.parts[0] == [2]uint32{0, n}
+}
+
+// decode writes what a fragment that came as wire stands for into dst, which has
+// its length. A host may send any fragment raw, and say so or not (F-902-16).
+func decode(dst, wire []byte, code Compression) error {
+	switch code {
+	case raw:
+		copy(dst, wire)
+		return nil
+	case skipZeros:
+		return decodeSkipZeros(dst, wire)
+	case zlibbed:
+		return decodeZlib(dst, wire)
+	}
+	return fmt.Errorf("a fragment coded as %d", code)
+}
+
+var errRuns = errors.New("a fragment whose runs do not fit it")
+
+// decodeSkipZeros reads the length of the fragment, a zero, and runs of offset,
+// length and bytes, in ascending order. What no run covers is zero.
+func decodeSkipZeros(dst, wire []byte) error {
+	err := placeRuns(dst, wire)
+	if err != nil && len(wire) == len(dst) {
+		copy(dst, wire)
+		return nil
+	}
+	return err
+}
+
+func placeRuns(dst, wire []byte) error {
+	if len(wire) < 8 || le.Uint32(wire) != uint32(len(dst)) || le.Uint32(wire[4:]) != 0 {
+		return errRuns
+	}
+	pos := 0 // behind the last run
+	for wire = wire[8:]; len(wire) > 0; {
+		if len(wire) < 8 {
+			return errRuns
+		}
+		off, n := int64(le.Uint32(wire)), int64(le.Uint32(wire[4:]))
+		wire = wire[8:]
+		if off < int64(pos) || n > int64(len(wire)) || off+n > int64(len(dst)) {
+			return errRuns
+		}
+		clear(dst[pos:off])
+		copy(dst[off:off+n], wire[:n])
+		pos, wire = int(off+n), wire[n:]
+	}
+	clear(dst[pos:])
+	return nil
+}
+
+// decodeZlib inflates one whole RFC 1950 stream of exactly the fragment's length.
+func decodeZlib(dst, wire []byte) error {
+	r, err := zlib.NewReader(bytes.NewReader(wire))
+	if err != nil && len(wire) == len(dst) {
+		copy(dst, wire)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if _, err := io.ReadFull(r, dst); err != nil {
+		return fmt.Errorf("a fragment that inflates to less than its length: %w", err)
+	}
+	var one [1]byte
+	if n, err := r.Read(one[:]); n != 0 || err != io.EOF {
+		return errors.New("a fragment that inflates to more than its length, or to something else")
+	}
+	return nil
+}

@@ -1,0 +1,88 @@
+package authd
+
+// Faults are the names of what can go wrong, as [Config.Strike] is asked for them,
+// with what each does.
+var Faults = map[string]string{
+	// The greeting.
+	"no-sha256":    "the greeting does not announce SHA256 supported",
+	"no-nfcssl":    "the greeting does not announce NFCSSL supported",
+	"busy":         "instead of the greeting: Resource temporarily unavailable",
+	"long-line":    "a greeting of 2 KiB",
+	"silent":       "no greeting",
+	"close":        "the connection ends instead of a greeting",
+	"bytes":        "the greeting comes byte by byte",
+	"close-after":  "the connection ends after the greeting",
+	"plain-answer": "the first TLS handshake is answered by something else",
+
+	// The dialogue.
+	"refuse-vpxa":    "PROXY vpxa-nfcssl is refused, nfcssl granted",
+	"refuse-nfcssl":  "PROXY nfcssl is refused, vpxa-nfcssl granted",
+	"expired":        "the ticket is not accepted",
+	"501":            "THUMBPRINT_SHA2 is answered by 501 Invalid arguments",
+	"530":            "THUMBPRINT_SHA2 is answered by 530 Please login with USER and PASS",
+	"wrong-sha256":   "another certificate is announced than was shown",
+	"clear":          "PROXY …ssl is answered by 200 Connect ha-nfc",
+	"close-session":  "the connection ends after SESSION",
+	"stray":          "bytes stand behind the answer to PROXY",
+	"echo":           "PROXY is refused with the ticket in the answer",
+	"other-identity": "the second TLS session shows another certificate",
+
+	// The handshake.
+	"late-36":    "message 36 comes after 51 only",
+	"old-36":     "message 36 does not know of versions",
+	"version-2":  "the host's version is 2",
+	"version-9":  "the host's version is 9",
+	"refuse-43":  "message 43 is answered by 4",
+	"refuse-33":  "message 33 is answered by 4",
+	"refuse-51":  "message 51 is answered by 4",
+	"refuse-52":  "message 52 is answered by 4",
+	"error-20":   "message 52 is answered by an error of the older form",
+	"silent-52":  "message 52 is not answered",
+	"close-51":   "the connection ends after message 51",
+	"no-session": "the connection ends at OPEN_SESSION",
+
+	// Session and file.
+	"no-buffers":  "a session with buffers other than the host's own choice is refused",
+	"memory":      "the host has no memory: error 5 at OPEN_SESSION",
+	"memory-open": "the host has no memory: error 5 at OPEN_FILE",
+	"locked":      "something else holds the file: error 16392",
+	"foreign":     "the file is not of the ticket's VM: error 11",
+	"status":      "OPEN_FILE is answered by a status and no text",
+	"error-alone": "a refused OPEN_FILE gets its error, and not the ordinary reply after it",
+	"capacity":    "the disk has another capacity than vSphere says",
+	"no-file":     "OPEN_FILE gives handle 0 and no error",
+	"no-blocks":   "allocated blocks cannot be told",
+	"all-blocks":  "all blocks are said to be allocated",
+	"few-blocks":  "the map of allocated blocks is of another number of chunks",
+
+	// Reads. Each strikes at the next fragment, or the next batch of reads.
+	"reversed":        "of several requests the newest is answered first",
+	"uneven":          "fragments have different lengths",
+	"small":           "fragments have 512 bytes",
+	"code-raw":        "a raw fragment repeats the code that was asked for",
+	"raw":             "fragments are not coded",
+	"overlap":         "a fragment comes twice",
+	"gap":             "a fragment does not come",
+	"past-end":        "a fragment goes on behind the end of its request",
+	"empty":           "a fragment of no bytes",
+	"wrong-op":        "an answer to a request that there is not",
+	"wrong-offset":    "a fragment of another request's offset",
+	"wrong-magic":     "a message that begins with another magic",
+	"wrong-type":      "an answer of another type than its request",
+	"short-payload":   "a reply with a payload that is too short",
+	"long-payload":    "a reply with a payload that is longer than is needed",
+	"huge-payload":    "a reply that says that its payload has 1 GiB",
+	"huge-fragment":   "a fragment that says that it comes as 1 GiB",
+	"huge-error":      "an error that says that its text has 1 GiB",
+	"bad-zlib":        "a zlib stream that is damaged",
+	"long-zlib":       "a zlib stream that inflates to more than it should",
+	"bad-runs":        "a SkipZ run past the end of the fragment",
+	"unknown-code":    "a fragment coded as nobody asked",
+	"read-error":      "a read is refused",
+	"read-memory":     "a read is refused with error 5",
+	"read-status":     "a read is answered by a status and no text",
+	"drop-in-message": "the connection ends in the middle of a message",
+
+	// The end.
+	"no-close": "CLOSE_FILE is not answered",
+}
