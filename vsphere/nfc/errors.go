@@ -8,6 +8,8 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/safetext"
 )
 
 // Identities of errors, for errors.Is. The error itself is an [*Error].
@@ -87,7 +89,7 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, ": error %d (0x%x)", e.Code, e.Code)
 	}
 	if e.Text != "" {
-		fmt.Fprintf(&b, ": %q", e.Text)
+		fmt.Fprintf(&b, ": “%s”", e.Text)
 	}
 	if e.Err != nil {
 		fmt.Fprintf(&b, ": %v", e.Err)
@@ -130,17 +132,11 @@ func printable(text, secret string) string {
 	if secret != "" {
 		text = strings.ReplaceAll(text, secret, "[ticket]")
 	}
-	text = strings.ToValidUTF8(strings.TrimRight(text, "\x00\r\n "), "?")
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, text)
+	text = strings.TrimRight(text, "\x00\r\n ")
 	if len(text) > maxText {
 		text = strings.ToValidUTF8(text[:maxText], "") + "…"
 	}
-	return text
+	return safetext.Escape(text)
 }
 
 // Codes of error messages (F-902-5 to F-902-7). They may be extended codes with a
