@@ -70,7 +70,12 @@ func New(version string, log *slog.Logger) *Metrics {
 		Namespace: namespace, Name: "build_info", Help: "1, with the version of the daemon and of Go as labels.",
 	}, []string{"version", "goversion"})
 	info.WithLabelValues(version, runtime.Version()).Set(1)
-	m.registry.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	// The process collector has it from the machine's /proc, which the unit hides.
+	started := prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "start_time_seconds", Help: "When the daemon started, in seconds since 1970.",
+	})
+	started.SetToCurrentTime()
+	m.registry.MustRegister(info, started, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError,
 		MaxRequestsInFlight: 4, Timeout: 2 * scrapeTimeout,

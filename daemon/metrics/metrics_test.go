@@ -136,7 +136,7 @@ func TestAScrapeTellsWhatHasHappenedAndWhatIs(t *testing.T) {
 		`hyper2kvm_certificate_not_after_timestamp_seconds{name="api"} 1.8e+09`,
 		`hyper2kvm_store_up 1`,
 	)
-	for _, want := range []string{`hyper2kvm_build_info{goversion="go`, `version="1.2.3"} 1`, "\ngo_goroutines ", "\nprocess_start_time_seconds ", `hyper2kvm_filesystem_free_bytes{path="/"} `} {
+	for _, want := range []string{`hyper2kvm_build_info{goversion="go`, `version="1.2.3"} 1`, "\ngo_goroutines ", "\nhyper2kvm_start_time_seconds 1.", `hyper2kvm_filesystem_free_bytes{path="/"} `} {
 		if !strings.Contains(text, want) {
 			t.Errorf("there is no %s", want)
 		}
