@@ -13,7 +13,7 @@ BENCH       ?=
 
 export CGO_ENABLED ?= 0
 
-.PHONY: all build cross package demo test unit lint vuln tidy-check fuzz soak bench profile clean fresh setup-test setup-demo setup-bench setup-package
+.PHONY: all build cross package demo test unit lint vuln openapi tidy-check fuzz soak bench profile clean fresh setup-test setup-demo setup-bench setup-package
 
 all: build
 
@@ -38,7 +38,7 @@ package: setup-package ## .deb, .rpm, archives, bills of materials and checksums
 demo: setup-demo build ## export a bootable guest from the lab vCenter to qcow2, and boot it
 	scripts/demo.sh
 
-test: setup-test lint vuln cross unit ## everything CI runs
+test: setup-test lint vuln openapi cross unit ## everything CI runs
 	scripts/fuzz.sh $(or $(FUZZTIME),3s)
 
 unit: build
@@ -52,6 +52,9 @@ lint: tidy-check
 
 vuln: ## known vulnerabilities in what the programs call; says so where the database cannot be reached
 	@scripts/vuln.sh
+
+openapi: ## what spectral and redocly say of the OpenAPI description; says so where npm is missing
+	@scripts/openapi.sh
 
 tidy-check:
 	$(GO) mod tidy -diff

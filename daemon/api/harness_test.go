@@ -71,6 +71,9 @@ func (d *daemon) send(req *http.Request) answer {
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	if !described(req.Method, req.URL.Path, resp.StatusCode) {
+		d.t.Errorf("%s %s is answered with %d, which the OpenAPI description does not know: %s", req.Method, req.URL.Path, resp.StatusCode, b)
+	}
 	return answer{resp.StatusCode, resp.Header, string(b)}
 }
 

@@ -15,6 +15,7 @@ import (
 // registerLimits adds the routes that show and change bandwidths.
 func (b builder) registerLimits(a *API) {
 	get := b.op("get-limits", "GET", "/limits", "Bandwidth of all jobs together")
+	get.Description = "As it is now, which may be another than the configuration's."
 	huma.Register(b.h, get, a.limits)
 
 	put, body := b.withBody(b.op("set-limits", "PUT", "/limits", "Change the bandwidth of all jobs together"))

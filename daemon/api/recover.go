@@ -18,7 +18,9 @@ const retryPage = 500
 
 // registerRecovery adds the routes by which people go on after trouble.
 func (b builder) registerRecovery(a *API) {
-	huma.Register(b.h, b.op("retry-job", "POST", "/jobs/{id}/retry", "Queue a failed or cancelled job again"), a.retry)
+	one := b.op("retry-job", "POST", "/jobs/{id}/retry", "Queue a failed or cancelled job again")
+	one.Description = "It goes on from what is on disk."
+	huma.Register(b.h, one, a.retry)
 
 	many, body := b.withBody(b.op("retry-jobs", "POST", "/jobs/retry", "Queue failed or cancelled jobs again"))
 	many.Description = "The jobs with the ids in job_ids, or without any all that have one of the statuses in status: failed, cancelled. " +

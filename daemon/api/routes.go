@@ -34,9 +34,12 @@ func (a *API) register(h huma.API) {
 	b := builder{h: h, maxBody: a.o.MaxBody}
 
 	health := b.op("health", "GET", "/health", "Is the daemon well")
+	health.Description = "Whether it runs and its store can be used. What is wrong is told to operators."
 	health.Responses["503"] = b.response("The daemon is not well", "application/json", reflect.TypeFor[models.Health]())
 	huma.Register(h, health, a.health)
-	huma.Register(h, b.op("status", "GET", "/status", "Version, uptime and job counts"), a.status)
+	status := b.op("status", "GET", "/status", "Version, uptime and job counts")
+	status.Description = "Also which vCenters cannot be used, since when and why."
+	huma.Register(h, status, a.status)
 
 	submit, body := b.withBody(b.op("submit-jobs", "POST", "/jobs/submit", "Submit one job or a batch"))
 	submit.Description = "The body is one job, {\"jobs\": […], \"atomic\": bool}, or a list of jobs, as JSON or YAML; " +
@@ -65,7 +68,9 @@ func (a *API) register(h huma.API) {
 	huma.Register(h, cancel, a.cancel)
 	body.Content = b.json(reflect.TypeFor[models.Cancel]())
 
-	huma.Register(h, b.op("get-job", "GET", "/jobs/{id}", "One job"), a.job)
+	get := b.op("get-job", "GET", "/jobs/{id}", "One job")
+	get.Description = "With its progress and, once it has ended, its result."
+	huma.Register(h, get, a.job)
 	del := b.op("delete-job", "DELETE", "/jobs/{id}", "Forget a finished job")
 	del.Description = "What the job wrote to disk stays."
 	huma.Register(h, del, a.delete)
@@ -83,8 +88,11 @@ func (a *API) register(h huma.API) {
 	events.Responses["204"] = &huma.Response{Description: "The job has ended, and there is nothing after Last-Event-ID"}
 	huma.Register(h, events, a.events)
 
-	huma.Register(h, b.op("list-vms", "GET", "/vms", "VMs of a vCenter"), a.vms)
+	vms := b.op("list-vms", "GET", "/vms", "VMs of a vCenter")
+	vms.Description = "By path, a page at a time, with what would stand in the way of an export as far as the inventory shows it."
+	huma.Register(h, vms, a.vms)
 	b.finish()
+	b.describe()
 }
 
 // builder makes the description of operations.

@@ -42,6 +42,7 @@ func (b builder) registerWatch(a *API) {
 	huma.Register(b.h, ready, a.ready)
 
 	metrics := b.op("metrics", "GET", "/metrics", "Metrics for Prometheus")
+	metrics.Description = "In the text format of Prometheus, for it to scrape."
 	metrics.Responses["200"] = &huma.Response{Description: "Metrics", Content: map[string]*huma.MediaType{
 		"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}},
 	}}
