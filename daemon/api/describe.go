@@ -33,6 +33,7 @@ var failures = map[int]struct{ name, text, header string }{
 	http.StatusNotFound:              {"NotFound", "There is no such job or vCenter.", ""},
 	http.StatusConflict:              {"Conflict", "The job's state does not allow it.", ""},
 	http.StatusRequestEntityTooLarge: {"TooLarge", "The body is larger than the daemon takes.", ""},
+	http.StatusUnsupportedMediaType:  {"UnsupportedMediaType", "The body is compressed.", ""},
 	http.StatusMisdirectedRequest:    {"Misdirected", "The daemon does not know the name under which it was asked (Host).", ""},
 	http.StatusUnprocessableEntity:   {"Unprocessable", "The request can be read, and a value in it is not possible.", ""},
 	http.StatusTooManyRequests:       {"TooManyRequests", "Too much was asked, or too many tokens were wrong.", "Retry-After"},
@@ -140,7 +141,7 @@ func (b builder) describeOperation(path string, op *huma.Operation) {
 	}
 	op.Description = strings.TrimSpace(op.Description)
 	if op.RequestBody != nil {
-		statuses = append(statuses, http.StatusRequestEntityTooLarge)
+		statuses = append(statuses, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
 	for _, status := range append(statuses, fails[route]...) {
 		key := strconv.Itoa(status)
