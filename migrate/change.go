@@ -6,9 +6,8 @@ import (
 	"errors"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
+	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -62,10 +61,54 @@ func (r *run) change(what string, note func(vsphere.Wait) error, ask func() erro
 	return r.answered(ask())
 }
 
-// changeBack has vSphere undo a change. A ledger that cannot be written is no
-// reason not to: it says that the change is there.
-func (r *run) changeBack(what string, ask func() error) error {
-	if err := r.work.NoteUndoing(r.waitFor(what)); err != nil {
+// asks is how often vSphere is asked for a change in one run when its answers are
+// lost.
+const asks = 3
+
+// insist is change for what the run goes on with when vSphere's answer is lost: it
+// looks whether the change is made for as long as the call may take effect, and
+// then asks again.
+func (r *run) insist(ctx context.Context, what string, note func(vsphere.Wait) error, ask func() error, made func() (bool, error)) error {
+	for n := 1; ; n++ {
+		err := r.change(what, note, ask)
+		var lost *vsphere.PendingError
+		if n == asks || ctx.Err() != nil || !errors.As(err, &lost) || lost.Ref != "" {
+			return err
+		}
+		r.info("", "vSphere's answer was lost when it was asked to %s (%v): looking whether it does", what, err)
+		switch done, uerr := r.comesToBe(ctx, made); {
+		case uerr != nil:
+			return errors.Join(err, uerr)
+		case done:
+			return r.work.NoteAnswer(nil)
+		}
+		r.info("", "vSphere was asked to %s, and has not done it: asking again", what)
+	}
+}
+
+// comesToBe looks whether a change whose answer was lost is made, until it cannot
+// be made any more.
+func (r *run) comesToBe(ctx context.Context, made func() (bool, error)) (bool, error) {
+	since, err := r.work.GiveUp()
+	if err != nil {
+		return false, err
+	}
+	end := since.Add(r.arrival())
+	for {
+		last := !time.Now().Before(end)
+		if done, err := made(); done || err != nil || last {
+			return done, err
+		}
+		if err := sleep.For(ctx, min(time.Second, time.Until(end))); err != nil {
+			return false, err
+		}
+	}
+}
+
+// changeBack has vSphere undo a change of that kind. A ledger that cannot be
+// written is no reason not to: it says that the change is there.
+func (r *run) changeBack(kind workdir.DebtKind, what string, ask func() error) error {
+	if err := r.work.NoteUndoing(kind, r.waitFor(what)); err != nil {
 		r.log.Warn("the ledger cannot be written", "error", err)
 	}
 	return r.answered(ask())
@@ -118,7 +161,10 @@ func (r *run) removeCDROM(ctx context.Context) (changed bool, err error) {
 	if err != nil {
 		return true, err
 	}
-	return true, r.change("take the CD/DVD drives out", func(w vsphere.Wait) error { return r.work.NoteDrives(record, w) }, func() error { return planned.Apply(ctx) })
+	return true, r.insist(ctx, "take the CD/DVD drives out",
+		func(w vsphere.Wait) error { return r.work.NoteDrives(record, w) },
+		func() error { return planned.Apply(ctx) },
+		func() (bool, error) { return planned.Made(ctx) })
 }
 
 // takenOut is the change of drives that is written down, or nil.
@@ -143,7 +189,7 @@ func (r *run) returnCDROM(ctx context.Context) error {
 		return err
 	}
 	before, unknown := r.client.Refresh(ctx, r.vm)
-	if err := r.changeBack("put the CD/DVD drives back", func() error { return change.Restore(ctx) }); err != nil {
+	if err := r.changeBack(workdir.DebtDrives, "put the CD/DVD drives back", func() error { return change.Restore(ctx) }); err != nil {
 		return err
 	}
 	if err := r.work.StrikeDrives(); err != nil {
@@ -161,20 +207,19 @@ func (r *run) returnCDROM(ctx context.Context) error {
 func (r *run) beginLedger(ctx context.Context) (left vsphere.SnapshotRef, resumed bool, err error) {
 	id := r.identity()
 	if name := r.work.Owed().Snapshot; name != "" {
-		if left, err = r.findSnapshot(ctx, name); err != nil {
+		found, err := r.client.SnapshotsNamed(ctx, r.vm, name)
+		if err != nil {
 			return left, false, err
 		}
 		known := r.work.VM()
 		id.ChangeVersion = known.ChangeVersion
-		if left.Ref == "" || id != known || !r.wantsSnapshot() {
-			if err := r.removeSnapshot(ctx, left); err != nil {
+		if len(found) == 1 && id == known && r.wantsSnapshot() {
+			left = found[0]
+		} else {
+			if err := r.dropSnapshot(ctx); err != nil {
 				return left, false, err
 			}
-			left = vsphere.SnapshotRef{}
-		}
-		id = r.identity()
-		if left.Ref != "" {
-			id.ChangeVersion = known.ChangeVersion
+			id = r.identity()
 		}
 	}
 	if resumed, err = r.work.Begin(id, r.def.ID); err != nil {
@@ -206,59 +251,4 @@ func (r *run) rebase(ctx context.Context) error {
 	}
 	r.vm.ChangeVersion = vm.ChangeVersion
 	return r.work.NoteChangeVersion(vm.ChangeVersion)
-}
-
-// snapshot makes the temporary snapshot that a running VM is exported from
-// (F-NFC-3).
-func (r *run) snapshot(ctx context.Context) (ref vsphere.SnapshotRef, err error) {
-	name := vsphere.SnapshotPrefix + uuid.NewString()
-	err = r.change("make the snapshot "+name, func(w vsphere.Wait) error { return r.work.NoteSnapshot(name, w) }, func() error {
-		ref, err = r.client.CreateSnapshot(ctx, r.vm, name)
-		return err
-	})
-	if err != nil {
-		return ref, err
-	}
-	r.info("", "the VM runs: exporting from the temporary snapshot %s", name)
-	return ref, nil
-}
-
-// dropSnapshot removes the temporary snapshot that the ledger names, if any.
-func (r *run) dropSnapshot(ctx context.Context) error {
-	name := r.work.Owed().Snapshot
-	if name == "" {
-		return nil
-	}
-	ref, err := r.findSnapshot(ctx, name)
-	if err != nil {
-		return err
-	}
-	return r.removeSnapshot(ctx, ref)
-}
-
-// removeSnapshot removes ref, if it is one, and forgets the disks that came
-// from it: they cannot be completed from another snapshot.
-func (r *run) removeSnapshot(ctx context.Context, ref vsphere.SnapshotRef) error {
-	if ref.Ref != "" {
-		err := r.changeBack("remove the snapshot "+ref.Name, func() error { return r.client.RemoveSnapshot(ctx, ref) })
-		if err != nil {
-			return err
-		}
-	}
-	return r.work.StrikeSnapshot()
-}
-
-// findSnapshot returns the VM's snapshot called name, the zero value when there
-// is none.
-func (r *run) findSnapshot(ctx context.Context, name string) (vsphere.SnapshotRef, error) {
-	found, err := r.client.FindSnapshots(ctx, r.vm, name)
-	if err != nil {
-		return vsphere.SnapshotRef{}, err
-	}
-	for _, s := range found {
-		if s.Name == name {
-			return s, nil
-		}
-	}
-	return vsphere.SnapshotRef{}, nil
 }

@@ -64,6 +64,10 @@ func (r *run) putBack(ctx context.Context, patience time.Duration) error {
 	if !errors.Is(err, vsphere.ErrUnreachable) {
 		err = r.awaitPending(ctx, patience)
 	}
+	if err != nil { // before that is known, nothing can be put back for good
+		why[workdir.DebtSnapshot], why[workdir.DebtDrives] = err, err
+		return r.stillOwed(why)
+	}
 	steps := []struct {
 		kind workdir.DebtKind
 		do   func(context.Context) error
@@ -85,10 +89,16 @@ func (r *run) putBack(ctx context.Context, patience time.Duration) error {
 }
 
 // vmGone strikes out all that is owed of a VM that is gone. It returns err when
-// something else is.
+// something else is, or when the VM is there under another id, as one has that was
+// registered again: whoever looks next finds it so.
 func (r *run) vmGone(ctx context.Context, err error) error {
 	if _, gone := r.client.Refresh(ctx, r.vm); !errors.Is(gone, vsphere.ErrNotFound) {
 		return err
+	}
+	if id := r.vm.InstanceUUID; id != "" {
+		if _, gone := r.client.Find(ctx, id); !errors.Is(gone, vsphere.ErrNotFound) {
+			return err
+		}
 	}
 	r.info("", "%s is gone: nothing of it is to be put back", r.vm.Path)
 	return r.work.StrikeAll()
@@ -112,7 +122,8 @@ func (r *run) stillOwed(why map[workdir.DebtKind]error) error {
 
 // awaitPending waits until a change that vSphere was asked for by this run or an
 // earlier one has ended, for as long as patience allows: before that, nobody
-// knows what there is to be put back.
+// knows what there is to be put back. After an error, whatever it is, that is
+// still so.
 func (r *run) awaitPending(ctx context.Context, patience time.Duration) error {
 	o := r.work.Owed()
 	if o.Pending == nil {
@@ -129,16 +140,26 @@ func (r *run) awaitPending(ctx context.Context, patience time.Duration) error {
 	return r.work.NoteAnswer(nil)
 }
 
+// arrival is how long a call that was not answered may still take effect.
+func (r *run) arrival() time.Duration { return cmp.Or(r.m.Arrival, lateEffect) }
+
 // arrived waits until a call that was not answered can no longer take effect.
 // What only puts something back needs no such wait: it is asked for again as
 // long as it is not done.
 func (r *run) arrived(ctx context.Context, o workdir.Owed) error {
-	left := time.Until(o.Pending.Since.Add(cmp.Or(r.m.Arrival, lateEffect)))
-	if o.Pending.Ref != "" || o.Undoing || left <= 0 {
+	if o.Pending.Ref != "" || o.Undoing {
 		return nil
 	}
-	if o.Snapshot != "" {
-		if found, err := r.findSnapshot(ctx, o.Snapshot); err != nil || found.Ref != "" {
+	since, err := r.work.GiveUp()
+	if err != nil {
+		return err
+	}
+	left := time.Until(since.Add(r.arrival()))
+	if left <= 0 {
+		return nil
+	}
+	if o.PendingOf == workdir.DebtSnapshot { // once it is there, nothing is to come any more
+		if found, err := r.client.SnapshotsNamed(ctx, r.vm, o.Snapshot); err != nil || len(found) > 0 {
 			return err
 		}
 	}

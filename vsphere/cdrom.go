@@ -111,9 +111,10 @@ func samePlace(a, b *types.VirtualCdrom) bool {
 	return a.ControllerKey == b.ControllerKey && unit(a) == unit(b)
 }
 
-// Apply makes the change: all of it at once or not at all. When ctx ends
-// meanwhile, or vSphere's answer is lost, it is undone. A [PendingError] says that
-// it may be made all the same: Restore it once that is known.
+// Apply makes the change: all of it at once or not at all. When vSphere's answer is
+// lost, it looks whether the drives are out. When ctx ends meanwhile, the change
+// is undone. A [PendingError] says that it may be made all the same: ask Made, or
+// Restore it, once that is known.
 func (ch *CDROMChange) Apply(ctx context.Context) error {
 	if len(ch.spec) == 0 {
 		return nil
@@ -128,7 +129,12 @@ func (ch *CDROMChange) Apply(ctx context.Context) error {
 		err = errors.Join(ctx.Err(), ch.Restore(late))
 	}
 	var pending *PendingError
-	if errors.As(err, &pending) {
+	switch {
+	case errors.As(err, &pending) && limited.Err() == nil:
+		if err = ch.look(limited, pending); err != nil && limited.Err() != nil {
+			err = ch.settle(late, pending)
+		}
+	case errors.As(err, &pending):
 		err = ch.settle(late, pending)
 	}
 	if err != nil {
@@ -136,6 +142,31 @@ func (ch *CDROMChange) Apply(ctx context.Context) error {
 	}
 	ch.client.log.Info("CD/DVD drives changed", "vm", ch.vm.Path, "drives", strings.Join(ch.Drives, ", "))
 	return nil
+}
+
+// Made reports whether the VM's drives are as Apply makes them.
+func (ch *CDROMChange) Made(ctx context.Context) (bool, error) {
+	again, err := ch.client.PlanCDROM(ctx, ch.vm, ch)
+	return err == nil && len(again.spec) == 0, err
+}
+
+// look finds out whether a change was made of which nobody learned. Its error is
+// why nobody did or, while the change may still be made, the [PendingError].
+func (ch *CDROMChange) look(ctx context.Context, unknown *PendingError) error {
+	call, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if ch.client.Settled(call, ch.vm, unknown.Wait) != nil {
+		return unknown
+	}
+	switch made, err := ch.Made(ctx); {
+	case err != nil:
+		return unknown
+	case made:
+		return nil
+	case unknown.Ref == "": // without a task, the call may still arrive
+		return unknown
+	}
+	return unknown.Err
 }
 
 // settle undoes a change that may have been made although nobody learned of it.
@@ -192,17 +223,26 @@ func (ch *CDROMChange) Restore(ctx context.Context) error {
 	call, cancel := undoing(ctx)
 	defer cancel()
 	t := Task{What: opRestore, On: ch.vm.Path}
-	err := ch.client.patient(call, t, func() error {
-		var m mo.VirtualMachine
-		if err := ch.client.properties(call, vmRef(ch.vm.Ref), []string{"config.hardware"}, &m); err != nil {
-			return err
-		}
-		spec := ch.undo(cdroms(&m))
-		if len(spec) == 0 {
-			return nil
-		}
-		return ch.client.reconfigure(context.WithoutCancel(call), call, t, ch.vm, spec)
-	})
+	restore := func() error {
+		return ch.client.patient(call, t, func() error {
+			var m mo.VirtualMachine
+			if err := ch.client.properties(call, vmRef(ch.vm.Ref), []string{"config.hardware"}, &m); err != nil {
+				return err
+			}
+			spec := ch.undo(cdroms(&m))
+			if len(spec) == 0 {
+				return nil
+			}
+			return ch.client.reconfigure(context.WithoutCancel(call), call, t, ch.vm, spec)
+		})
+	}
+	err := restore()
+	var pending *PendingError
+	if errors.As(err, &pending) && pending.Ref == "" && ch.client.Settled(call, ch.vm, pending.Wait) == nil {
+		// The answer was lost. What is back is not put back twice, and where a drive
+		// is, vSphere adds no other.
+		err = restore()
+	}
 	return translate(opRestore, ch.vm.Path, err)
 }
 

@@ -144,6 +144,26 @@ func vmRef(ref string) types.ManagedObjectReference {
 // properties reads some properties of one object into dst, a pointer to a
 // struct of package mo. Those that this user may not see stay zero.
 func (c *Client) properties(ctx context.Context, obj types.ManagedObjectReference, paths []string, dst any) error {
+	object, err := c.content(ctx, obj, paths)
+	if err != nil {
+		return err
+	}
+	object.MissingSet = nil
+	return mo.LoadObjectContent([]types.ObjectContent{object}, dst)
+}
+
+// everyProperty is properties for those whose absence says something: one that
+// this user may not see, or that cannot be read now, is an error.
+func (c *Client) everyProperty(ctx context.Context, obj types.ManagedObjectReference, paths []string, dst any) error {
+	object, err := c.content(ctx, obj, paths)
+	if err != nil {
+		return err
+	}
+	return mo.LoadObjectContent([]types.ObjectContent{object}, dst)
+}
+
+// content reads some properties of one object.
+func (c *Client) content(ctx context.Context, obj types.ManagedObjectReference, paths []string) (types.ObjectContent, error) {
 	res, err := methods.RetrievePropertiesEx(ctx, c.vim(), &types.RetrievePropertiesEx{
 		This: c.session.vim.ServiceContent.PropertyCollector,
 		SpecSet: []types.PropertyFilterSpec{{
@@ -152,14 +172,12 @@ func (c *Client) properties(ctx context.Context, obj types.ManagedObjectReferenc
 		}},
 	})
 	if err != nil {
-		return err
+		return types.ObjectContent{}, err
 	}
 	if res.Returnval == nil || len(res.Returnval.Objects) == 0 {
-		return soap.WrapVimFault(&types.ManagedObjectNotFound{Obj: obj})
+		return types.ObjectContent{}, soap.WrapVimFault(&types.ManagedObjectNotFound{Obj: obj})
 	}
-	object := res.Returnval.Objects[0]
-	object.MissingSet = nil
-	return mo.LoadObjectContent([]types.ObjectContent{object}, dst)
+	return res.Returnval.Objects[0], nil
 }
 
 // poll calls step until it is done or fails, first at once and then at growing

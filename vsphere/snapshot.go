@@ -24,9 +24,10 @@ const opSnapshot = "take a snapshot"
 // quiesced when VMware Tools run in the guest, and crash-consistent when they
 // do not or cannot. [SnapshotPrefix] is put before a name that lacks it.
 //
-// When ctx ends meanwhile, or vSphere's answer is lost, a snapshot that was made
-// is removed. A [PendingError] says that there may be one, or may come to be:
-// look for it by its name later on.
+// The name is to be one that no other snapshot has: when vSphere's answer is lost,
+// a snapshot of that name is taken for the one that was asked for. When ctx ends
+// meanwhile, a snapshot that was made is removed. A [PendingError] says that there
+// may be one, or may come to be: look for it by its name later on.
 func (c *Client) CreateSnapshot(ctx context.Context, vm VM, name string) (SnapshotRef, error) {
 	if !strings.HasPrefix(name, SnapshotPrefix) {
 		name = SnapshotPrefix + name
@@ -51,7 +52,8 @@ func (c *Client) CreateSnapshot(ctx context.Context, vm VM, name string) (Snapsh
 }
 
 // createSnapshot runs the task and fills in snap.Ref. When it cannot be told
-// whether a snapshot was made, or when ctx has ended, one that was is removed.
+// whether a snapshot was made, it looks for one, and when ctx has ended it removes
+// one.
 func (c *Client) createSnapshot(ctx context.Context, vm VM, snap *SnapshotRef) error {
 	late, cancel := bounded(ctx, cleanup)
 	defer cancel()
@@ -73,11 +75,11 @@ func (c *Client) createSnapshot(ctx context.Context, vm VM, snap *SnapshotRef) e
 	var pending *PendingError
 	switch ref, ok := result.(types.ManagedObjectReference); {
 	case errors.As(err, &pending):
-		return c.removeStray(late, vm, snap.Name, pending)
+		return c.snapshotUnknown(ctx, late, vm, snap, pending)
 	case err != nil:
 		return err
 	case !ok:
-		return c.removeStray(late, vm, snap.Name, &PendingError{Wait{Task: t}, errNoRef})
+		return c.snapshotUnknown(ctx, late, vm, snap, &PendingError{Wait{Task: t}, errNoRef})
 	case ctx.Err() != nil: // it was made after the caller had given up
 		snap.Ref = ref.Value
 		return leftBehind(vm, snap.Name, &PendingError{Wait{Task: t}, ctx.Err()}, c.RemoveSnapshot(late, *snap))
@@ -85,6 +87,45 @@ func (c *Client) createSnapshot(ctx context.Context, vm VM, snap *SnapshotRef) e
 		snap.Ref = ref.Value
 		return nil
 	}
+}
+
+// snapshotUnknown looks for a snapshot that may have been made although nobody
+// learned of it: to use it or, when ctx has ended, to remove it.
+func (c *Client) snapshotUnknown(ctx, late context.Context, vm VM, snap *SnapshotRef, unknown *PendingError) error {
+	if ctx.Err() == nil {
+		err := c.adoptSnapshot(ctx, vm, snap, unknown)
+		if err == nil || ctx.Err() == nil {
+			return err
+		}
+	}
+	return c.removeStray(late, vm, snap.Name, unknown)
+}
+
+// adoptSnapshot fills in snap from the snapshot of its name that there is, once
+// none is being made any more. Its error is why nobody learned of one or, while
+// there may come to be one, the [PendingError].
+func (c *Client) adoptSnapshot(ctx context.Context, vm VM, snap *SnapshotRef, unknown *PendingError) error {
+	if unknown.Ref != "" {
+		if err := c.taskEnded(ctx, vm, unknown.Wait); err != nil {
+			return leftBehind(vm, snap.Name, unknown, err)
+		}
+	} else if err := c.AwaitSnapshots(ctx, vm); err != nil {
+		return leftBehind(vm, snap.Name, unknown, err)
+	}
+	found, err := c.SnapshotsNamed(ctx, vm, snap.Name)
+	switch {
+	case errors.Is(err, ErrNotFound): // the VM is gone
+		return unknown.Err
+	case err != nil:
+		return leftBehind(vm, snap.Name, unknown, err)
+	case len(found) > 0:
+		c.log.Warn("vSphere's answer was lost, and the snapshot is there", "vm", vm.Path, "snapshot", snap.Name, "reason", unknown.Err.Error())
+		*snap = found[0]
+		return nil
+	case unknown.Ref == "" && !errors.Is(unknown, errNoRef): // the call may still arrive
+		return unknown
+	}
+	return unknown.Err
 }
 
 // removeStray looks for a snapshot that may have been made although nobody
@@ -96,19 +137,19 @@ func (c *Client) removeStray(ctx context.Context, vm VM, name string, unknown *P
 	if err := c.Settled(call, vm, unknown.Wait); err != nil {
 		return leftBehind(vm, name, unknown, err)
 	}
-	found, err := c.FindSnapshots(call, vm, name)
-	i := slices.IndexFunc(found, func(s SnapshotRef) bool { return s.Name == name })
+	found, err := c.SnapshotsNamed(call, vm, name)
 	switch {
 	case errors.Is(err, ErrNotFound): // the VM is gone
 		return unknown.Err
 	case err != nil:
 		return leftBehind(vm, name, unknown, err)
-	case i >= 0:
-		return leftBehind(vm, name, unknown, c.RemoveSnapshot(call, found[i]))
-	case unknown.Ref == "" && !errors.Is(unknown, errNoRef): // the call may still arrive
+	case len(found) == 0 && unknown.Ref == "" && !errors.Is(unknown, errNoRef): // the call may still arrive
 		return unknown
 	}
-	return unknown.Err
+	for _, s := range found {
+		err = errors.Join(err, c.RemoveSnapshot(call, s))
+	}
+	return leftBehind(vm, name, unknown, err)
 }
 
 // leftBehind is why nobody learned of a snapshot and, unless it could be
@@ -166,10 +207,17 @@ func (c *Client) RemoveSnapshot(ctx context.Context, s SnapshotRef) error {
 // oldest first: with [SnapshotPrefix], what a run that died has left behind.
 func (c *Client) FindSnapshots(ctx context.Context, vm VM, prefix string) ([]SnapshotRef, error) {
 	var m mo.VirtualMachine
-	if err := c.properties(ctx, vmRef(vm.Ref), []string{"snapshot"}, &m); err != nil {
+	if err := c.everyProperty(ctx, vmRef(vm.Ref), []string{"snapshot"}, &m); err != nil {
 		return nil, translate("read the snapshots", vm.Path, err)
 	}
 	return temporary(&m, prefix), nil
+}
+
+// SnapshotsNamed returns the VM's snapshots of that name, the oldest first. vSphere
+// lets several have the same one.
+func (c *Client) SnapshotsNamed(ctx context.Context, vm VM, name string) ([]SnapshotRef, error) {
+	found, err := c.FindSnapshots(ctx, vm, name)
+	return slices.DeleteFunc(found, func(s SnapshotRef) bool { return s.Name != name }), err
 }
 
 // temporary lists the VM's snapshots whose names begin with prefix.

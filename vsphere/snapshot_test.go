@@ -1,6 +1,7 @@
 package vsphere_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -45,35 +46,65 @@ func TestASnapshotIsWaitedForAlthoughConnectionsAreLostMeanwhile(t *testing.T) {
 	}
 }
 
-func TestASnapshotThatNobodyLearnsOfIsNotLeftBehind(t *testing.T) {
-	t.Parallel()
-	for name, loses := range map[string]func(*simulator.Context, *simulator.Method) types.BaseMethodFault{
-		"the answer to the call is lost": func(ctx *simulator.Context, m *simulator.Method) types.BaseMethodFault {
+// losses keep a client from learning that its snapshot was made. then is called
+// when that is so.
+var losses = map[string]func(then func()) func(*simulator.Context, *simulator.Method) types.BaseMethodFault{
+	"the answer to the call is lost": func(then func()) func(*simulator.Context, *simulator.Method) types.BaseMethodFault {
+		return func(ctx *simulator.Context, m *simulator.Method) types.BaseMethodFault {
 			if req, ok := m.Body.(*types.CreateSnapshot_Task); ok {
 				vm := ctx.Map.Get(m.This).(*simulator.VirtualMachine)
 				ctx.WithLock(vm, func() { vm.CreateSnapshotTask(ctx, req) })
+				then()
 				panic(http.ErrAbortHandler)
 			}
 			return nil
-		},
-		"the task cannot be read": func() func(*simulator.Context, *simulator.Method) types.BaseMethodFault {
-			var refused atomic.Bool
-			return func(_ *simulator.Context, m *simulator.Method) types.BaseMethodFault {
-				if readsTask(m) && refused.CompareAndSwap(false, true) {
-					return &types.NoPermission{PrivilegeId: "System.Read"}
-				}
-				return nil
+		}
+	},
+	"the task cannot be read": func(then func()) func(*simulator.Context, *simulator.Method) types.BaseMethodFault {
+		var refused atomic.Bool
+		return func(_ *simulator.Context, m *simulator.Method) types.BaseMethodFault {
+			if readsTask(m) && refused.CompareAndSwap(false, true) {
+				then()
+				return &types.NoPermission{PrivilegeId: "System.Read"}
 			}
-		}(),
-	} {
+			return nil
+		}
+	},
+}
+
+func TestASnapshotThatNobodyLearnsOfIsUsed(t *testing.T) {
+	t.Parallel()
+	for name, loses := range losses {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			model, cfg := simulate(t, nil)
+			c := dial(t, cfg)
+			vm := find(t, c, "DC0_H0_VM0")
+			intercept(model, loses(func() {}))
+			snap, err := c.CreateSnapshot(t.Context(), vm, "lost")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if left := snapshots(t, c, vm); len(left) != 1 || left[0] != snap || snap.Name != vsphere.SnapshotPrefix+"lost" {
+				t.Errorf("made %+v, there is %+v", snap, left)
+			}
+		})
+	}
+}
+
+func TestASnapshotThatNobodyLearnsOfIsNotLeftBehindByWhoHasGivenUp(t *testing.T) {
+	t.Parallel()
+	for name, loses := range losses {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			model, cfg := simulate(t, nil)
 			c := dial(t, cfg)
 			vm := find(t, c, "DC0_H0_VM0")
 			removed := watch(model, "RemoveSnapshot_Task", func() {})
-			intercept(model, loses)
-			snap, err := c.CreateSnapshot(t.Context(), vm, "lost")
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			intercept(model, loses(cancel))
+			snap, err := c.CreateSnapshot(ctx, vm, "lost")
 			if err == nil || snap.Ref != "" || strings.Contains(err.Error(), "left behind") {
 				t.Errorf("snapshot %+v, error %v", snap, err)
 			}

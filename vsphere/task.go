@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/vmware/govmomi/vim25/methods"
@@ -148,6 +149,10 @@ func (c *Client) stopTask(ctx, late context.Context, task types.ManagedObjectRef
 	}
 }
 
+func ended(t types.TaskInfo) bool {
+	return t.State == types.TaskInfoStateSuccess || t.State == types.TaskInfoStateError
+}
+
 // waitTask waits for a task's end. An error other than a [taskError] leaves open
 // what comes of the task.
 func (c *Client) waitTask(ctx context.Context, task types.ManagedObjectReference) (any, error) {
@@ -158,7 +163,7 @@ func (c *Client) waitTask(ctx context.Context, task types.ManagedObjectReference
 			return false, err
 		}
 		info = t.Info
-		return info.State == types.TaskInfoStateSuccess || info.State == types.TaskInfoStateError, nil
+		return ended(info), nil
 	})
 	if err != nil {
 		return nil, err
@@ -173,28 +178,57 @@ func (c *Client) waitTask(ctx context.Context, task types.ManagedObjectReference
 // process or by one that died: of its task, or of every task that the VM has
 // when the id of that is not known. The error says that it has not ended by the
 // end of ctx; it is a [PendingError] then. A task that vSphere has forgotten has
-// ended, and so have those of a VM that is gone.
+// ended, and so have those of a VM that is gone (F-TASK-1).
 func (c *Client) Settled(ctx context.Context, vm VM, w Wait) error {
 	defer c.waiting(w)()
-	refs := []types.ManagedObjectReference{{Type: "Task", Value: w.Ref}}
 	if w.Ref == "" {
-		var m mo.VirtualMachine
-		if err := c.properties(ctx, vmRef(vm.Ref), []string{"recentTask"}, &m); err != nil {
-			if isFault(err, "ManagedObjectNotFound") {
-				return nil
-			}
-			return &PendingError{w, translate("read the tasks", vm.Path, err)}
-		}
-		refs = m.RecentTask
+		return c.tasksEnded(ctx, vm, w, func(types.TaskInfo) bool { return true })
 	}
-	for _, ref := range refs {
-		_, err := c.waitTask(ctx, ref)
-		if err != nil && !errors.As(err, new(*taskError)) && !isFault(err, "ManagedObjectNotFound") {
-			w.Ref = ref.Value
-			return &PendingError{w, translate("wait for "+ref.Value, vm.Path, err)}
+	return c.taskEnded(ctx, vm, w)
+}
+
+// AwaitSnapshots waits until no snapshot of a VM is being made, whoever asked for
+// it. Its errors are those of Settled.
+func (c *Client) AwaitSnapshots(ctx context.Context, vm VM) error {
+	w := Wait{Task: Task{What: "make a snapshot", On: vm.Path}, Since: time.Now()}
+	defer c.waiting(w)()
+	return c.tasksEnded(ctx, vm, w, func(t types.TaskInfo) bool { return strings.Contains(t.DescriptionId, "createSnapshot") })
+}
+
+// tasksEnded waits for the end of the VM's tasks that count.
+func (c *Client) tasksEnded(ctx context.Context, vm VM, w Wait, counts func(types.TaskInfo) bool) error {
+	var m mo.VirtualMachine
+	err := c.everyProperty(ctx, vmRef(vm.Ref), []string{"recentTask"}, &m)
+	if isFault(err, "ManagedObjectNotFound") {
+		return nil
+	}
+	if err != nil {
+		return &PendingError{w, translate("read the tasks", vm.Path, err)}
+	}
+	for _, ref := range m.RecentTask {
+		w.Ref = ref.Value
+		var t mo.Task
+		err := c.everyProperty(ctx, ref, []string{"info"}, &t)
+		switch {
+		case isFault(err, "ManagedObjectNotFound"), err == nil && (ended(t.Info) || !counts(t.Info)):
+			continue
+		case err != nil:
+			return &PendingError{w, translate("read the task "+w.Ref, vm.Path, err)}
+		}
+		if err := c.taskEnded(ctx, vm, w); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// taskEnded waits for the end of one task.
+func (c *Client) taskEnded(ctx context.Context, vm VM, w Wait) error {
+	_, err := c.waitTask(ctx, types.ManagedObjectReference{Type: "Task", Value: w.Ref})
+	if err == nil || errors.As(err, new(*taskError)) || isFault(err, "ManagedObjectNotFound") {
+		return nil
+	}
+	return &PendingError{w, translate("wait for "+w.Ref, vm.Path, err)}
 }
 
 // undoing returns a context for undoing something: ctx with a moment for the

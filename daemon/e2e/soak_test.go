@@ -33,6 +33,8 @@ const (
 // three vCenters through one daemon, while everything goes wrong that the lab
 // knows. H2KVM_SOAK=30m goes on for that long, with 200 VMs and also with what
 // takes minutes to get over; H2KVM_SOAK_SEED and H2KVM_SOAK_VMS set the others.
+// When it fails, H2KVM_SOAK_LOG is the file that gets the daemon's log and all that
+// happened at the vCenters.
 func TestASoakInBadWeatherEndsWithEveryImageIdentical(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
@@ -52,6 +54,7 @@ func TestASoakInBadWeatherEndsWithEveryImageIdentical(t *testing.T) {
 	seed := number(t, "H2KVM_SOAK_SEED", soakSeed)
 	t.Logf("seed %d", seed)
 	s := newSoak(t, number(t, "H2KVM_SOAK_VMS", vms), uint64(seed), lasts)
+	t.Cleanup(func() { s.keepLog(t) })
 	s.run()
 	s.report()
 }
@@ -163,7 +166,7 @@ func (s *soak) run() {
 	s.daemon.stop(s.t)
 	for _, site := range s.sites {
 		s.settle(site)
-		site.clean(s.t)
+		s.clean(site)
 	}
 }
 
@@ -307,16 +310,20 @@ func (s *soak) judge(def job.Definition, g *machine) {
 }
 
 // clean checks that a vCenter is as it was before.
-func (s *site) clean(t *testing.T) {
-	t.Helper()
+func (s *soak) clean(site *site) {
+	s.t.Helper()
 	var names []string
-	for _, g := range s.guests {
+	for _, g := range site.guests {
 		names = append(names, g.vm.Name)
-		if cd := s.lab.CDROM(g.vm.Name); cd != g.cd && !g.owed {
-			t.Errorf("the CD drive of %s is %+v, want %+v", g.vm.Name, cd, g.cd)
+		cd := site.lab.CDROM(g.vm.Name)
+		if cd != g.cd && !g.owed {
+			s.t.Errorf("the CD drive of %s is %+v, want %+v", g.vm.Name, cd, g.cd)
+		}
+		if cd != g.cd && !g.owed || len(site.lab.Snapshots(g.vm.Name)) > 0 {
+			s.explain(site, g)
 		}
 	}
-	nothingIsLeft(t, s.lab, names...)
+	nothingIsLeft(s.t, site.lab, names...)
 }
 
 // measure looks at what the daemon holds.

@@ -27,6 +27,7 @@ type weather struct {
 	left    int // requests until the next thing happens
 	renewed bool
 	others  map[string]int // what happened beside the lab's faults, by kind
+	diary   diary
 }
 
 // between is how many requests lie between two things that go wrong, on average.
@@ -46,6 +47,7 @@ func newWeather(t *testing.T, lab *vspheretest.Server, rng *rand.Rand, long bool
 
 // request may let something happen before a request is answered.
 func (w *weather) request(r vspheretest.Request) {
+	w.diary.note(r.VM, "%s %s %s, session %q", r.Plane, r.Method, r.Range, r.Session)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.calm {
@@ -57,6 +59,7 @@ func (w *weather) request(r vspheretest.Request) {
 	if g := w.machines[r.VM]; g != nil && g.cancelAt > 0 {
 		if g.cancelAt--; g.cancelAt == 0 {
 			w.others["job cancelled"]++
+			w.diary.note(r.VM, "somebody cancels %s", g.job)
 			w.cancel(g.job)
 		}
 	}
@@ -118,7 +121,9 @@ func (w *weather) happen() {
 		if n -= m.weight; n >= 0 {
 			continue
 		}
-		if rule := m.rule(w.rng); rule == "renew" {
+		rule := m.rule(w.rng)
+		w.diary.note("", "from now on: %s", rule)
+		if rule == "renew" {
 			w.renew()
 		} else if err := w.lab.AddFault(rule); err != nil {
 			w.t.Error(err)

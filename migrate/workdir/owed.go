@@ -25,9 +25,12 @@ type Owed struct {
 	CDROM    json.RawMessage `json:"cdrom,omitempty"`    // CD/DVD drives that were taken out, or are about to be
 
 	// Pending is the change of Snapshot or CDROM that vSphere was asked for and
-	// is not known to have ended. Undoing: it puts something back.
-	Pending *vsphere.Wait `json:"pending,omitempty"`
-	Undoing bool          `json:"undoing,omitempty"`
+	// is not known to have ended: of which of them, whether it puts something back,
+	// and since when nobody waits any more for an answer that did not come.
+	Pending   *vsphere.Wait `json:"pending,omitempty"`
+	PendingOf DebtKind      `json:"pending_of,omitempty"`
+	Undoing   bool          `json:"undoing,omitempty"`
+	GivenUp   time.Time     `json:"given_up,omitzero"`
 
 	Lease   string `json:"lease,omitempty"`   // managed object id of the lease that is open
 	Opening bool   `json:"opening,omitempty"` // a lease was asked for, and its id may not have arrived
@@ -108,18 +111,30 @@ func (w *Dir) Interrupted() bool {
 // NoteSnapshot records that vSphere is about to be asked for the temporary
 // snapshot name.
 func (w *Dir) NoteSnapshot(name string, asked vsphere.Wait) error {
-	return w.update(func(l *ledger) { l.Snapshot, l.Pending, l.Undoing = name, &asked, false })
+	return w.update(func(l *ledger) {
+		l.Snapshot = name
+		l.ask(DebtSnapshot, asked, false)
+	})
 }
 
 // NoteDrives records that vSphere is about to be asked to take drives out, which
 // record describes.
 func (w *Dir) NoteDrives(record json.RawMessage, asked vsphere.Wait) error {
-	return w.update(func(l *ledger) { l.CDROM, l.Pending, l.Undoing = record, &asked, false })
+	return w.update(func(l *ledger) {
+		l.CDROM = record
+		l.ask(DebtDrives, asked, false)
+	})
 }
 
-// NoteUndoing records that vSphere is about to be asked to put something back.
-func (w *Dir) NoteUndoing(asked vsphere.Wait) error {
-	return w.strike(func(l *ledger) { l.Pending, l.Undoing = &asked, true })
+// NoteUndoing records that vSphere is about to be asked to put something of that
+// kind back.
+func (w *Dir) NoteUndoing(kind DebtKind, asked vsphere.Wait) error {
+	return w.strike(func(l *ledger) { l.ask(kind, asked, true) })
+}
+
+// ask notes what is about to be asked for.
+func (o *Owed) ask(kind DebtKind, asked vsphere.Wait, undoing bool) {
+	o.Pending, o.PendingOf, o.Undoing, o.GivenUp = &asked, kind, undoing, time.Time{}
 }
 
 // NoteTask records the task of what vSphere was asked for last.
@@ -136,7 +151,25 @@ func (w *Dir) NoteTask(t vsphere.Task) error {
 // NoteAnswer records that what vSphere was asked for last has ended or, with
 // pending, that it may still be at it.
 func (w *Dir) NoteAnswer(pending *vsphere.Wait) error {
-	return w.strike(func(l *ledger) { l.Pending = pending })
+	return w.strike(func(l *ledger) {
+		if l.Pending = pending; pending == nil {
+			l.PendingOf, l.Undoing, l.GivenUp = "", false, time.Time{}
+		}
+	})
+}
+
+// GiveUp records that nobody waits for the answer of what is pending any more,
+// and returns since when. Before that nobody knows when it was sent: calls that do
+// not get through are repeated, and a process may die meanwhile.
+func (w *Dir) GiveUp() (since time.Time, err error) {
+	w.mu.Lock()
+	since = w.ledger.GivenUp
+	w.mu.Unlock()
+	if !since.IsZero() {
+		return since, nil
+	}
+	since = time.Now()
+	return since, w.strike(func(l *ledger) { l.GivenUp = since })
 }
 
 // StrikeDrives records that the drives are back, or are to stay out.
