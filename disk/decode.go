@@ -10,6 +10,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/block"
 	"github.com/hyper2kvm/hyper2kvm/disk/vmdk"
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 )
 
 // batchData is how many bytes of disk a worker gets at a time, in one grain or
@@ -72,9 +73,14 @@ type Summary struct {
 // ErrUnsupported, ErrCapacity, or what r returned; others are those of w,
 // o.Tee and o.OnCheckpoint, wrapped. When ctx ends, so does DecodeStream, with
 // its cause; but it cannot interrupt a Read of r, which should obey the same
-// context. No goroutine outlives the call.
+// context. No goroutine outlives the call. A panic, also of r or w, is a
+// [*panics.Error].
 func DecodeStream(ctx context.Context, r io.Reader, w io.WriterAt, o Options) (Summary, error) {
-	s, err := vmdk.NewReader(r, vmdk.Options{Capacity: o.Capacity, MaxCapacity: o.MaxCapacity, Tee: o.Tee, Resume: o.Resume})
+	var s *vmdk.Reader
+	err := panics.Catch(func() (err error) {
+		s, err = vmdk.NewReader(r, vmdk.Options{Capacity: o.Capacity, MaxCapacity: o.MaxCapacity, Tee: o.Tee, Resume: o.Resume})
+		return err
+	})
 	if err != nil {
 		return Summary{}, err
 	}
@@ -166,7 +172,7 @@ func (d *decoder) run(ctx context.Context) error {
 			workers.Go(func() { d.worker(ctx, cancel) })
 		}
 	}
-	err := d.feed(ctx)
+	err := panics.Catch(func() error { return d.feed(ctx) })
 	close(d.work)
 	workers.Wait()
 	if cause := context.Cause(ctx); cause != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/inflate"
 	"github.com/hyper2kvm/hyper2kvm/disk/vmdk"
 	"github.com/hyper2kvm/hyper2kvm/internal/directio"
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 )
 
 // zeroGrainHint is the most compressed bytes that a grain of zeros takes with
@@ -24,7 +25,7 @@ func (d *decoder) worker(ctx context.Context, cancel context.CancelCauseFunc) {
 	}
 	for b := range d.work {
 		if ctx.Err() == nil {
-			if err := w.batch(b); err != nil {
+			if err := panics.Catch(func() error { return w.batch(b) }); err != nil {
 				cancel(err)
 			}
 		}

@@ -93,7 +93,7 @@ func (r *run) comesToBe(ctx context.Context, made func() (bool, error)) (bool, e
 	if err != nil {
 		return false, err
 	}
-	end := since.Add(r.arrival())
+	end := since.Add(r.arrivalWindow())
 	for {
 		last := !time.Now().Before(end)
 		if done, err := made(); done || err != nil || last {

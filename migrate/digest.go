@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"crypto/sha1" // what vSphere's manifest has always carried (F-NFC-12)
 	"crypto/sha256"
 	"encoding"
@@ -9,6 +10,8 @@ import (
 	"hash"
 	"io"
 	"sync"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 )
 
 // Digest algorithms, as they are written before the colon of a digest.
@@ -125,7 +128,7 @@ type tee struct {
 	ready    chan []byte   // to the consumer
 	consumed chan struct{} // the consumer is done with the piece
 	hash     chan []byte   // to the hasher
-	hashed   chan struct{} // the hasher is done with the piece
+	hashed   chan error    // the hasher is done with the piece, or cannot go on
 	stop     chan struct{}
 	once     sync.Once
 	wg       sync.WaitGroup
@@ -151,7 +154,7 @@ func newTee(r io.Reader, start hashState) (*tee, error) {
 		ready:    make(chan []byte),
 		consumed: make(chan struct{}, 1),
 		hash:     make(chan []byte, 1),
-		hashed:   make(chan struct{}, 1),
+		hashed:   make(chan error, 1),
 		stop:     make(chan struct{}),
 		sums:     h,
 		offset:   start.Offset,
@@ -166,7 +169,10 @@ func newTee(r io.Reader, start hashState) (*tee, error) {
 func (t *tee) pull(r io.Reader) {
 	defer close(t.ready)
 	defer close(t.hash)
-	_, err := io.Copy(teeInput{t}, r)
+	err := panics.Catch(func() error {
+		_, err := io.Copy(teeInput{t}, r)
+		return err
+	})
 	if err == nil {
 		err = io.EOF
 	}
@@ -189,9 +195,9 @@ func (in teeInput) Write(p []byte) (int, error) {
 }
 
 // pass gives a piece to hasher and consumer and waits for both.
-func (t *tee) pass(piece []byte) error {
+func (t *tee) pass(piece []byte) (err error) {
 	t.hash <- piece // never blocks: the hasher is done with the one before
-	defer func() { <-t.hashed }()
+	defer func() { err = cmp.Or(<-t.hashed, err) }()
 	select {
 	case t.ready <- piece:
 	case <-t.stop:
@@ -207,17 +213,24 @@ func (t *tee) pass(piece []byte) error {
 
 func (t *tee) hashAll() {
 	for piece := range t.hash {
-		t.mu.Lock()
-		t.sums.write(piece)
-		t.offset += int64(len(piece))
-		if t.offset-t.states[len(t.states)-1].Offset >= teeBlock {
-			if len(t.states) == teeStates {
-				t.states = append(t.states[:0], t.states[1:]...)
-			}
-			t.states = append(t.states, t.sums.state(t.offset))
+		t.hashed <- panics.Catch(func() error {
+			t.take(piece)
+			return nil
+		})
+	}
+}
+
+// take hashes a piece.
+func (t *tee) take(piece []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sums.write(piece)
+	t.offset += int64(len(piece))
+	if t.offset-t.states[len(t.states)-1].Offset >= teeBlock {
+		if len(t.states) == teeStates {
+			t.states = append(t.states[:0], t.states[1:]...)
 		}
-		t.mu.Unlock()
-		t.hashed <- struct{}{}
+		t.states = append(t.states, t.sums.state(t.offset))
 	}
 }
 

@@ -6,10 +6,14 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"hash"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 )
 
 func randomBytes(n int) []byte {
@@ -187,5 +191,48 @@ func TestTeeGoesOnFromAHashStateThatAnEarlierVersionStored(t *testing.T) {
 	}
 	if got, got256, _ := again.digests(); got != whole || got256 != "" {
 		t.Errorf("the digests are %s and %q, want %s and none", got, got256, whole)
+	}
+}
+
+// badHash is a hash with a flaw in its program.
+type badHash struct{ hash.Hash }
+
+func (badHash) Write([]byte) (int, error) { panic("boom") }
+
+// badStream is a stream with one.
+type badStream struct{}
+
+func (badStream) Read([]byte) (int, error) { panic("boom") }
+
+func TestAPanicBehindATeeIsItsError(t *testing.T) {
+	t.Parallel()
+	for name, make := range map[string]func() (*tee, error){
+		"of the stream": func() (*tee, error) {
+			return newTee(io.MultiReader(bytes.NewReader([]byte("some")), badStream{}), hashState{Algorithm: algSHA256})
+		},
+		"of the hash": func() (*tee, error) {
+			in, out := io.Pipe()
+			t, err := newTee(in, hashState{Algorithm: algSHA256})
+			if err == nil {
+				t.mu.Lock()
+				t.sums.sum = badHash{t.sums.sum}
+				t.mu.Unlock()
+				go func() { _, _ = out.Write([]byte("some")); _ = out.Close() }()
+			}
+			return t, err
+		},
+	} {
+		tee, err := make()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, tee)
+		var p *panics.Error
+		if !errors.As(err, &p) || !strings.HasPrefix(p.At, "migrate/digest_test.go:") {
+			t.Errorf("%s: error %v", name, err)
+		}
+		if err := tee.Close(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

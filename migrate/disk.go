@@ -10,6 +10,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
@@ -101,6 +102,11 @@ func (d *diskRun) part() string { return d.name + ".part" }
 // job asks for or, where that cannot be and the job leaves it open, through the
 // lease.
 func (d *diskRun) move(ctx context.Context, o pace) error {
+	return panics.Catch(func() error { return d.bring(ctx, o) })
+}
+
+// bring is move, and may panic: it runs code for what comes from outside.
+func (d *diskRun) bring(ctx context.Context, o pace) error {
 	err := d.route.able()
 	if err == nil {
 		err = d.fetch(ctx, o)
@@ -228,10 +234,13 @@ func (d *diskRun) attempt(ctx context.Context, o pace) (err error) {
 	if err != nil {
 		return err
 	}
-	got, err := from.read(ctx, out)
-	if err == nil {
-		err = out.commit()
-	}
+	var got arrival
+	err = panics.Catch(func() (err error) {
+		if got, err = from.read(ctx, out); err != nil {
+			return err
+		}
+		return out.commit()
+	})
 	if err != nil {
 		return errors.Join(err, d.giveUp(out))
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
@@ -115,32 +116,45 @@ func (r *run) lease(ctx context.Context, separate bool) (err error) {
 	keep, stopKeeper := context.WithCancel(work)
 	kept := make(chan error, 1)
 	go func() {
-		err := lease.Keep(keep, func() int { return int(r.t.Snapshot().Percent()) })
+		err := panics.Catch(func() error {
+			return later(lease.Keep(keep, func() int { return int(r.t.Snapshot().Percent()) }))
+		})
 		if err != nil {
-			cancel(fmt.Errorf("%w: %w", errLater, err))
+			cancel(err)
 		}
 		kept <- err
 	}()
-	if err = r.sameState(work); err == nil {
+	err = panics.Catch(func() error { // of whatever kind its end is, the keeper's comes first
+		if err := r.sameState(work); err != nil {
+			return err
+		}
 		group := r.pending()
 		if separate && len(group) > 1 {
 			group = group[:1]
 		}
-		err = r.fetchGroup(work, lease, group)
-	}
+		return r.fetchGroup(work, lease, group)
+	})
 	stopKeeper()
 	lost := <-kept
 	cancel(nil)
 	if lost != nil {
 		r.t.Count(progress.LeasesLost)
 		r.unlocked = true
-		return fmt.Errorf("%w: %w", errLater, lost)
+		return lost
 	}
 	if err != nil {
 		return err
 	}
 	complete = true
 	return nil
+}
+
+// later marks err, if it is one, as one that a new lease may mend.
+func later(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errLater, err)
 }
 
 // fetchGroup moves the group's disks side by side. An empty stream leaves the
@@ -219,14 +233,14 @@ func classify(ctx context.Context, err error) error {
 		return cause
 	}
 	if errors.Is(err, vsphere.ErrLeaseLost) && !errors.Is(err, errLater) {
-		return fmt.Errorf("%w: %w", errLater, err)
+		return later(err)
 	}
 	var status *transfer.StatusError
 	if errors.As(err, &status) && (status.Code == 401 || status.Code == 403 || status.Code == 404 || status.Code == 410) {
-		return fmt.Errorf("%w: %w", errLater, err)
+		return later(err)
 	}
 	if errors.Is(err, vsphere.ErrThumbprint) { // it may have been renewed: a new lease names the new one
-		return fmt.Errorf("%w: %w", errLater, err)
+		return later(err)
 	}
 	return err
 }

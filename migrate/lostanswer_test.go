@@ -13,6 +13,7 @@ import (
 	"github.com/vmware/govmomi/object"
 
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/migrate/outdir"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
@@ -98,7 +99,7 @@ func (b *bench) left(def job.Definition, note func(w *workdir.Dir, snapshot stri
 	b.t.Helper()
 	b.cancelAt(def, 0, mib/2, job.ErrClaimLost)
 	b.ExpireLeases()
-	w, err := workdir.Open(b.out, "guest1")
+	w, err := workdir.Open(outdir.Roots{}, b.out, "guest1")
 	if err != nil {
 		b.t.Fatal(err)
 	}

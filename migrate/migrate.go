@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 	"github.com/hyper2kvm/hyper2kvm/internal/safetext"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate/outdir"
@@ -87,6 +88,7 @@ func (m *Migrator) Run(ctx context.Context, def job.Definition, t *progress.Trac
 	r := m.newRun(def, t)
 	defer m.JobLimits.hold(def.ID, r.limiter)()
 	result, err := r.do(ctx)
+	panics.Log(r.log, err)
 	if ctx.Err() != nil && !result.Success {
 		// The end of ctx is the reason, whatever broke because of it. What could
 		// not be put back is another error: such a run did not just end.
@@ -179,7 +181,7 @@ func (r *run) info(file, format string, args ...any) {
 // first: the changes at vSphere, the work directory, the space, the session.
 func (r *run) do(ctx context.Context) (result job.Result, err error) {
 	var end undos
-	defer func() { end.unwind(ctx) }()
+	defer func() { err = errors.Join(err, end.unwind(ctx)) }()
 
 	if err := r.m.Outputs.Check(r.def.OutputPath); err != nil {
 		return result, err

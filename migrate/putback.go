@@ -140,8 +140,8 @@ func (r *run) awaitPending(ctx context.Context, patience time.Duration) error {
 	return r.work.NoteAnswer(nil)
 }
 
-// arrival is how long a call that was not answered may still take effect.
-func (r *run) arrival() time.Duration { return cmp.Or(r.m.Arrival, lateEffect) }
+// arrivalWindow is how long a call that was not answered may still take effect.
+func (r *run) arrivalWindow() time.Duration { return cmp.Or(r.m.Arrival, lateEffect) }
 
 // arrived waits until a call that was not answered can no longer take effect.
 // What only puts something back needs no such wait: it is asked for again as
@@ -154,7 +154,7 @@ func (r *run) arrived(ctx context.Context, o workdir.Owed) error {
 	if err != nil {
 		return err
 	}
-	left := time.Until(since.Add(r.arrival()))
+	left := time.Until(since.Add(r.arrivalWindow()))
 	if left <= 0 {
 		return nil
 	}

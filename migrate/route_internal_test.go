@@ -7,9 +7,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
@@ -204,4 +206,40 @@ func (s *rereadSource) Open(ctx context.Context, off, n int64) (io.ReadCloser, e
 		return io.NopCloser(bytes.NewReader(make([]byte, n))), nil
 	}
 	return r, err
+}
+
+// badRoute is a route with a flaw in its program.
+type badRoute struct{ *memoryRoute }
+
+func (badRoute) open(context.Context, pace) (reading, error) { panic("boom") }
+
+// badReading is an attempt with one, which has written something before.
+type badReading struct{ reading }
+
+func (badReading) read(context.Context, sink) (arrival, error) { panic("boom") }
+
+type badlyReadRoute struct{ *memoryRoute }
+
+func (b badlyReadRoute) open(ctx context.Context, o pace) (reading, error) {
+	from, err := b.memoryRoute.open(ctx, o)
+	return badReading{from}, err
+}
+
+func TestAPanicOfARouteIsAnErrorOfItsDiskAndLeavesNothing(t *testing.T) {
+	t.Parallel()
+	for name, bad := range map[string]func(*memoryRoute) route{
+		"opening": func(m *memoryRoute) route { return badRoute{m} },
+		"reading": func(m *memoryRoute) route { return badlyReadRoute{m} },
+	} {
+		d, m := inMemory(t, "")
+		d.route = bad(m)
+		err := d.move(t.Context(), pace{})
+		var p *panics.Error
+		if !errors.As(err, &p) || !Permanent(err) || !strings.HasPrefix(p.At, "migrate/route_internal_test.go:") {
+			t.Errorf("%s: error %v", name, err)
+		}
+		if d.r.work.Has(d.part()) || d.state != missing {
+			t.Errorf("%s: the part file is there: %t, the state is %d", name, d.r.work.Has(d.part()), d.state)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
@@ -25,8 +26,9 @@ func (u *undos) push(do func()) { *u = append(*u, undo{do: do, lost: do}) }
 // is to be done when it has not.
 func (u *undos) pushOwn(do, lost func()) { *u = append(*u, undo{do: do, lost: lost}) }
 
-// unwind undoes everything.
-func (u *undos) unwind(ctx context.Context) {
+// unwind undoes everything. An undo that panics does not keep the others from
+// being done; the error says so.
+func (u *undos) unwind(ctx context.Context) (err error) {
 	lost := lost(ctx)
 	for i := len(*u) - 1; i >= 0; i-- {
 		do := (*u)[i].do
@@ -34,10 +36,14 @@ func (u *undos) unwind(ctx context.Context) {
 			do = (*u)[i].lost
 		}
 		if do != nil {
-			do()
+			err = errors.Join(err, panics.Catch(func() error {
+				do()
+				return nil
+			}))
 		}
 	}
 	*u = nil
+	return err
 }
 
 // lost reports whether another daemon is running the job by now.

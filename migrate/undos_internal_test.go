@@ -2,9 +2,11 @@ package migrate
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
@@ -25,11 +27,24 @@ func TestWhatARunHasBegunIsUndoneFromTheLastToTheFirst(t *testing.T) {
 		if cause != nil {
 			cancel(cause)
 		}
-		end.unwind(ctx)
-		end.unwind(ctx) // there is nothing any more
+		if err := errors.Join(end.unwind(ctx), end.unwind(ctx)); err != nil { // the second time there is nothing any more
+			t.Error(err)
+		}
 		cancel(nil)
 		if !slices.Equal(got, want) {
 			t.Errorf("after %v it does %v, want %v", cause, got, want)
 		}
+	}
+}
+
+func TestAnUndoThatPanicsKeepsNoOtherFromBeingDone(t *testing.T) {
+	t.Parallel()
+	done := false
+	var end undos
+	end.push(func() { done = true })
+	end.push(func() { panic("boom") })
+	var p *panics.Error
+	if err := end.unwind(t.Context()); !errors.As(err, &p) || !done {
+		t.Errorf("done %t, error %v", done, err)
 	}
 }

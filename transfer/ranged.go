@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 )
 
 // ranged reads an object in chunks, by several workers, and hands them out in
@@ -81,10 +83,10 @@ func newRanged(ctx context.Context, s Source, size int64, o Options) *ranged {
 	}
 	r.unwatch = context.AfterFunc(ctx, func() { r.fail(contextError(ctx)) })
 	for range o.Workers {
-		r.workers.Go(func() { r.work(ctx) })
+		r.workers.Go(func() { r.guarded(func() { r.work(ctx) }) })
 	}
 	if o.Workers > 1 { // who asks for one connection gets one
-		r.workers.Go(func() { r.assist(ctx) })
+		r.workers.Go(func() { r.guarded(func() { r.assist(ctx) }) })
 	}
 	return r
 }
@@ -204,6 +206,17 @@ func (r *ranged) fail(err error) {
 		close(r.failed)
 	})
 	r.cancel()
+}
+
+// guarded is the life of a goroutine. A panic of it is the end of the reader.
+func (r *ranged) guarded(live func()) {
+	err := panics.Catch(func() error {
+		live()
+		return nil
+	})
+	if err != nil {
+		r.fail(err)
+	}
 }
 
 // work is the life of one worker.

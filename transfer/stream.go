@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"sync/atomic"
 	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 )
 
 const (
@@ -44,7 +46,7 @@ func newStream(ctx context.Context, cancel context.CancelFunc, s Source, body *g
 	p := &pump{stream: r, source: s, stall: o.StallTimeout,
 		meter: &meter{file: o.File, limiter: o.Limiter, budget: o.Budget}}
 	go func() {
-		r.err = p.run(ctx, body)
+		r.err = panics.Catch(func() error { return p.run(ctx, body) })
 		close(r.filled)
 	}()
 	return r

@@ -11,6 +11,8 @@ import (
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 	"github.com/vmware/govmomi/vim25/xml"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 )
 
 // maxFormer is how many sessions that may be alive are remembered. Those before
@@ -28,7 +30,7 @@ func (s *session) logout(ctx context.Context) error {
 	s.mu.Unlock()
 	var all sync.WaitGroup
 	for _, cookie := range former {
-		all.Go(func() { s.logoutFormer(ctx, cookie) })
+		all.Go(func() { _ = panics.Catch(func() error { return s.logoutFormer(ctx, cookie) }) })
 	}
 	defer all.Wait()
 	_, err := methods.Logout(ctx, s, s.farewell())
@@ -44,13 +46,13 @@ func (s *session) farewell() *types.Logout {
 
 // logoutFormer ends the session that a Cookie header names. Nothing depends on
 // it: most of them have ended long since.
-func (s *session) logoutFormer(ctx context.Context, cookie string) {
+func (s *session) logoutFormer(ctx context.Context, cookie string) error {
 	req := methods.LogoutBody{Req: s.farewell()}
 	body, err := xml.Marshal(soap.Envelope{Body: &req})
 	if err != nil {
-		return
+		return err
 	}
-	_ = s.attempt(ctx, kindOf(&req), func(ctx context.Context) error {
+	return s.attempt(ctx, kindOf(&req), func(ctx context.Context) error {
 		r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.soap.URL().String(), bytes.NewReader(append([]byte(xml.Header), body...)))
 		if err != nil {
 			return err

@@ -17,6 +17,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 	"github.com/vmware/govmomi/vim25/xml"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 )
 
@@ -312,7 +313,10 @@ func (s *session) keepAlive(ctx context.Context, idle time.Duration) {
 	touch := func(ctx context.Context) {
 		call, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
-		_, _ = methods.GetCurrentTime(call, s) // its failure shows at the next call that matters
+		_ = panics.Catch(func() error { // its failure shows at the next call that matters
+			_, err := methods.GetCurrentTime(call, s)
+			return err
+		})
 	}
 	whenIdle(ctx, idle, used, touch)
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 )
 
 const (
@@ -140,7 +142,10 @@ func (c *Client) stopTask(ctx, late context.Context, task types.ManagedObjectRef
 		defer close(asked)
 		call, cancel := context.WithTimeout(late, grace)
 		defer cancel()
-		_, _ = methods.CancelTask(call, c.vim(), &types.CancelTask{This: task})
+		_ = panics.Catch(func() error {
+			_, err := methods.CancelTask(call, c.vim(), &types.CancelTask{This: task})
+			return err
+		})
 	})
 	return func() {
 		if !stop() {

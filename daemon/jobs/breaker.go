@@ -204,5 +204,6 @@ func (m *Manager) probe(ctx context.Context, c Claimed) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	return m.o.VCenters.Probe(ctx, def)
+	_, err = safely(m.log, func() (job.Result, error) { return job.Result{}, m.o.VCenters.Probe(ctx, def) })
+	return err
 }

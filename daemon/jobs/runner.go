@@ -2,12 +2,9 @@ package jobs
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"runtime/debug"
 
-	"github.com/hyper2kvm/hyper2kvm/internal/fault"
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
@@ -36,17 +33,17 @@ type Runner interface {
 	CleanUp(ctx context.Context, def job.Definition, keepParts bool, t *progress.Tracker) (job.Result, error)
 }
 
-// errPanic is what a user sees of a run that panicked.
-var errPanic = errors.New("internal error: the daemon's log tells more")
-
 // safely calls a method of the runner and turns a panic into an error. The
 // stack goes to the log only.
 func safely(log *slog.Logger, call func() (job.Result, error)) (res job.Result, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			log.Error("the run panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			res, err = job.Result{}, fault.Permanent(errPanic)
-		}
-	}()
-	return call()
+	var called error
+	caught := panics.Catch(func() error {
+		res, called = call()
+		return nil
+	})
+	if caught != nil {
+		panics.Log(log, caught)
+		return job.Result{}, caught
+	}
+	return res, called
 }

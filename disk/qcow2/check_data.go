@@ -8,6 +8,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/disk/internal/inflate"
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 )
 
 // checkBatch is how many level 2 entries a worker gets at a time.
@@ -73,13 +74,13 @@ func (c *checker) checkData(ctx context.Context, o CheckOptions) error {
 				if ctx.Err() != nil {
 					continue
 				}
-				if err := w.check(e); err != nil {
+				if err := panics.Catch(func() error { return w.check(e) }); err != nil {
 					cancel(err)
 				}
 			}
 		})
 	}
-	err := c.feed(ctx, work, o.OnPosition)
+	err := panics.Catch(func() error { return c.feed(ctx, work, o.OnPosition) })
 	close(work)
 	workers.Wait()
 	if cause := context.Cause(ctx); cause != nil {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
@@ -130,7 +131,11 @@ func (g *Group) launch(ctx context.Context, active *sync.WaitGroup, e *entry, ru
 	j, cancel := e.Job, e.cancel
 	g.nudge()
 	active.Go(func() {
-		result, err := run(ctx, j)
+		var result job.Result
+		err := panics.Catch(func() (err error) { // the other VMs go on
+			result, err = run(ctx, j)
+			return err
+		})
 		cancel(nil)
 		g.ended(e, result, err)
 	})
