@@ -3,6 +3,7 @@ package migrate_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -29,6 +30,32 @@ func TestAHostCertificateThatIsRenewedInMidJobIsThatOfTheNewLease(t *testing.T) 
 	result := b.export(b.job(job.FormatRaw))
 	b.identical(result)
 	b.clean()
+}
+
+// Each time the new lease tells the new one, and bytes come under it.
+func TestAHostCertificateMayBeRenewedOftenInOneJob(t *testing.T) {
+	t.Parallel()
+	for _, profile := range []vspheretest.Profile{vspheretest.Stream, vspheretest.Ranged} {
+		t.Run(string(profile), func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, vspheretest.Config{Profile: profile}, rawDisk(t, 8*mib, extent{0, 6 * mib, false}))
+			b.m.LeasePause = time.Millisecond
+			for n := range int64(4) {
+				b.OnByte("guest1", 0, (n+1)*mib, func() {
+					if err := b.RenewHostCertificate(0); err != nil {
+						t.Error(err)
+					}
+				})
+				if err := b.AddFault(fmt.Sprintf("cut:at=%d", (n+1)*mib+mib/2)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			def := b.job(job.FormatRaw)
+			def.Options.ParallelDownloads = 1
+			b.identical(b.export(def))
+			b.clean()
+		})
+	}
 }
 
 func TestAHostThatNeverShowsTheCertificateOfItsLeaseIsNotTrusted(t *testing.T) {

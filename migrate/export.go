@@ -28,8 +28,9 @@ const (
 	maxPause   = 30 * time.Second
 )
 
-// maxStrangers is how often, among those, a host's certificate may be another
-// than the lease tells: once is a certificate that was renewed meanwhile.
+// maxStrangers is how often in a row a host may show another certificate than its
+// lease tells, without a byte in between: once is a certificate that was renewed,
+// and the next lease tells the new one.
 const maxStrangers = 2
 
 // errLater marks an error that a new lease may mend.
@@ -43,6 +44,7 @@ func (r *run) export(ctx context.Context) error {
 	pauses := &backoff.ExponentialBackOff{InitialInterval: cmp.Or(r.m.LeasePause, leasePause), Multiplier: 2, RandomizationFactor: 0.2, MaxInterval: maxPause}
 	pauses.Reset()
 	separate, failures, strangers, finished := false, 0, 0, r.finished()
+	var received int64 // when a host was last a stranger
 	if !r.ovf() {
 		r.extras = []extra{} // there are none to fetch
 	}
@@ -57,7 +59,7 @@ func (r *run) export(ctx context.Context) error {
 		}
 		n := r.finished()
 		if n > finished || len(r.extras) > extras {
-			failures, strangers = 0, 0
+			failures = 0
 			pauses.Reset()
 		}
 		finished, extras = n, len(r.extras)
@@ -76,6 +78,9 @@ func (r *run) export(ctx context.Context) error {
 			return err
 		}
 		if errors.Is(err, vsphere.ErrThumbprint) {
+			if now := r.t.Snapshot().Received(); now > received { // it was the right one since
+				strangers, received = 0, now
+			}
 			strangers++
 		}
 		if failures++; failures >= maxLeases || strangers >= maxStrangers {

@@ -20,14 +20,13 @@ type weather struct {
 	long     bool // there is time for what takes minutes to get over
 	machines map[string]*machine
 
-	mu      sync.Mutex
-	rng     *rand.Rand
-	calm    bool
-	cancel  func(job string)
-	left    int // requests until the next thing happens
-	renewed bool
-	others  map[string]int // what happened beside the lab's faults, by kind
-	diary   diary
+	mu     sync.Mutex
+	rng    *rand.Rand
+	calm   bool
+	cancel func(job string)
+	left   int            // requests until the next thing happens
+	others map[string]int // what happened beside the lab's faults, by kind
+	diary  diary
 }
 
 // between is how many requests lie between two things that go wrong, on average.
@@ -74,7 +73,6 @@ func (w *weather) request(r vspheretest.Request) {
 func (w *weather) plan(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.renewed = false
 	for _, path := range slices.Sorted(maps.Keys(w.machines)) {
 		g := w.machines[path]
 		if g.cancelled {
@@ -132,13 +130,8 @@ func (w *weather) happen() {
 	}
 }
 
-// renew gives the host another certificate, once in a wave: a second one in the
-// life of a job would rightly be taken for an impostor's.
+// renew gives the host another certificate.
 func (w *weather) renew() {
-	if w.renewed {
-		return
-	}
-	w.renewed = true
 	w.others["certificate renewed"]++
 	if err := w.lab.RenewHostCertificate(0); err != nil {
 		w.t.Error(err)
