@@ -20,13 +20,14 @@ type weather struct {
 	long     bool // there is time for what takes minutes to get over
 	machines map[string]*machine
 
-	mu     sync.Mutex
-	rng    *rand.Rand
-	calm   bool
-	cancel func(job string)
-	left   int            // requests until the next thing happens
-	others map[string]int // what happened beside the lab's faults, by kind
-	diary  diary
+	mu      sync.Mutex
+	rng     *rand.Rand
+	calm    bool
+	cancel  func(job string)
+	left    int            // requests until the next thing happens
+	renewed time.Time      // when the host last got another certificate
+	others  map[string]int // what happened beside the lab's faults, by kind
+	diary   diary
 }
 
 // between is how many requests lie between two things that go wrong, on average.

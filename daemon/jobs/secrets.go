@@ -12,6 +12,9 @@ var ErrNoPassword = errors.New("the password that the job brought along is not k
 // Secrets is what a [Store] does for the sealed passwords that it keeps. It never
 // sees one in the clear.
 type Secrets interface {
+	// Secret returns the sealed password of a job, nil for none, or [ErrNotFound].
+	Secret(ctx context.Context, id string) ([]byte, error)
+
 	// Reseal replaces each sealed password by what reseal makes of it, all of them
 	// or, with an error, none. Nil in place of bytes leaves one as it is. It
 	// returns how many were replaced.

@@ -78,7 +78,7 @@ func (m *Manager) findEnded(ctx context.Context) {
 }
 
 // settleOne settles one job, unless it has not ended, its vCenter cannot be used,
-// or its password is not at hand.
+// or the password that it brought along is not kept any more.
 func (m *Manager) settleOne(ctx context.Context, s Settler, id string) {
 	run, end := m.settling.begin(ctx, id) // before the look: a run that begins after it waits
 	defer end()
@@ -89,12 +89,18 @@ func (m *Manager) settleOne(ctx context.Context, s Settler, id string) {
 		return
 	case err != nil || ctx.Err() != nil || m.breaker.waiting(j.Definition) != "":
 		return // later
-	case j.Definition.Username != "":
-		m.settling.forget(id) // a retry has the password
+	}
+	def, err := m.credentials(ctx, j.Definition)
+	switch {
+	case errors.Is(err, ErrNoPassword):
+		m.settling.forget(id) // hyper2kvm clean settles what it may owe
+		return
+	case err != nil:
+		m.log.Warn("what a job may have left at vSphere cannot be looked for", "job", id, "error", err)
 		return
 	}
 	_, err = safely(m.log, func() (job.Result, error) {
-		return job.Result{}, s.Settle(run, j.Definition, progress.New())
+		return job.Result{}, s.Settle(run, def, progress.New())
 	})
 	switch {
 	case err == nil:
@@ -102,6 +108,25 @@ func (m *Manager) settleOne(ctx context.Context, s Settler, id string) {
 	case run.Err() == nil:
 		m.log.Warn("what a job has left at vSphere is not put back yet", "job", id, "error", err)
 	}
+}
+
+// credentials returns a job's definition with the password that it brought along,
+// if it did, or [ErrNoPassword].
+func (m *Manager) credentials(ctx context.Context, def job.Definition) (job.Definition, error) {
+	if def.Username == "" {
+		return def, nil
+	}
+	if m.o.Secrets == nil {
+		return def, ErrNoPassword
+	}
+	sealed, err := m.o.Secrets.Secret(ctx, def.ID)
+	if err == nil && len(sealed) == 0 {
+		err = ErrNoPassword
+	}
+	if err != nil {
+		return def, err
+	}
+	return m.withPassword(def, sealed)
 }
 
 // add notes a job that has ended.

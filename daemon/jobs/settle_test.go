@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,7 +28,7 @@ type owing struct {
 
 func (o *owing) Settle(ctx context.Context, def job.Definition, _ *progress.Tracker) error {
 	o.mu.Lock()
-	o.settled = append(o.settled, def.ID)
+	o.settled = append(o.settled, strings.TrimSuffix(def.ID+" as "+def.Username+":"+def.Password, " as :"))
 	o.mu.Unlock()
 	return o.settle(ctx, def.ID)
 }
@@ -60,15 +61,33 @@ func TestAtItsStartADaemonSettlesWhatEndedJobsOwe(t *testing.T) {
 			}
 			return nil
 		}}
-		startRunner(t, store, r, jobs.Options{})
+		startRunner(t, store, r, jobs.Options{Sealer: reversing{}})
 		synctest.Wait()
-		if got := r.looked(); !slices.Equal(got, []string{"a", "b"}) {
-			t.Errorf("at the start: %v; want a and b, and not the job whose password only a run has", got)
+		if got := r.looked(); !slices.Equal(got, []string{"a", "b", "own-user as me:secret"}) {
+			t.Errorf("at the start: %v; want a and b, and the third with its own password", got)
 		}
 		back.Store(true)
 		time.Sleep(30 * time.Minute)
-		if got := r.looked(); !slices.Equal(got, []string{"a", "b", "b"}) {
+		if got := r.looked(); !slices.Equal(got, []string{"a", "b", "own-user as me:secret", "b"}) {
 			t.Errorf("later: %v; want b once more, and nothing that is settled", got)
+		}
+	})
+}
+
+// A person settles what is left of it, with hyper2kvm clean.
+func TestAJobWhosePasswordIsNotKeptAnyMoreIsNotSettled(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		first := start(t, store, broken, jobs.Options{Sealer: reversing{}, KeepPasswords: -1})
+		submit(t, first.Manager, own("a"))
+		wantStatus(t, first.Manager, "a", models.StatusFailed)
+		if err := first.stop(); err != nil {
+			t.Fatal(err)
+		}
+		r := &owing{runnerFunc: broken, settle: func(context.Context, string) error { return nil }}
+		startRunner(t, store, r, jobs.Options{Sealer: reversing{}})
+		time.Sleep(time.Hour)
+		if got := r.looked(); len(got) > 0 {
+			t.Errorf("settled %v", got)
 		}
 	})
 }

@@ -129,14 +129,19 @@ func (m *Manager) prepare(def job.Definition, now time.Time) (NewJob, error) {
 
 // unseal returns a claimed job's definition with its password.
 func (m *Manager) unseal(c Claimed) (job.Definition, error) {
-	def := c.Job.Definition
-	if len(c.Secret) == 0 {
+	return m.withPassword(c.Job.Definition, c.Secret)
+}
+
+// withPassword returns a definition with the password that was sealed for it, if
+// one was.
+func (m *Manager) withPassword(def job.Definition, sealed []byte) (job.Definition, error) {
+	if len(sealed) == 0 {
 		return def, nil
 	}
 	if m.o.Sealer == nil {
 		return def, fault.Permanent(ErrNoKey)
 	}
-	plain, err := m.o.Sealer.Open(c.Secret)
+	plain, err := m.o.Sealer.Open(sealed)
 	if err != nil {
 		return def, fault.Permanent(fmt.Errorf("password: cannot be decrypted with the daemon's key; submit the job again: %w", err))
 	}

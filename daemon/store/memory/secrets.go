@@ -9,6 +9,20 @@ import (
 
 var _ jobs.Secrets = (*Store)(nil)
 
+// Secret implements [jobs.Secrets].
+func (s *Store) Secret(ctx context.Context, id string) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.byID[id]
+	if r == nil {
+		return nil, jobs.ErrNotFound
+	}
+	return r.secret, nil
+}
+
 // Reseal implements [jobs.Secrets].
 func (s *Store) Reseal(ctx context.Context, reseal func(sealed []byte) ([]byte, error)) (int, error) {
 	if err := ctx.Err(); err != nil {

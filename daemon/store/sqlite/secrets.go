@@ -3,12 +3,22 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 )
 
 var _ jobs.Secrets = (*Store)(nil)
+
+// Secret implements [jobs.Secrets].
+func (s *Store) Secret(ctx context.Context, id string) (sealed []byte, err error) {
+	err = s.read.QueryRowContext(ctx, `SELECT secret FROM jobs WHERE id = ?`, id).Scan(&sealed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, jobs.ErrNotFound
+	}
+	return sealed, s.explain(err)
+}
 
 // Reseal implements [jobs.Secrets]. Afterwards neither the file nor its
 // write-ahead log hold what was replaced.

@@ -60,6 +60,27 @@ func resealed(f *fixture) {
 	f.equal("secrets", got, map[string]string{"a": "new a", "b": "new b", "c": "sealed c", "without": ""})
 }
 
+func secretsAreRead(f *fixture) {
+	f.createSealed("a")
+	f.create(definition("without"))
+	want := func(id, secret string) {
+		f.Helper()
+		got, err := f.secrets().Secret(f.Context(), id)
+		f.must(err)
+		f.equal("secret of "+id, string(got), secret)
+	}
+	want("a", "sealed a")
+	want("without", "")
+	f.finish(f.claim("owner").Claim, models.StatusFailed)
+	want("a", "sealed a")
+	_, err := f.secrets().DropSecrets(f.Context(), 0)
+	f.must(err)
+	want("a", "")
+	if _, err := f.secrets().Secret(f.Context(), "none"); !errors.Is(err, jobs.ErrNotFound) {
+		f.Errorf("the secret of a job that is not there: %v", err)
+	}
+}
+
 func secretsAreDropped(f *fixture) {
 	f.createSealed("failed", "cancelled", "running", "pending")
 	f.create(definition("no password"))

@@ -72,6 +72,7 @@ func (s Suite) Run(t *testing.T) {
 		{"only the newest events of a job are kept", eventsAreBounded},
 		{"unknown jobs are not found", unknownJobs},
 		{"sealed passwords are sealed again, all or none", resealed},
+		{"the sealed password of a job is read", secretsAreRead},
 		{"passwords of jobs that ended long ago are dropped, and then the job is not tried again", secretsAreDropped},
 	}
 	for _, test := range tests {
