@@ -87,7 +87,15 @@ type Options struct {
 	// Limit bounds the job's bandwidth, as "200MB/s" or "1Gbit/s"; "" and "0"
 	// are no limit of its own. See [units.ParseRate].
 	Limit string `json:"limit,omitempty" yaml:"limit,omitempty"`
+	// NetworkMap says where the domain's network cards are attached: for a port
+	// group of vSphere the libvirt network, or with [BridgePrefix] a bridge of the
+	// host. Port groups that it does not name are on libvirt's network "default".
+	NetworkMap map[string]string `json:"network_map,omitempty" yaml:"network_map,omitempty"`
 }
+
+// BridgePrefix begins what a [Options].NetworkMap names when it is a bridge of the
+// host, as bridge:br0, and not a libvirt network.
+const BridgePrefix = "bridge:"
 
 // Redacted returns d without its password, for storing, showing and logging.
 func (d Definition) Redacted() Definition {

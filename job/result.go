@@ -14,8 +14,11 @@ type Result struct {
 	Success   bool          `json:"success"`
 	Earlier   bool          `json:"earlier,omitempty"` // all of it was there: an earlier run had finished the same export
 	Disks     []DiskResult  `json:"disks,omitempty"`
-	Owed      []string      `json:"owed,omitempty"`  // what is left at vSphere, and is put back later
-	Notes     []string      `json:"notes,omitempty"` // what a person should know: fallbacks, what could not be verified
+	Owed      []string      `json:"owed,omitempty"` // what is left at vSphere, and is put back later
+	// Unmapped are the port groups of the VM's network cards that the job's
+	// network map does not name: those cards are on libvirt's network "default".
+	Unmapped []string `json:"unmapped_networks,omitempty"`
+	Notes    []string `json:"notes,omitempty"` // what a person should know: fallbacks, what could not be verified
 }
 
 // Verification is how a disk was verified. A result may come from a newer daemon

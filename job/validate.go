@@ -199,6 +199,7 @@ func (v *validator) options(o Options) {
 	if _, err := units.ParseRate(o.Limit); err != nil {
 		v.add("options.limit", "must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s")
 	}
+	v.networkMap(o)
 	if o.Verify != "" && o.Verify != VerifyFull && o.Verify != VerifyManifest {
 		v.add("options.verify", `must be "full", "manifest" or left out`)
 	}

@@ -20,6 +20,9 @@ const (
 	MaxCPUs      = 768      // the same for virtual CPUs
 )
 
+// BridgePrefix begins the name of a network that is a bridge of the host.
+const BridgePrefix = "bridge:"
+
 // ErrInvalidGuest is what every error of [Domain] is: the guest cannot be
 // described to libvirt as it stands.
 var ErrInvalidGuest = errors.New("guest cannot be described to libvirt")
@@ -74,7 +77,7 @@ func check(g Guest, o Options) error {
 		}
 	}
 	for i, n := range g.NICs {
-		if name := o.network(n.Network); !plain(name) || strings.Contains(name, "/") {
+		if name := strings.TrimPrefix(o.network(n.Network), BridgePrefix); !plain(name) || strings.Contains(name, "/") {
 			bad("nic %d, libvirt network %q: its name may not have slashes or control characters", i, name)
 		}
 	}
@@ -132,6 +135,11 @@ func (b *builder) domain() (*libvirtxml.Domain, error) {
 // name returns the domain's name, and the VM's own as title where they differ.
 func (b *builder) name() (name, title string) {
 	name = DomainName(b.guest.Name)
+	if b.options.Name != "" && b.options.Name != name {
+		name = DomainName(b.options.Name)
+		b.note("name", "the domain is called %q: another VM is called %q, too", name, cleanLine(b.guest.Name, maxNameBytes))
+		return name, cleanLine(b.guest.Name, maxNameBytes)
+	}
 	if name == b.guest.Name {
 		return name, ""
 	}

@@ -120,7 +120,11 @@ type Options struct {
 	// machines without usable hardware virtualization. It is many times slower.
 	Emulate bool
 
-	// NetworkMap gives the libvirt network for a port group by its name.
+	// Name is the domain's name, where the guest's own is taken by another domain;
+	// "" makes it of the guest's.
+	Name string
+	// NetworkMap gives the libvirt network for a port group by its name, or with
+	// [BridgePrefix] a bridge of the host.
 	NetworkMap map[string]string
 	// DefaultNetwork is the libvirt network for the other NICs; empty means
 	// "default", the NAT network that libvirt comes with.

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"net"
+	"slices"
+	"strconv"
 	"strings"
 
 	"libvirt.org/go/libvirtxml"
@@ -16,14 +18,8 @@ func nics(g Guest, o Options) (cards []libvirtxml.DomainInterface, notes []Note)
 			notes = append(notes, Note{Device: fmt.Sprintf("nic %d", i), Text: fmt.Sprintf(format, args...)})
 		}
 		card := libvirtxml.DomainInterface{
-			Source: &libvirtxml.DomainInterfaceSource{
-				Network: &libvirtxml.DomainInterfaceSourceNetwork{Network: o.network(n.Network)},
-			},
-			Model: &libvirtxml.DomainInterfaceModel{Type: nicModel(n.Model, o.Virtio)},
-		}
-		if _, mapped := o.NetworkMap[n.Network]; !mapped && n.Network != "" {
-			note("was on network %q, for which no libvirt network was named; it is on %q now",
-				cleanLine(n.Network, 80), o.network(n.Network))
+			Source: source(o.network(n.Network)),
+			Model:  &libvirtxml.DomainInterfaceModel{Type: nicModel(n.Model, o.Virtio)},
 		}
 		if !o.Virtio && !strings.EqualFold(card.Model.Type, n.Model) {
 			note("QEMU has no %q card; it is an %s now", cleanLine(n.Model, 40), card.Model.Type)
@@ -36,7 +32,42 @@ func nics(g Guest, o Options) (cards []libvirtxml.DomainInterface, notes []Note)
 		}
 		cards = append(cards, card)
 	}
-	return cards, notes
+	return cards, append(unmapped(g, o), notes...)
+}
+
+// unmapped is one note for all cards whose port group has no network, or none: what
+// is to be done is the same for all of them.
+func unmapped(g Guest, o Options) []Note {
+	var groups, cards []string
+	for i, n := range g.NICs {
+		if _, mapped := o.NetworkMap[n.Network]; mapped || n.Network == "" {
+			continue
+		}
+		cards = append(cards, strconv.Itoa(i))
+		if name := fmt.Sprintf("%q", cleanLine(n.Network, 80)); !slices.Contains(groups, name) {
+			groups = append(groups, name)
+		}
+	}
+	if len(cards) == 0 {
+		return nil
+	}
+	device, was, is := "nic", "was on network", "it is on"
+	if len(cards) > 1 {
+		device, was, is = "nics", "were on networks", "they are on"
+	}
+	if len(groups) == 1 {
+		was = strings.TrimSuffix(was, "s")
+	}
+	return []Note{{Device: device + " " + strings.Join(cards, ", "), Text: fmt.Sprintf(
+		"%s %s, for which no libvirt network was named; %s %q now", was, strings.Join(groups, ", "), is, o.network(""))}}
+}
+
+// source is where a card is attached: a libvirt network, or a bridge.
+func source(network string) *libvirtxml.DomainInterfaceSource {
+	if bridge, ok := strings.CutPrefix(network, BridgePrefix); ok {
+		return &libvirtxml.DomainInterfaceSource{Bridge: &libvirtxml.DomainInterfaceSourceBridge{Bridge: bridge}}
+	}
+	return &libvirtxml.DomainInterfaceSource{Network: &libvirtxml.DomainInterfaceSourceNetwork{Network: network}}
 }
 
 // network is the libvirt network for a port group.

@@ -43,3 +43,32 @@ func TestCardsKeepModelAndAddress(t *testing.T) {
 		})
 	}
 }
+
+func TestCardsWithoutANetworkAreToldOnceForAllOfThem(t *testing.T) {
+	t.Parallel()
+	guest := kvm.Guest{Name: "n", MemoryMiB: 1, CPUs: 1, NICs: []kvm.NIC{
+		{Model: "e1000", Network: "DMZ"}, {Model: "e1000", Network: "VM Network"}, {Model: "e1000", Network: "Backup"}, {Model: "e1000", Network: "DMZ"}, {Model: "e1000"},
+	}}
+	text, notes := domain(t, guest, kvm.Options{NetworkMap: map[string]string{"VM Network": "lan", "Backup": "bridge:br-backup"}})
+	if len(notes) != 1 || !mentions(notes, "nics 0, 3", `"DMZ"`) {
+		t.Errorf("notes are %v", notes)
+	}
+	cards := parse(t, text).Devices.Interfaces
+	if got := cards[1].Source.Network; got == nil || got.Network != "lan" {
+		t.Errorf("a mapped card is on %+v", cards[1].Source)
+	}
+	if got := cards[2].Source.Bridge; got == nil || got.Bridge != "br-backup" {
+		t.Errorf("a card on a bridge is on %+v", cards[2].Source)
+	}
+}
+
+func TestADomainMayHaveAnotherNameThanItsGuest(t *testing.T) {
+	t.Parallel()
+	text, notes := domain(t, kvm.Guest{Name: "twin", MemoryMiB: 1, CPUs: 1}, kvm.Options{Name: "twin-1a2b3c4d"})
+	if d := parse(t, text); d.Name != "twin-1a2b3c4d" || d.Title != "twin" {
+		t.Errorf("it is called %q, with title %q", d.Name, d.Title)
+	}
+	if len(notes) != 1 || !mentions(notes, "name", "another VM") {
+		t.Errorf("notes are %v", notes)
+	}
+}

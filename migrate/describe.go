@@ -165,7 +165,7 @@ func (r *run) describe(ctx context.Context) (workdir.Receipt, error) {
 			return workdir.Receipt{}, err
 		}
 		renames = append(renames, workdir.Rename{From: r.domainName(), To: r.domainName()})
-		result.DomainXML = r.work.Final(r.domainName())
+		result.DomainXML, result.Unmapped = r.work.Final(r.domainName()), r.unmapped()
 	}
 	for _, d := range r.disks {
 		result.Disks = append(result.Disks, d.result)
@@ -285,7 +285,9 @@ func (r *run) describeDomain() error {
 	for _, n := range r.vm.NICs {
 		guest.NICs = append(guest.NICs, kvm.NIC{MAC: n.MAC, Model: n.Type, Network: n.Network})
 	}
-	xml, notes, err := kvm.Domain(guest, kvm.Options{Virtio: r.def.Options.Virtio})
+	xml, notes, err := kvm.Domain(guest, kvm.Options{
+		Virtio: r.def.Options.Virtio, NetworkMap: r.def.Options.NetworkMap, Name: r.domain,
+	})
 	if err != nil {
 		return fault.Permanent(fmt.Errorf("libvirt domain: %w", err))
 	}

@@ -194,3 +194,27 @@ func TestADiskThatNoManifestListsIsSaidToBeVerifiedByItsMarker(t *testing.T) {
 		}
 	}
 }
+
+func TestADomainIsOnTheNetworksThatTheJobNamesAndTheResultHasTheRest(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, vspheretest.Config{VMs: []vspheretest.VM{
+		{Name: "guest1", Folder: "a", NICs: []vspheretest.NIC{{Network: "VM Network"}, {Network: "DMZ"}, {Network: "DMZ"}}},
+		{Name: "guest1", Folder: "b"},
+	}}, rawDisk(t, mib, extent{0, mib / 2, true}))
+	def := b.job(job.FormatRaw)
+	def.VMPath = "/DC0/vm/a/guest1"
+	def.Options.NetworkMap = map[string]string{"VM Network": "lan"}
+	result := b.export(def)
+	if !slices.Equal(result.Unmapped, []string{"DMZ"}) || len(result.Notes) != 2 {
+		t.Errorf("unmapped %q, notes %q", result.Unmapped, result.Notes)
+	}
+	text, err := os.ReadFile(result.DomainXML)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for part, times := range map[string]int{`network="lan"`: 1, `network="default"`: 2, "<title>guest1</title>": 1, "<name>guest1</name>": 0} {
+		if n := strings.Count(string(text), part); n != times {
+			t.Errorf("%s stands %d times in %s", part, n, text)
+		}
+	}
+}

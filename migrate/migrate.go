@@ -134,6 +134,7 @@ type run struct {
 
 	client *vsphere.Client
 	vm     vsphere.VM
+	domain string // what the VM is called at libvirt
 	work   *workdir.Dir
 	target vsphere.Target
 	disks  []*diskRun
@@ -274,7 +275,9 @@ func (r *run) connect(ctx context.Context, find func(context.Context) error) err
 
 // findAsked finds the VM that the job asks for.
 func (r *run) findAsked(ctx context.Context) (err error) {
-	r.vm, err = r.client.Find(ctx, r.def.VMPath)
+	var all []vsphere.VM
+	r.vm, all, err = r.client.FindAmong(ctx, r.def.VMPath)
+	r.domain = domainName(r.vm, all)
 	return err
 }
 

@@ -31,7 +31,7 @@ func (w *wizard) newForm() *form.Model {
 	snapshot.Hidden = func() bool { return w.running() == 0 }
 	atOnce := form.Number("VMs at a time", &w.choices.VMs, 1, maxVMs, "Each ESXi host sends a disk at its own speed; VMs of several hosts add up.")
 	atOnce.Hidden = func() bool { return w.s.leavable || len(w.chosen) < 2 }
-	return form.New(
+	fields := []*form.Field{
 		form.Choice("Format", &w.format, []string{string(job.FormatQcow2), string(job.FormatRaw), string(job.FormatOVF)},
 			"qcow2 and raw come with a libvirt domain for KVM; ovf keeps the disks as vSphere sends them."),
 		form.Text("Output directory", &w.choices.Output, "Made if it is not there. Of several VMs, each gets a directory of its own in it."),
@@ -43,7 +43,8 @@ func (w *wizard) newForm() *form.Model {
 		compress,
 		transport,
 		form.Switch("Overwrite", &o.Overwrite, "Replaces what an earlier export left in the output directory."),
-	)
+	}
+	return form.New(append(fields, w.networkFields()...)...)
 }
 
 // running counts the chosen VMs that are not off.

@@ -58,6 +58,8 @@ type wizard struct {
 	run    *monitor.Model
 
 	choices   plan.Choices
+	groups    []string           // port groups of the chosen VMs
+	networks  map[string]*string // what was answered for port groups, also of other VMs
 	format    string
 	transport string
 	chosen    []vsphere.VM
@@ -83,7 +85,7 @@ type freeSpace struct {
 }
 
 func newWizard(s services, vms []vsphere.VM, c plan.Choices) *wizard {
-	w := &wizard{s: s, choices: c, format: string(c.Options.Format), free: -1}
+	w := &wizard{s: s, choices: c, format: string(c.Options.Format), free: -1, networks: map[string]*string{}}
 	w.transport = string(cmp.Or(c.Options.Transport, job.TransportNFC))
 	w.picker = picker.New(vms, picker.Options{Title: s.title, Inspect: w.inspect})
 	w.page = w.newForm()
@@ -224,6 +226,7 @@ func (w *wizard) View() tea.View {
 // showOptions turns to the options for vms.
 func (w *wizard) showOptions(vms []vsphere.VM) tea.Cmd {
 	w.chosen, w.step, w.trouble = vms, optioning, ""
+	w.page = w.newForm()
 	for _, vm := range vms {
 		if vm.Power != vsphere.PoweredOff && !w.seenOptions() {
 			w.choices.Options.Snapshot = true // the choice that can work
@@ -275,8 +278,9 @@ func (w *wizard) final() plan.Choices {
 	if w.transport != string(job.TransportNFC) {
 		c.Options.Transport = job.Transport(w.transport)
 	}
+	c.Options.NetworkMap = w.networkMap()
 	if c.Options.Format == job.FormatOVF {
-		c.Options.Virtio, c.Options.Transport = false, ""
+		c.Options.Virtio, c.Options.Transport, c.Options.NetworkMap = false, "", nil
 	}
 	return c
 }

@@ -19,16 +19,33 @@ import (
 // Errors: [*NotFoundError] (an [ErrNotFound]) with names that come near,
 // [*AmbiguousError] with the VMs that fit equally well.
 func (c *Client) Find(ctx context.Context, ref string) (VM, error) {
+	vm, _, err := c.FindAmong(ctx, ref)
+	return vm, err
+}
+
+// FindAmong is Find, and returns beside the VM every one that this user may see,
+// that one too, with name, path and UUIDs.
+func (c *Client) FindAmong(ctx context.Context, ref string) (VM, []VM, error) {
 	inv, err := c.walk(ctx, named)
 	if err != nil {
-		return VM{}, err
+		return VM{}, nil, err
 	}
-	fits := match(inv.vms, ref, c.cfg.Datacenter)
+	vm, err := pick(inv.vms, ref, c.cfg.Datacenter)
+	if err != nil {
+		return VM{}, nil, err
+	}
+	vm, err = c.Refresh(ctx, vm)
+	return vm, inv.vms, err
+}
+
+// pick returns the one VM that ref means. Errors are those of [Client.Find].
+func pick(vms []VM, ref, datacenter string) (VM, error) {
+	fits := match(vms, ref, datacenter)
 	switch len(fits) {
 	case 0:
-		return VM{}, &NotFoundError{Ref: ref, Near: near(inv.vms, ref)}
+		return VM{}, &NotFoundError{Ref: ref, Near: near(vms, ref)}
 	case 1:
-		return c.Refresh(ctx, fits[0])
+		return fits[0], nil
 	}
 	return VM{}, &AmbiguousError{Ref: ref, Matches: fits}
 }

@@ -30,6 +30,7 @@ var named = []string{"name", "config.instanceUuid", "config.uuid"}
 // service need know of inheritance.
 var containers = []struct{ kind, vms string }{
 	{"Folder", "childEntity"}, {"VirtualApp", "vm"}, {"HostSystem", "vm"}, {"Datastore", "vm"},
+	{"Network", "vm"}, {"DistributedVirtualPortgroup", "vm"}, {"OpaqueNetwork", "vm"},
 	{"Datacenter", ""}, {"ComputeResource", ""}, {"ClusterComputeResource", ""}, {"ResourcePool", ""},
 }
 
@@ -47,13 +48,14 @@ type inventory struct {
 	up     map[string]string   // VM -> parent
 	hosts  map[string]string   // VM -> host
 	stores map[string][]string // VM -> datastores
+	nets   map[string][]string // VM -> networks
 	paths  map[string]string   // container -> path, filled as needed
 }
 
 func newInventory() *inventory {
 	return &inventory{
 		nodes: map[string]node{}, up: map[string]string{}, hosts: map[string]string{},
-		stores: map[string][]string{}, paths: map[string]string{},
+		stores: map[string][]string{}, nets: map[string][]string{}, paths: map[string]string{},
 	}
 }
 
@@ -218,6 +220,8 @@ func (inv *inventory) link(container collector.Object, list collector.Element) {
 			inv.hosts[vm] = container.Ref
 		case container.Kind == "Datastore":
 			inv.stores[vm] = append(inv.stores[vm], container.Ref)
+		case container.Kind == "Network", container.Kind == "DistributedVirtualPortgroup", container.Kind == "OpaqueNetwork":
+			inv.nets[vm] = append(inv.nets[vm], container.Ref)
 		default:
 			inv.up[vm] = container.Ref
 		}
@@ -277,6 +281,11 @@ func (inv *inventory) complete(vm *VM) {
 		vm.Datastores = append(vm.Datastores, inv.nodes[ref].name)
 	}
 	slices.Sort(vm.Datastores)
+	vm.Networks = nil
+	for _, ref := range inv.nets[vm.Ref] {
+		vm.Networks = append(vm.Networks, unescapeName(inv.nodes[ref].name))
+	}
+	slices.Sort(vm.Networks)
 }
 
 // maxDepth stops a walk up an inventory that goes in circles.

@@ -126,6 +126,7 @@ type VM struct {
 	Host           string   `json:"host"` // managed object id of the ESXi host
 	HostName       string   `json:"host_name"`
 	Datastores     []string `json:"datastores"` // names
+	Networks       []string `json:"networks"`   // names of port groups, in order
 	CPUs           int      `json:"cpus"`
 	MemoryMiB      int64    `json:"memory_mib"`
 	DiskCount      int      `json:"disk_count"`

@@ -37,12 +37,17 @@ func jobFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "compress", Usage: "compressed qcow2"},
 		&cli.StringFlag{Name: "transport", Usage: "how disks are read: nfc (default), datastore or auto"},
 		&cli.StringFlag{Name: "limit", Usage: "bandwidth `RATE` of the job, such as 200MB/s"},
+		&cli.StringSliceFlag{Name: "network-map", Usage: "`PORTGROUP=NETWORK,…`: the libvirt network, or bridge:NAME, for cards on a port group"},
 		&cli.StringFlag{Name: "verify", Usage: "`how`: full checks every grain as well; manifest takes nothing but vSphere's manifest for a proof"},
 	}
 }
 
 // jobFrom makes a job of the flags.
-func jobFrom(cmd *cli.Command) job.Definition {
+func jobFrom(cmd *cli.Command) (job.Definition, error) {
+	networks, err := job.ParseNetworkMap(strings.Join(cmd.StringSlice("network-map"), ","))
+	if err != nil {
+		return job.Definition{}, cliargs.Usage("-network-map: %w", err)
+	}
 	return job.Definition{
 		Name:       cmd.String("name"),
 		VMPath:     cmd.String("vm"),
@@ -60,8 +65,9 @@ func jobFrom(cmd *cli.Command) job.Definition {
 			Retries:           cmd.Int("retries"),
 			Transport:         job.Transport(cmd.String("transport")),
 			Limit:             cmd.String("limit"),
+			NetworkMap:        networks,
 		},
-	}
+	}, nil
 }
 
 // jobSource checks that a job comes from a file or from flags, and not both.
@@ -109,6 +115,7 @@ func (a *app) readJobFile(path string) (body io.Reader, contentType string, err 
 func (a *app) submitCommand() *cli.Command {
 	return &cli.Command{
 		Name: "submit", Usage: "submit jobs from a file, or one VM",
+		DisableSliceFlagSeparator: true,
 		Flags: append(jobFlags(),
 			&cli.BoolFlag{Name: "atomic", Usage: "accept every job of the file or none"},
 			&cli.BoolFlag{Name: "watch", Usage: "follow the jobs until they have ended"}),
@@ -131,7 +138,11 @@ func (a *app) submit(ctx context.Context, cmd *cli.Command, c *client.Client) er
 		}
 		r, err = c.SubmitFile(ctx, body, contentType, cmd.Bool("atomic"))
 	} else {
-		r, err = c.Submit(ctx, []job.Definition{jobFrom(cmd)}, false)
+		def, ferr := jobFrom(cmd)
+		if ferr != nil {
+			return ferr
+		}
+		r, err = c.Submit(ctx, []job.Definition{def}, false)
 	}
 	if err != nil && !errors.Is(err, client.ErrRejected) {
 		return err

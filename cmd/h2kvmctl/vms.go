@@ -76,8 +76,9 @@ func (a *app) vms(ctx context.Context, cmd *cli.Command, c *client.Client) error
 func (a *app) checkCommand() *cli.Command {
 	return &cli.Command{
 		Name: "check", Usage: "find out what stands in a job's way, without running it",
-		Flags:  jobFlags(),
-		Action: cliargs.NoArgs(a.with(a.check)),
+		Flags:                     jobFlags(),
+		DisableSliceFlagSeparator: true,
+		Action:                    cliargs.NoArgs(a.with(a.check)),
 	}
 }
 
@@ -96,7 +97,11 @@ func (a *app) check(ctx context.Context, cmd *cli.Command, c *client.Client) err
 		}
 		r, err = c.CheckFile(ctx, body, contentType)
 	} else {
-		r, err = c.Check(ctx, jobFrom(cmd))
+		def, ferr := jobFrom(cmd)
+		if ferr != nil {
+			return ferr
+		}
+		r, err = c.Check(ctx, def)
 	}
 	if err != nil {
 		return err

@@ -13,10 +13,11 @@ import (
 
 func (a *app) checkCommand() *cli.Command {
 	return &cli.Command{
-		Name:   "check",
-		Usage:  "list every obstacle to an export, without exporting",
-		Flags:  append(vmFlags(), optionFlags()...),
-		Action: cliargs.NoArgs(a.check),
+		Name:                      "check",
+		Usage:                     "list every obstacle to an export, without exporting",
+		Flags:                     append(vmFlags(), optionFlags()...),
+		DisableSliceFlagSeparator: true,
+		Action:                    cliargs.NoArgs(a.check),
 	}
 }
 

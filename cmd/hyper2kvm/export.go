@@ -25,8 +25,9 @@ func (a *app) exportCommand() *cli.Command {
 		Usage: "export one VM",
 		Description: `What lands in DIR has its final name only once all of it is verified. After a
 failure, run the same command again: verified disks are not fetched twice.`,
-		Flags:  append(vmFlags(), optionFlags()...),
-		Action: cliargs.NoArgs(a.export),
+		Flags:                     append(vmFlags(), optionFlags()...),
+		DisableSliceFlagSeparator: true,
+		Action:                    cliargs.NoArgs(a.export),
 	}
 }
 

@@ -34,6 +34,7 @@ func optionFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "virtio", Usage: "put disks and NICs on virtio in the libvirt domain; the guest needs the drivers"},
 		&cli.BoolFlag{Name: "compress", Usage: "write compressed qcow2 clusters"},
 		&cli.StringFlag{Name: "verify", Usage: "`how`: full inflates every grain also where that is not needed to write it, and reads a datastore twice; manifest takes nothing but vSphere's manifest for a proof"},
+		&cli.StringSliceFlag{Name: "network-map", Usage: "`PORTGROUP=NETWORK,…`: the libvirt network, or bridge:NAME, for cards on a port group; may be repeated"},
 		&cli.StringFlag{Name: "limit", Usage: "bandwidth `RATE` of a VM, such as 200MB/s"},
 	}
 }
@@ -54,6 +55,10 @@ func (a *app) options(cmd *cli.Command) (job.Options, error) {
 	}
 	if o.ParallelDownloads == 0 { // which in a job means that it was left out
 		return o, cliargs.Usage("-parallel: must be from 1 to %d", job.MaxParallelDownloads)
+	}
+	var err error
+	if o.NetworkMap, err = job.ParseNetworkMap(strings.Join(cmd.StringSlice("network-map"), ",")); err != nil {
+		return o, cliargs.Usage("-network-map: %w", err)
 	}
 	if o.Format == "" {
 		p, _, err := a.profile(cmd)
@@ -109,7 +114,7 @@ func validate(def job.Definition) error {
 		def.OutputPath = "/checked"
 	}
 	if err := def.WithDefaults().Validate(); err != nil {
-		words := strings.NewReplacer("options.parallel_downloads", "-parallel", "options.", "-", "vm_path", "-vm", "output_path", "-output")
+		words := strings.NewReplacer("options.parallel_downloads", "-parallel", "options.network_map", "-network-map", "options.", "-", "vm_path", "-vm", "output_path", "-output")
 		return cliargs.UsageError{Err: errors.New(words.Replace(err.Error()))}
 	}
 	return nil

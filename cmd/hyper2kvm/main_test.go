@@ -64,7 +64,9 @@ func lab(ts *testscript.TestScript, _ bool, args []string) {
 		Profile:  profile,
 		Password: "s3cr3t-word",
 		VMs: []vspheretest.VM{
-			{Name: "erp", Folder: "prod", Disks: erp, CPUs: 4, MemoryMiB: 2048, NICs: []vspheretest.NIC{{MAC: "00:50:56:aa:bb:cc"}}},
+			{Name: "erp", Folder: "prod", Disks: erp, CPUs: 4, MemoryMiB: 2048, NICs: []vspheretest.NIC{
+				{MAC: "00:50:56:aa:bb:cc", Network: "VM Network"}, {Network: "DMZ"},
+			}},
 			{Name: "web", Folder: "prod", PoweredOn: true, Disks: []vspheretest.Disk{disk("web0.raw", 2<<20, 3)}},
 			{Name: "twin", Folder: "a", Disks: []vspheretest.Disk{disk("twin0.raw", 1<<20, 4)}},
 			{Name: "twin", Folder: "b", Disks: []vspheretest.Disk{disk("twin1.raw", 1<<20, 5)}},

@@ -236,6 +236,7 @@ func (d *decoder) options(n *yaml.Node, field string) job.Options {
 		"retries":                  d.number(&o.Retries),
 		"transport":                d.text(&transport),
 		"limit":                    d.text(&o.Limit),
+		"network_map":              d.texts(&o.NetworkMap),
 	})
 	o.Format, o.Transport, o.Verify = job.Format(format), job.Transport(transport), job.Verify(verify)
 	return o

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -262,7 +263,7 @@ func fuzz(f *testing.F, contentType string) {
 		for _, j := range b.Jobs {
 			j = j.WithDefaults()
 			err := j.Validate()
-			if again := j.WithDefaults(); again != j {
+			if again := j.WithDefaults(); !reflect.DeepEqual(again, j) {
 				t.Errorf("defaults change what they filled in: %+v, then %+v", j, again)
 			}
 			if err == nil && strings.Contains(j.OutputPath+j.VMPath+j.ID+j.Name, "\x00") {

@@ -23,6 +23,8 @@ func fill(v reflect.Value) {
 			f.SetString("qcow2")
 		case bool:
 			f.SetBool(true)
+		case map[string]string:
+			f.Set(reflect.ValueOf(map[string]string{"VM Network": "default", "=, ü": "bridge:br0"}))
 		case int:
 			f.SetInt(1)
 		case time.Time:

@@ -190,6 +190,39 @@ func (d *decoder) text(to *string) setter {
 	}
 }
 
+// texts accepts a mapping whose keys may be any text, each at most once.
+func (d *decoder) texts(to *map[string]string) setter {
+	return func(n *yaml.Node, field string) {
+		if n.Kind != yaml.MappingNode {
+			d.fail(n, field, "want keys and values")
+			return
+		}
+		lines := make(map[string]int, len(n.Content)/2)
+		out := make(map[string]string, len(n.Content)/2)
+		for i := 0; i+1 < len(n.Content) && !d.full(); i += 2 {
+			key, value := n.Content[i], resolve(n.Content[i+1])
+			name := key.Value
+			first, again := lines[name]
+			switch {
+			case key.Kind != yaml.ScalarNode:
+				d.fail(key, field, "a key must be plain text")
+			case again:
+				d.fail(key, field, "key %s was given in line %d already", QuoteKey(name), first)
+			case isNull(value):
+				d.fail(key, field, "key %s has no value", QuoteKey(name))
+			default:
+				var text string
+				d.text(&text)(value, field+"["+QuoteKey(name)+"]")
+				out[name] = text
+			}
+			lines[name] = key.Line
+		}
+		if len(out) > 0 {
+			*to = out
+		}
+	}
+}
+
 func (d *decoder) boolean(to *bool) setter {
 	return func(v *yaml.Node, field string) {
 		b, err := strconv.ParseBool(strings.ToLower(v.Value))

@@ -60,6 +60,7 @@ type Asked struct {
 	RemoveCDROM  bool          `json:"remove_cdrom,omitempty"`
 	Verify       job.Verify    `json:"verify,omitempty"`
 	Transport    job.Transport `json:"transport,omitempty"`
+	Networks     string        `json:"networks,omitempty"` // as job.FormatNetworkMap writes them
 }
 
 // ReceiptFile is a file of an export.

@@ -132,6 +132,9 @@ func Command(def job.Definition, thumbprint string) string {
 	if o.Verify != "" {
 		args = append(args, "-verify", string(o.Verify))
 	}
+	if len(o.NetworkMap) > 0 {
+		args = append(args, "-network-map", Quote(job.FormatNetworkMap(o.NetworkMap)))
+	}
 	if thumbprint != "" {
 		args = append(args, "-thumbprint", thumbprint)
 	}
@@ -233,6 +236,7 @@ func Steps(vms []vsphere.VM, c Choices) []string {
 	if o.Virtio && o.Format != job.FormatOVF {
 		steps = append(steps, "The domain has disks and NICs on virtio: the guest needs the drivers, or it does not boot.")
 	}
+	steps = append(steps, networkSteps(vms, o)...)
 	if o.Overwrite {
 		steps = append(steps, "What an earlier export left there is replaced.")
 	}

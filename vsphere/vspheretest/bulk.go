@@ -21,6 +21,7 @@ func (in *inventory) addBulk(n int) error {
 		return nil
 	}
 	seed := &guest{vm: VM{Name: "bulk-00000", Folder: bulkFolder(0)}, escaped: "bulk-00000"}
+	seed.vm.NICs = []NIC{{}}
 	seed.disks = []*disk{{capacity: 40 << 30}}
 	if err := in.add(seed); err != nil {
 		return fmt.Errorf("make the first of %d VMs: %w", n, err)
@@ -43,6 +44,7 @@ func (in *inventory) addBulk(n int) error {
 		hosts[i%len(hosts)].Vm = append(hosts[i%len(hosts)].Vm, vm.Self)
 		in.stores[i%datastores].Vm = append(in.stores[i%datastores].Vm, vm.Self)
 		pool.Vm = append(pool.Vm, vm.Self)
+		in.attach(vm)
 	}
 	return nil
 }

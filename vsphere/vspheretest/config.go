@@ -126,6 +126,9 @@ const (
 type NIC struct {
 	Type string // vmxnet3 (default), e1000e, e1000
 	MAC  string // empty means one made up by the simulator
+	// Network is the port group, made on a standard switch when missing; empty means
+	// one of a distributed switch, DC0_DVPG0.
+	Network string
 }
 
 func (c Config) withDefaults() Config {

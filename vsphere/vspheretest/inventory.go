@@ -50,7 +50,7 @@ func newInventory(s *Server) (*inventory, error) {
 		ds.Summary.Capacity, ds.Summary.FreeSpace = 1<<50, 1<<49
 		in.stores = append(in.stores, ds)
 	}
-	pg, ok := reg.FindByName("DC0_DVPG0", in.dc.Network).(*simulator.DistributedVirtualPortgroup)
+	pg, ok := reg.FindByName(distributed, in.dc.Network).(*simulator.DistributedVirtualPortgroup)
 	if !ok {
 		return nil, errors.New("the simulator made no port group")
 	}
@@ -116,7 +116,11 @@ func (in *inventory) add(g *guest) error {
 		g.isoKey = b.addCD(store.Self, fmt.Sprintf("[%s] iso/%s.iso", store.Name, g.escaped), !g.vm.CDDisconnect)
 	}
 	for i, n := range g.vm.NICs {
-		if err := b.addNIC(int32(i), n, in.net); err != nil {
+		backing, err := in.network(n.Network)
+		if err == nil {
+			err = b.addNIC(int32(i), n, backing)
+		}
+		if err != nil {
 			return fmt.Errorf("NIC %d: %w", i, err)
 		}
 	}
@@ -129,6 +133,7 @@ func (in *inventory) add(g *guest) error {
 		return err
 	}
 	in.patch(g, vm)
+	in.attach(vm)
 	g.ref, g.path = ref, in.path(ref)
 	return in.settle(g, vm)
 }
