@@ -11,6 +11,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/internal/panics"
+	"github.com/hyper2kvm/hyper2kvm/internal/volume"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
@@ -243,6 +244,9 @@ func (d *diskRun) attempt(ctx context.Context, o pace) (err error) {
 	})
 	if err != nil {
 		return errors.Join(err, d.giveUp(out))
+	}
+	if info, err := d.r.work.Stat(d.part()); err == nil {
+		d.file.AddWritten(volume.Allocated(info))
 	}
 	d.arrival = got
 	d.result.File, d.result.Capacity, d.result.Resumed = d.r.work.Final(d.name), d.disk.Capacity, at != nil

@@ -57,6 +57,7 @@ type Retry struct {
 // unlike those of a [FileSnapshot] its numbers never go back.
 type Tally struct {
 	Received map[Route]int64 // bytes off the wire
+	Written  map[Route]int64 // bytes that files took when they were whole
 	Retries  map[Retry]int64
 	Counts   map[Count]int64
 }
@@ -65,6 +66,7 @@ type Tally struct {
 func (t Tally) Since(earlier Tally) Tally {
 	return Tally{
 		Received: since(t.Received, earlier.Received),
+		Written:  since(t.Written, earlier.Written),
 		Retries:  since(t.Retries, earlier.Retries),
 		Counts:   since(t.Counts, earlier.Counts),
 	}
@@ -85,6 +87,7 @@ type tally struct {
 	received [routeCount]atomic.Int64
 
 	mu      sync.Mutex // what is rare
+	written map[Route]int64
 	retries map[Retry]int64
 	counts  map[Count]int64
 }
@@ -118,7 +121,7 @@ func (t *Tracker) Tally() Tally {
 	}
 	t.tally.mu.Lock()
 	defer t.tally.mu.Unlock()
-	out.Retries, out.Counts = maps.Clone(t.tally.retries), maps.Clone(t.tally.counts)
+	out.Written, out.Retries, out.Counts = maps.Clone(t.tally.written), maps.Clone(t.tally.retries), maps.Clone(t.tally.counts)
 	return out
 }
 
@@ -129,4 +132,16 @@ func (f *File) SetRoute(r Route) { f.route.Store(uint32(min(r, routeCount-1))) }
 func (f *File) AddRetryFor(cause string) {
 	f.retries.Add(1)
 	f.tracker.tally.retry(Retry{Route(f.route.Load()), cause})
+}
+
+// AddWritten counts the n bytes that the file, which is whole, takes of its file
+// system.
+func (f *File) AddWritten(n int64) {
+	t := &f.tracker.tally
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.written == nil {
+		t.written = make(map[Route]int64)
+	}
+	t.written[Route(f.route.Load())] += n
 }

@@ -25,9 +25,12 @@ func TestATallyTellsBytesByRouteAndRetriesByCauseAndNeverGoesBack(t *testing.T) 
 	f.AddRetryFor("stalled")
 	f.AddRetryFor("stalled")
 	f.AddRetry()
+	f.AddWritten(70)
+	f.AddWritten(7)
 	tracker.Count(progress.LeasesLost)
 	want := progress.Tally{
 		Received: map[progress.Route]int64{progress.NoRoute: 1, progress.Datastore: 10, progress.NFCRanges: 5},
+		Written:  map[progress.Route]int64{progress.NFCRanges: 77},
 		Retries:  map[progress.Retry]int64{{progress.Datastore, "cut"}: 1, {progress.NFCRanges, "stalled"}: 2, {progress.NFCRanges, "other"}: 1},
 		Counts:   map[progress.Count]int64{progress.LeasesLost: 1},
 	}
@@ -38,6 +41,7 @@ func TestATallyTellsBytesByRouteAndRetriesByCauseAndNeverGoesBack(t *testing.T) 
 	more := now.Since(before)
 	want = progress.Tally{
 		Received: map[progress.Route]int64{progress.NFCRanges: 5},
+		Written:  map[progress.Route]int64{progress.NFCRanges: 77},
 		Retries:  map[progress.Retry]int64{{progress.NFCRanges, "stalled"}: 2, {progress.NFCRanges, "other"}: 1},
 		Counts:   map[progress.Count]int64{progress.LeasesLost: 1},
 	}

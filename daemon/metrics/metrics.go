@@ -43,7 +43,8 @@ type Metrics struct {
 	runTime    *prometheus.HistogramVec
 	queueWait  prometheus.Histogram
 	received   *prometheus.CounterVec
-	written    prometheus.Counter
+	written    *prometheus.CounterVec
+	output     prometheus.Counter
 	retries    *prometheus.CounterVec
 	leases     prometheus.Counter
 	renewals   *prometheus.CounterVec
@@ -134,14 +135,16 @@ func (m *Metrics) makeJobs() {
 		m.verified.WithLabelValues(string(by))
 	}
 	m.mismatches = m.counter("disk_mismatches_total", "Disks that were not what was sent, and were fetched again or given up.")
-	m.written = m.counter("output_bytes_total", "Bytes of the files of completed jobs, as ls shows them.")
+	m.output = m.counter("output_bytes_total", "Bytes of the files of completed jobs, as ls shows them.")
 }
 
 func (m *Metrics) makeTransfers() {
 	m.received = m.counters("received_bytes_total", "Bytes off the wire, those fetched again included, by the route that they came.", "route")
+	m.written = m.counters("written_bytes_total", "Bytes that disks took of their file system when they were whole, by the route that they came.", "route")
 	m.retries = m.counters("transfer_retries_total", "Attempts after the first at a disk or a part of it.", "route", "cause")
 	for _, route := range progress.Routes() {
 		m.received.WithLabelValues(route.String())
+		m.written.WithLabelValues(route.String())
 		m.retries.WithLabelValues(route.String(), "other")
 	}
 	m.leases = m.counter("leases_opened_total", "Export leases that were opened.")
@@ -183,6 +186,9 @@ func (m *Metrics) Claimed(c jobs.Claimed, queued time.Duration) {
 func (m *Metrics) Counted(t progress.Tally) {
 	for route, n := range t.Received {
 		m.received.WithLabelValues(route.String()).Add(float64(n))
+	}
+	for route, n := range t.Written {
+		m.written.WithLabelValues(route.String()).Add(float64(n))
 	}
 	for r, n := range t.Retries {
 		m.retries.WithLabelValues(r.Route.String(), r.Cause).Add(float64(n))
@@ -226,7 +232,7 @@ func (m *Metrics) Finished(o jobs.Outcome, took time.Duration) {
 	if o.Result == nil || o.Status != models.StatusCompleted {
 		return
 	}
-	m.written.Add(float64(max(0, o.Result.TotalSize)))
+	m.output.Add(float64(max(0, o.Result.TotalSize)))
 	for _, d := range o.Result.Disks {
 		by := string(d.Verified)
 		if !d.Verified.Known() {

@@ -81,6 +81,7 @@ func full(t *testing.T) *metrics.Metrics {
 	m.Claimed(jobs.Claimed{Deaths: 1}, -1)
 	m.Counted(progress.Tally{
 		Received: map[progress.Route]int64{progress.NFCStream: 1000, progress.Datastore: 5},
+		Written:  map[progress.Route]int64{progress.NFCStream: 2000},
 		Retries:  map[progress.Retry]int64{{Route: progress.NFCStream, Cause: "cut"}: 2},
 		Counts: map[progress.Count]int64{
 			progress.LeasesOpened: 3, progress.LeaseRenewals: 7, progress.LeaseRenewalFailures: 1, progress.LeasesLost: 1, progress.Mismatches: 1, "of a later version": 1,
@@ -110,6 +111,7 @@ func TestAScrapeTellsWhatHasHappenedAndWhatIs(t *testing.T) {
 		`hyper2kvm_received_bytes_total{route="stream"} 1000`,
 		`hyper2kvm_received_bytes_total{route="datastore"} 5`,
 		`hyper2kvm_received_bytes_total{route="ranges"} 0`,
+		`hyper2kvm_written_bytes_total{route="stream"} 2000`,
 		`hyper2kvm_transfer_retries_total{cause="cut",route="stream"} 2`,
 		`hyper2kvm_leases_opened_total 3`,
 		`hyper2kvm_lease_renewals_total{result="ok"} 7`,
