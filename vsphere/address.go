@@ -94,10 +94,27 @@ const notANetwork = "it is an address of this machine or of its own link, and th
 
 // reach makes the connections of a Client, and knows where its service is.
 type reach struct {
-	allow  func(netip.Addr) error // of the service; may be nil
-	where  atomic.Uint32          // classes of the addresses at which the service was reached
-	mu     sync.Mutex
-	proxys map[string]bool // host:port of proxies
+	allow   func(netip.Addr) error // of the service; may be nil
+	where   atomic.Uint32          // classes of the addresses at which the service was reached
+	mu      sync.Mutex
+	proxies map[string]bool    // host:port of proxies
+	vouched map[[2]string]bool // VM and host that vSphere's inventory has for it
+}
+
+// vouch remembers that the host may serve the VM's disks.
+func (r *reach) vouch(vm, host string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.vouched == nil {
+		r.vouched = make(map[[2]string]bool)
+	}
+	r.vouched[[2]string{vm, host}] = true
+}
+
+func (r *reach) isVouched(vm, host string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.vouched[[2]string{vm, host}]
 }
 
 // proxy is [http.ProxyFromEnvironment], and remembers the proxy.
@@ -107,10 +124,10 @@ func (r *reach) proxy(req *http.Request) (*url.URL, error) {
 		port := map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}[u.Scheme]
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if r.proxys == nil {
-			r.proxys = make(map[string]bool)
+		if r.proxies == nil {
+			r.proxies = make(map[string]bool)
 		}
-		r.proxys[withPort(u.Host, port)] = true
+		r.proxies[withPort(u.Host, port)] = true
 	}
 	return u, err
 }
@@ -118,7 +135,7 @@ func (r *reach) proxy(req *http.Request) (*url.URL, error) {
 func (r *reach) isProxy(addr string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.proxys[addr]
+	return r.proxies[addr]
 }
 
 // service connects to the service.

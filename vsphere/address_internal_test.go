@@ -113,7 +113,7 @@ func TestTheServiceIsConnectedToWhereItIsAllowedToBe(t *testing.T) {
 func TestAProxyOnThisMachineIsUsed(t *testing.T) {
 	t.Parallel()
 	addr, _, _ := port(t)
-	r := &reach{proxys: map[string]bool{addr: true}}
+	r := &reach{proxies: map[string]bool{addr: true}}
 	conn, err := r.host(t.Context(), "tcp", addr)
 	if err != nil {
 		t.Fatal(err)

@@ -78,12 +78,15 @@ func (c *Client) OpenFrozen(ctx context.Context, t Target, d Disk, o FrozenOptio
 			Ticket: func(ctx context.Context, other bool) (nfc.Ticket, error) {
 				ticket, err := c.nfcTicket(ctx, t.VM, d, other)
 				if err == nil {
+					err = translate(opTicket, t.VM.Path, c.checkHosts(ctx, t.VM, ticket.Host))
+				}
+				if err == nil {
 					host.Store(ticket.Addr())
 				}
 				return ticket, err
 			},
 			Trust:       c.trustAt(func() string { return host.Load().(string) }),
-			Connections: o.Connections, Place: o.Place, Tell: o.Tell, Stall: o.Stall,
+			Connections: o.Connections, Place: o.Place, Tell: o.Tell, Stall: o.Stall, Dial: c.reach.host,
 		}),
 	}, nil
 }

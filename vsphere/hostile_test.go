@@ -294,3 +294,26 @@ func TestWhatAHostileServiceSaysIsBoundedAndNothingThatATerminalActsUpon(t *test
 		}
 	}
 }
+
+var ticketHost = regexp.MustCompile(`<host>[^<]*</host>`)
+
+func TestATicketForAHostThatIsNoneOfVSpheresIsNotUsed(t *testing.T) {
+	t.Parallel()
+	for _, host := range []string{"169.254.169.254", "203.0.113.7", "[fe80::1]"} {
+		lab, _ := frozenLab(t, vspheretest.Config{})
+		v := newVillain(t, lab)
+		c := dial(t, v.config(t, lab))
+		vm := find(t, c, "guest1")
+		v.rewrites(func(body string) string {
+			if !strings.Contains(body, "sessionId") {
+				return body
+			}
+			return ticketHost.ReplaceAllString(body, "<host>"+host+"</host>")
+		})
+		_, err := readFrozen(t, c, vsphere.Target{VM: vm})
+		var refused *vsphere.AddressError
+		if !errors.As(err, &refused) || !fault.IsPermanent(err) {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+}

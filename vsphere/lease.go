@@ -138,7 +138,11 @@ func (l *Lease) take(ctx context.Context, t Target, info *types.HttpNfcLeaseInfo
 	if l.items, l.files, err = readItems(info.DeviceUrl, disks, l.client.cfg.URL); err != nil {
 		return err
 	}
-	return l.client.checkHosts(ctx, t.VM, l.files)
+	var hosts []string
+	for _, f := range l.files {
+		hosts = append(hosts, f.url.Hostname())
+	}
+	return l.client.checkHosts(ctx, t.VM, hosts...)
 }
 
 // disks are the target's virtual disks: the VM's, or those the snapshot holds.

@@ -11,20 +11,19 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// checkHosts sees to it that a lease leads to nobody but vSphere: to the service
-// itself, or to an ESXi host that the VM, or a datastore of it, is on (F-NFC-5). The
-// session's cookie goes along with every request, and what comes back is taken for a
-// disk.
-func (c *Client) checkHosts(ctx context.Context, vm VM, files map[string]file) error {
+// checkHosts sees to it that what vSphere names for a VM's disks, in a lease or with a
+// ticket, leads to nobody but vSphere: to the service itself, or to an ESXi host that
+// the VM, or a datastore of it, is on (F-NFC-5). A ticket or the session's cookie goes
+// along with every request, and what comes back is taken for a disk.
+func (c *Client) checkHosts(ctx context.Context, vm VM, hosts ...string) error {
 	service := c.cfg.URL.Hostname()
 	strangers := map[string]bool{}
-	for _, f := range files {
-		host := f.url.Hostname()
-		if strings.EqualFold(host, service) {
+	for _, host := range hosts {
+		if strings.EqualFold(host, service) || c.reach.isVouched(vm.Ref, host) {
 			continue
 		}
 		if !c.reach.near(classOfName(host)) {
-			return &AddressError{Host: f.url.Host, Why: notANetwork}
+			return &AddressError{Host: host, Why: notANetwork}
 		}
 		strangers[host] = true
 	}
@@ -37,8 +36,9 @@ func (c *Client) checkHosts(ctx context.Context, vm VM, files map[string]file) e
 	}
 	for host := range strangers {
 		if !known.has(ctx, host) {
-			return &AddressError{Host: host, Why: "the lease names it, and it is none of the ESXi hosts that the VM or its datastores are on"}
+			return &AddressError{Host: host, Why: "it is none of the ESXi hosts that the VM or its datastores are on"}
 		}
+		c.reach.vouch(vm.Ref, host)
 	}
 	return nil
 }
