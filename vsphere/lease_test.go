@@ -189,7 +189,7 @@ func TestKeepReportsALeaseThatIsLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			lab := startLab(t, vspheretest.Config{
-				LeaseTimeout: time.Second,
+				LeaseTimeout: 5 * time.Second,
 				VMs:          []vspheretest.VM{{Name: "web", Disks: []vspheretest.Disk{{Path: rawDisk(t, "disk", 1<<20)}}}},
 			})
 			c := dial(t, labConfig(t, lab))
@@ -203,9 +203,13 @@ func TestKeepReportsALeaseThatIsLost(t *testing.T) {
 					renewed <- struct{}{}
 				}
 			})
-			done := make(chan error)
+			done := make(chan error, 1)
 			go func() { done <- l.Keep(t.Context(), nil) }()
-			<-renewed
+			select {
+			case <-renewed:
+			case err := <-done:
+				t.Fatalf("Keep ended before it renewed the lease once: %v", err)
+			}
 			end(lab)
 			if err := <-done; !errors.Is(err, vsphere.ErrLeaseLost) {
 				t.Errorf("Keep: %v", err)
