@@ -1,7 +1,6 @@
 package packaging_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -297,7 +296,7 @@ func TestThePackageIsInstalledUsedUpgradedAndRemoved(t *testing.T) {
 	d.configure(lab)
 	config := d.read("/etc/hyper2kvm/config.yaml")
 	s := d.start("hyper2kvmd.service")
-	id := d.export(lab, "/var/lib/hyper2kvm/vms/first")
+	id := d.export(lab, "/var/lib/hyper2kvm/vms/first") // over the socket, as h2kvmctl does by itself
 	d.holds("/var/lib/hyper2kvm/vms/first", disk, uid)
 	d.stop(s)
 
@@ -313,10 +312,17 @@ func TestThePackageIsInstalledUsedUpgradedAndRemoved(t *testing.T) {
 		t.Errorf("the user was %d and is %d", uid, got)
 	}
 	s = d.start("hyper2kvmd.service")
-	if out := d.ctl("query", "-id", id, "-json"); !strings.Contains(out, `"completed"`) {
+	if out := d.run("h2kvmctl", "query", "-id", id, "-json"); !strings.Contains(out, `"completed"`) {
 		t.Errorf("the job of the earlier version: %s", out)
 	}
-	d.export(lab, "/var/lib/hyper2kvm/vms/second")
+	d.stop(s)
+	tls := d.withTLS()
+	s = d.start("hyper2kvmd.service")
+	d.export(lab, "/var/lib/hyper2kvm/vms/second", tls...)
+	d.holds("/var/lib/hyper2kvm/vms/second", disk, uid)
+	if out, err := d.enter(t.Context(), append([]string{"h2kvmctl"}, append(tls[:len(tls)-2:len(tls)-2], "status")...)...).CombinedOutput(); err == nil {
+		t.Errorf("without a token: %s", out)
+	}
 	d.stop(s)
 
 	out := d.run("dpkg", "-r", "hyper2kvm")
@@ -358,7 +364,7 @@ func (d debian) configure(lab *vspheretest.Server) {
 	user := u.User.Username()
 	password, _ := u.User.Password()
 	u.User = nil
-	text := strings.Replace(d.read("/etc/hyper2kvm/config.yaml"), "addr: localhost:8080", "addr: "+d.addr(), 1)
+	text := strings.Replace(d.read("/etc/hyper2kvm/config.yaml"), "\n    - localhost:8080\n", "\n    - "+d.addr()+"\n", 1)
 	text += fmt.Sprintf("\nvcenters:\n  lab:\n    url: %s\n    username: %s\n    password_credential: vcenter-lab\n    insecure: true\n", u, user)
 	d.write("/etc/hyper2kvm/config.yaml", text, 0o644)
 	d.write("/etc/hyper2kvm/vcenter-lab.password", password+"\n", 0o600)
@@ -381,24 +387,35 @@ func (d debian) addr() string {
 	return l.Addr().String()
 }
 
-// ctl runs h2kvmctl in the root as root.
-func (d debian) ctl(args ...string) string {
+// withTLS does what docs/listening.md tells an administrator to do for clients on
+// other machines, and returns the flags that such a client gives. The last two are its
+// token.
+func (d debian) withTLS() []string {
 	d.t.Helper()
-	return d.run(append([]string{"h2kvmctl", "-daemon", "http://" + d.addr()}, args...)...)
+	d.run("hyper2kvmd", "tls", "init", "-host", "localhost", "-host", "127.0.0.1")
+	d.run("hyper2kvmd", "token", "create", "-name", "scripts", "-role", "operator", "-o", "/root/token")
+	d.write("/etc/hyper2kvm/config.yaml", strings.Replace(d.read("/etc/hyper2kvm/config.yaml"), "\nlisten:\n",
+		"\nlisten:\n  cert_file: /etc/hyper2kvm/tls/server.crt\n  key_file: /etc/hyper2kvm/tls/server.key\n", 1), 0o644)
+	return []string{"-daemon", "https://" + d.addr(), "-ca-file", "/etc/hyper2kvm/tls/ca.crt", "-token-file", "/root/token"}
 }
 
-// export does the main job: a VM out of the lab, as qcow2 with its domain.
-func (d debian) export(lab *vspheretest.Server, to string) (id string) {
+// export does the main job: a VM out of the lab, as qcow2 with its domain. The flags
+// say how h2kvmctl reaches the daemon.
+func (d debian) export(lab *vspheretest.Server, to string, flags ...string) (id string) {
 	d.t.Helper()
+	ctl := func(args ...string) string {
+		d.t.Helper()
+		return d.run(append(append([]string{"h2kvmctl"}, flags...), args...)...)
+	}
 	d.write("/root/job.yaml", fmt.Sprintf("vm_path: %s\noutput_path: %s\noptions:\n  format: qcow2\n", lab.InventoryPath("web"), to), 0o644)
 	var answer struct {
 		JobIDs []string `json:"job_ids"`
 	}
-	out := d.ctl("submit", "-json", "-file", "/root/job.yaml")
-	if err := json.NewDecoder(bufio.NewReader(strings.NewReader(out))).Decode(&answer); err != nil || len(answer.JobIDs) != 1 {
+	out := ctl("submit", "-json", "-file", "/root/job.yaml")
+	if err := json.Unmarshal([]byte(out), &answer); err != nil || len(answer.JobIDs) != 1 {
 		d.t.Fatalf("submit: %v\n%s", err, out)
 	}
-	d.ctl("watch", "-id", answer.JobIDs[0])
+	ctl("watch", "-id", answer.JobIDs[0])
 	return answer.JobIDs[0]
 }
 
