@@ -117,24 +117,33 @@ func (d *daemon) visit(scheme string, config *tls.Config) visitor {
 }
 
 // ask says what the daemon sees of the visitor.
-func (v visitor) ask() (seen, *http.Response, error) {
-	var s seen
+func (v visitor) ask() (seen, error) {
+	s, _, err := v.askOver()
+	return s, err
+}
+
+// askOver also says over which TLS, which is nil for none, and which version of HTTP.
+func (v visitor) askOver() (s seen, over struct {
+	TLS  *tls.ConnectionState
+	HTTP int
+}, err error) {
 	resp, err := v.Get(v.url + "/")
 	if err != nil {
-		return s, nil, err
+		return s, over, err
 	}
 	defer resp.Body.Close()
+	over.TLS, over.HTTP = resp.TLS, resp.ProtoMajor
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return s, resp, err
+		return s, over, err
 	}
-	return s, resp, json.Unmarshal(body, &s)
+	return s, over, json.Unmarshal(body, &s)
 }
 
 // asks is ask that must succeed.
 func (d *daemon) asks(v visitor) seen {
 	d.t.Helper()
-	s, _, err := v.ask()
+	s, err := v.ask()
 	if err != nil {
 		d.t.Fatal(err)
 	}

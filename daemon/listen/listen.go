@@ -115,9 +115,7 @@ func Open(ctx context.Context, o Options) (_ *Set, err error) {
 	if err == nil && len(found) == 0 {
 		found, err = s.own(ctx)
 	}
-	for _, l := range found {
-		s.listeners = append(s.listeners, l)
-	}
+	s.listeners = append(s.listeners, found...) // after an error as well: Close closes them
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,9 @@
 package listen
 
 import (
+	"io/fs"
 	"net"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -43,4 +45,12 @@ func peerGroups(fd int) ([]uint32, error) {
 			return nil, e
 		}
 	}
+}
+
+// groupOf is the group of a file.
+func groupOf(f fs.FileInfo) int {
+	if s, ok := f.Sys().(*syscall.Stat_t); ok {
+		return int(s.Gid)
+	}
+	return -1
 }

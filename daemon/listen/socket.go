@@ -91,11 +91,12 @@ func (s *socket) open(gid int) error {
 	}
 	l.SetUnlinkOnClose(false)
 	err = os.Chmod(beginning, socketMode)
-	if err == nil && gid >= 0 {
-		err = os.Chown(beginning, -1, gid)
-	}
 	if err == nil {
 		s.made, err = os.Lstat(beginning)
+	}
+	// The unit does not let the daemon change owners; its own group the socket has.
+	if err == nil && gid >= 0 && groupOf(s.made) != gid {
+		err = os.Chown(beginning, -1, gid)
 	}
 	if err == nil {
 		err = os.Rename(beginning, s.path)

@@ -25,15 +25,15 @@ func TestOnlyTLS13IsSpoken(t *testing.T) {
 	d := start(t, listen.Options{Addrs: []string{"127.0.0.1:0"}, TLS: a.files()})
 	old := a.trusts()
 	old.MaxVersion = tls.VersionTLS12
-	if _, _, err := d.visit("https", old).ask(); err == nil || !strings.Contains(err.Error(), "protocol version") {
+	if _, err := d.visit("https", old).ask(); err == nil || !strings.Contains(err.Error(), "protocol version") {
 		t.Errorf("TLS 1.2: %v", err)
 	}
-	_, resp, err := d.visit("https", a.trusts()).ask()
+	_, over, err := d.visit("https", a.trusts()).askOver()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.TLS.Version != tls.VersionTLS13 || resp.ProtoMajor != 1 {
-		t.Errorf("TLS %x, HTTP %d", resp.TLS.Version, resp.ProtoMajor)
+	if over.TLS.Version != tls.VersionTLS13 || over.HTTP != 1 {
+		t.Errorf("TLS %x, HTTP %d", over.TLS.Version, over.HTTP)
 	}
 	if !strings.Contains(d.log.String(), "a TLS handshake failed") {
 		t.Errorf("the failure is not in the log: %s", d.log)
@@ -45,13 +45,13 @@ func TestAClientOfAnotherAuthorityBelievesNothing(t *testing.T) {
 	a := newAuthority(t)
 	d := start(t, listen.Options{Addrs: []string{"127.0.0.1:0"}, TLS: a.files()})
 	var unknown x509.UnknownAuthorityError
-	if _, _, err := d.visit("https", newAuthority(t).trusts()).ask(); !errors.As(err, &unknown) {
+	if _, err := d.visit("https", newAuthority(t).trusts()).ask(); !errors.As(err, &unknown) {
 		t.Errorf("%v, want an unknown authority", err)
 	}
 	wrong := a.trusts()
 	wrong.ServerName = "another.example.com"
 	var name x509.HostnameError
-	if _, _, err := d.visit("https", wrong).ask(); !errors.As(err, &name) {
+	if _, err := d.visit("https", wrong).ask(); !errors.As(err, &name) {
 		t.Errorf("%v, want a wrong name", err)
 	}
 }
@@ -76,7 +76,7 @@ func TestAClientsCertificateIsTakenWhenItsAuthorityIsTheDaemons(t *testing.T) {
 		config := a.trusts()
 		// Sent even though the daemon does not ask for such a one.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
-		if got, _, err := d.visit("https", config).ask(); err == nil {
+		if got, err := d.visit("https", config).ask(); err == nil {
 			t.Errorf("%s certificate is taken: %+v", name, got)
 		}
 	}
