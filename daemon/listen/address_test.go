@@ -135,7 +135,7 @@ func TestBothAddressesOfLocalhostAreTheDaemons(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	said := &lockedBuffer{}
+	said := newLockedBuffer()
 	d, err := listen.Open(t.Context(), listen.Options{Addrs: []string{"localhost:" + port}, Logger: slog.New(slog.NewTextHandler(said, nil))})
 	if err != nil {
 		t.Fatal(err)

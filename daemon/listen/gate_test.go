@@ -34,7 +34,9 @@ func TestConnectionsAreBoundedAndTheSocketStaysOpen(t *testing.T) {
 			d.asks(one)
 			// A connection that ends makes room for another.
 			two.CloseIdleConnections()
-			for d.rejected() != "" { // the daemon has not noticed yet
+			<-d.closed // as the daemon sees it; over the socket none has ended
+			if got := d.rejected(); got != "" {
+				t.Errorf("after a connection has ended: %q", got)
 			}
 		})
 	}

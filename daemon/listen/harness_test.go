@@ -30,8 +30,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // daemon serves who asks, to who asks, on the addresses of a set.
 type daemon struct {
 	*listen.Set
-	t   *testing.T
-	log *lockedBuffer
+	t      *testing.T
+	log    *lockedBuffer
+	closed chan struct{} // gets something for each connection that has ended
 }
 
 // seen is what a request's other end is to the daemon.
@@ -45,7 +46,7 @@ type seen struct {
 
 func start(t *testing.T, o listen.Options) *daemon {
 	t.Helper()
-	d := &daemon{t: t, log: &lockedBuffer{}}
+	d := &daemon{t: t, log: newLockedBuffer(), closed: make(chan struct{}, 1000)}
 	o.Logger = slog.New(slog.NewTextHandler(d.log, nil))
 	var err error
 	if d.Set, err = listen.Open(t.Context(), o); err != nil {
@@ -59,6 +60,11 @@ func start(t *testing.T, o listen.Options) *daemon {
 		}
 		_ = json.NewEncoder(w).Encode(s)
 	})}
+	server.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateClosed {
+			d.closed <- struct{}{}
+		}
+	}
 	d.Attach(server)
 	var serving sync.WaitGroup
 	for _, l := range d.Listeners() {
@@ -211,14 +217,23 @@ func answer(status int, detail string) []byte {
 	return fmt.Appendf(nil, "HTTP/1.1 %d X\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", status, len(detail), detail)
 }
 
+// lockedBuffer is a log that tests can wait for.
 type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
+	mu   sync.Mutex
+	more *sync.Cond
+	b    strings.Builder
+}
+
+func newLockedBuffer() *lockedBuffer {
+	l := &lockedBuffer{}
+	l.more = sync.NewCond(&l.mu)
+	return l
 }
 
 func (l *lockedBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.more.Broadcast()
 	return l.b.Write(p)
 }
 
@@ -226,4 +241,13 @@ func (l *lockedBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// await waits until the log holds text.
+func (l *lockedBuffer) await(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for !strings.Contains(l.b.String(), text) {
+		l.more.Wait()
+	}
 }

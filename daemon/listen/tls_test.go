@@ -35,9 +35,7 @@ func TestOnlyTLS13IsSpoken(t *testing.T) {
 	if over.TLS.Version != tls.VersionTLS13 || over.HTTP != 1 {
 		t.Errorf("TLS %x, HTTP %d", over.TLS.Version, over.HTTP)
 	}
-	if !strings.Contains(d.log.String(), "a TLS handshake failed") {
-		t.Errorf("the failure is not in the log: %s", d.log)
-	}
+	d.log.await("a TLS handshake failed")
 }
 
 func TestAClientOfAnotherAuthorityBelievesNothing(t *testing.T) {
@@ -78,6 +76,19 @@ func TestAClientsCertificateIsTakenWhenItsAuthorityIsTheDaemons(t *testing.T) {
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 		if got, err := d.visit("https", config).ask(); err == nil {
 			t.Errorf("%s certificate is taken: %+v", name, got)
+		}
+	}
+}
+
+func TestEveryConnectionProvesItselfAnew(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t)
+	d := start(t, listen.Options{Addrs: []string{"127.0.0.1:0"}, TLS: a.files()})
+	config := a.trusts()
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(10)
+	for range 3 {
+		if _, over, err := d.visit("https", config).askOver(); err != nil || over.TLS.DidResume {
+			t.Errorf("%v; resumed: %v", err, over.TLS.DidResume)
 		}
 	}
 }
