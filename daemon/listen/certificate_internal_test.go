@@ -86,6 +86,25 @@ func TestAClientThatComesMakesTheDaemonLookAtItsFiles(t *testing.T) {
 	}
 }
 
+func TestFilesThatWereNoGoodAreTriedAgainThoughTheyLookTheSame(t *testing.T) {
+	t.Parallel()
+	l := newLooking(t)
+	key := l.File("server.key")
+	if err := os.Chmod(key, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.reload(); err == nil {
+		t.Error("a key for everybody is taken")
+	}
+	if err := os.Chmod(key, 0o600); err != nil { // neither time nor size change
+		t.Fatal(err)
+	}
+	l.serial(lookAgain)
+	if err := l.state().Trouble; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAClockThatWasSetBackDoesNotStopTheLooking(t *testing.T) {
 	t.Parallel()
 	l := newLooking(t)
