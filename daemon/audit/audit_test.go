@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -83,7 +84,7 @@ func write(t *testing.T) *written {
 func (w *written) change() {
 	w.t.Helper()
 	ctx := access.WithPrincipal(w.t.Context(), access.Principal{Name: "ci", Role: access.Operator, Via: access.ViaToken})
-	c, err := w.Begin(ctx, audit.Entry{Action: audit.Cancel, Jobs: []audit.Job{{ID: "a"}}})
+	c, err := w.Begin(ctx, audit.Entry{Action: audit.Cancel, Jobs: []audit.Job{{ID: fmt.Sprint("job ", len(w.all))}}}) // no two alike
 	if err == nil {
 		err = c.End(ctx, audit.Entry{Status: 200, Done: 1})
 	}
@@ -132,7 +133,7 @@ func TestTheHashesAreAsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.Time = first.Time.Truncate(0)
-	want := audit.Entry{Time: first.Time, Action: audit.Cancel, Who: "ci", Role: access.Operator, Via: access.ViaToken, Jobs: []audit.Job{{ID: "a"}}}
+	want := audit.Entry{Time: first.Time, Action: audit.Cancel, Who: "ci", Role: access.Operator, Via: access.ViaToken, Jobs: []audit.Job{{ID: "job 0"}}}
 	if diff := cmp.Diff(want, first); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
