@@ -32,7 +32,8 @@ type idp struct {
 
 	mu   sync.Mutex
 	keys []jose.JSONWebKey
-	// answer, if not nil, answers in place of the provider.
+	// answer, if not nil, answers in place of the provider when it is asked where
+	// its keys are.
 	answer http.HandlerFunc
 }
 
@@ -66,7 +67,7 @@ func (p *idp) serve(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.answer != nil:
+	case p.answer != nil && r.URL.Path != "/keys":
 		p.answer(w, r)
 	case r.URL.Path == "/.well-known/openid-configuration":
 		_ = json.NewEncoder(w).Encode(map[string]any{
@@ -80,7 +81,10 @@ func (p *idp) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		set.Keys = append(set.Keys, map[string]string{"kty": "of tomorrow", "kid": "new"}) // which hides no other
 		for _, k := range p.keys {
-			set.Keys = append(set.Keys, k.Public())
+			if public := k.Public(); public.Key != nil {
+				k = public
+			}
+			set.Keys = append(set.Keys, k)
 		}
 		_ = json.NewEncoder(w).Encode(set)
 	default:
@@ -202,6 +206,8 @@ func unsigned(header string, claims map[string]any, signature []byte) string {
 func TestATokenThatTheProviderDidNotSignForUsIsRefused(t *testing.T) {
 	t.Parallel()
 	p := startIDP(t)
+	shared := []byte("a secret that the provider gives to everybody")
+	p.be(func() { p.keys = append(p.keys, jose.JSONWebKey{Key: shared, KeyID: "shared"}) })
 	der, err := x509.MarshalPKIXPublicKey(rsaKey().Public())
 	if err != nil {
 		t.Fatal(err)
@@ -238,6 +244,7 @@ func TestATokenThatTheProviderDidNotSignForUsIsRefused(t *testing.T) {
 		"no alg":                                           unsigned(`{"kid":"rsa"}`, p.claims(nil), nil),
 		"HS256 with the public key, PEM":                   sign(t, jose.HS256, public, "rsa", p.claims(nil)),
 		"HS256 with the public key, DER":                   sign(t, jose.HS256, der, "rsa", p.claims(nil)),
+		"HS256 with a key that is public":                  sign(t, jose.HS256, shared, "shared", p.claims(nil)),
 		"without its signature":                            good[0] + "." + good[1] + ".",
 		"with the signature of another":                    forged[0] + "." + forged[1] + "." + good[2],
 		"nonsense":                                         "a.b.c",
@@ -323,14 +330,10 @@ func TestAKeyThatTheProviderHasWithdrawnIsGoodNoLonger(t *testing.T) {
 func TestAProviderThatIsAwayLetsNobodyIn(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]http.HandlerFunc{
-		"an error":          func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) },
-		"a cut connection":  func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"nonsense":          func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
-		"another issuer":    func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"issuer":"https://example.com"}`) },
-		"an endless answer": endless,
-		"a redirect to http": func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
-		},
+		"an error":         func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) },
+		"a cut connection": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"nonsense":         func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
+		"another issuer":   func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"issuer":"https://example.com"}`) },
 		"redirects in a circle": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/.well-known/openid-configuration", http.StatusFound)
 		},
@@ -351,6 +354,27 @@ func TestAProviderThatIsAwayLetsNobodyIn(t *testing.T) {
 			d.wantRole(remote, p.token(nil), access.Operator)
 		})
 	}
+	t.Run("an endless answer", func(t *testing.T) {
+		t.Parallel()
+		p := startIDP(t)
+		var served atomic.Int64
+		p.be(func() { p.answer = endless(&served) })
+		p.door().wantDenied(remote, p.token(nil), access.Unavailable)
+		p.Close() // when the answer has ended
+		if n := served.Load(); n > 16<<20 {
+			t.Errorf("%d bytes were taken", n)
+		}
+	})
+	t.Run("a redirect to where there is no TLS", func(t *testing.T) {
+		t.Parallel()
+		p := startIDP(t)
+		plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q}`, p.URL, p.URL+"/keys")
+		}))
+		defer plain.Close()
+		p.be(func() { p.answer = http.RedirectHandler(plain.URL, http.StatusFound).ServeHTTP })
+		p.door().wantDenied(remote, p.token(nil), access.Unavailable)
+	})
 	t.Run("nobody listens", func(t *testing.T) {
 		t.Parallel()
 		p := startIDP(t)
@@ -379,12 +403,15 @@ func TestAProviderThatIsAwayLetsNobodyIn(t *testing.T) {
 	})
 }
 
-// endless never ends.
-func endless(w http.ResponseWriter, r *http.Request) {
-	fmt.Fprint(w, `{"issuer":"`)
-	for r.Context().Err() == nil {
-		if _, err := w.Write(make([]byte, 64<<10)); err != nil {
-			return
+// endless is an answer that never ends, and counts its bytes.
+func endless(served *atomic.Int64) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `{"issuer":"`)
+		for r.Context().Err() == nil {
+			n, err := w.Write(make([]byte, 64<<10))
+			if served.Add(int64(n)); err != nil {
+				return
+			}
 		}
 	}
 }
