@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sealer"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
@@ -59,7 +61,7 @@ func keyCommand(p *terminal.Printer, getenv func(string) string) *cli.Command {
 start when it does not. Until then the old key is kept beside it, in FILE.old, and the daemon
 removes that. A crash at any moment loses nothing. The file keeps its owner and mode.`,
 				Flags:  []cli.Flag{file},
-				Action: cliargs.NoArgs(func(_ context.Context, cmd *cli.Command) error { return rotateKey(p, cmd, getenv) }),
+				Action: cliargs.NoArgs(func(ctx context.Context, cmd *cli.Command) error { return rotateKey(ctx, p, cmd, getenv) }),
 			},
 			{
 				Name: "list", Usage: "show the public halves of the key, and of old ones that are still needed",
@@ -87,19 +89,25 @@ func keyFile(cmd *cli.Command, getenv func(string) string) (string, error) {
 	return path, err
 }
 
-func rotateKey(p *terminal.Printer, cmd *cli.Command, getenv func(string) string) error {
+func rotateKey(ctx context.Context, p *terminal.Printer, cmd *cli.Command, getenv func(string) string) error {
 	path, err := keyFile(cmd, getenv)
 	if err != nil {
 		return err
 	}
-	var keys *sealer.Sealer
-	err = asOwner(filepath.Dir(path), func() (err error) { // so that the daemon can read and remove what is made there
-		keys, err = sealer.Rotate(path)
-		return err
-	})
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("there is no key at %s yet: the daemon makes one at its first start; is -state-dir or -config that of the daemon?", path)
 	}
+	s, err := settingsFrom(cmd, getenv)
+	if err != nil {
+		return cliargs.UsageError{Err: err}
+	}
+	var keys *sealer.Sealer
+	err = s.audited(ctx, audit.Entry{Action: audit.RotateKey, Target: path}, func() error {
+		return asOwner(filepath.Dir(path), func() (err error) { // so that the daemon can read and remove what is made there
+			keys, err = sealer.Rotate(path)
+			return err
+		})
+	})
 	if err != nil {
 		return err
 	}

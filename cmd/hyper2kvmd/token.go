@@ -71,17 +71,49 @@ func beside(ctx context.Context, cmd *cli.Command, getenv func(string) string, f
 	if err != nil {
 		return cliargs.UsageError{Err: err}
 	}
-	return asOwner(filepath.Dir(s.db), func() (err error) {
-		if err := s.makeStateDir(); err != nil {
-			return err
-		}
-		store, err := sqlite.OpenBeside(ctx, s.db)
+	return asOwner(filepath.Dir(s.db), func() error {
+		b, err := s.beside(ctx)
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, store.Close()) }()
-		return f(byCommand(ctx), besides{store, audit.New(store.Audit(), s.auditHead(), nil)})
+		return errors.Join(f(byCommand(ctx), b), b.store.Close())
 	})
+}
+
+// beside opens the daemon's database, and makes it when there is none.
+func (s settings) beside(ctx context.Context) (besides, error) {
+	if err := s.makeStateDir(); err != nil {
+		return besides{}, err
+	}
+	store, err := sqlite.OpenBeside(ctx, s.db)
+	if err != nil {
+		return besides{}, err
+	}
+	return besides{store, audit.New(store.Audit(), s.auditHead(), nil)}, nil
+}
+
+// audited does something that is not the database's between two entries of the
+// audit log.
+func (s settings) audited(ctx context.Context, e audit.Entry, do func() error) error {
+	ctx, state := byCommand(ctx), filepath.Dir(s.db)
+	var b besides
+	var change *audit.Change
+	err := asOwner(state, func() (err error) {
+		if b, err = s.beside(ctx); err != nil {
+			return err
+		}
+		if change, err = b.log.Begin(ctx, e); err != nil {
+			err = errors.Join(err, b.store.Close())
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = do()
+	return errors.Join(err, asOwner(state, func() error {
+		return errors.Join(change.End(ctx, audit.Entry{Error: textOf(err)}), b.store.Close())
+	}))
 }
 
 // auditHead is the file that says how the audit log ends.

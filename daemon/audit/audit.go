@@ -57,6 +57,7 @@ const (
 	ResumeVCenter Action = "vcenters.resume"
 	CreateToken   Action = "tokens.create"
 	RevokeToken   Action = "tokens.revoke"
+	RotateKey     Action = "keys.rotate"
 	DaemonStart   Action = "daemon.start"
 	DaemonStop    Action = "daemon.stop"
 )

@@ -93,7 +93,13 @@ func (l *Log) append(ctx context.Context, e Entry) (int64, error) {
 	if e.HeadFault != "" {
 		l.log.ErrorContext(ctx, "the audit log does not end as it did: somebody may have changed it, or it was put back from a backup", "fault", e.HeadFault, "noted_in", r.Number)
 	}
-	l.log.InfoContext(ctx, "audit", "number", r.Number, "hash", r.Hash.String(), "action", e.Action, "of", e.Of, "who", e.Who, "status", e.Status)
+	what := []any{"number", r.Number, "hash", r.Hash.String()}
+	if e.Of == 0 {
+		what = append(what, "action", e.Action, "who", e.Who)
+	} else {
+		what = append(what, "of", e.Of, "status", e.Status)
+	}
+	l.log.InfoContext(ctx, "audit", what...)
 	return r.Number, nil
 }
 
