@@ -135,7 +135,8 @@ func (a *API) stillAllowed(ctx context.Context) bool {
 	denied := new(access.Denied)
 	err := q.again(ctx)
 	// What cannot be judged now is judged later.
-	return err == nil || ctx.Err() != nil || errors.As(err, &denied) && denied.Reason == access.Unavailable
+	return err == nil || ctx.Err() != nil ||
+		errors.As(err, &denied) && (denied.Reason == access.Unavailable || denied.Reason == access.TooMany)
 }
 
 // authorize returns why the request of ctx is refused to somebody who needs the
