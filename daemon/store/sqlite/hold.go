@@ -185,12 +185,5 @@ func (h *holding) dropLog() error {
 // gone, and returns its name.
 func (s *Store) rescue(ctx context.Context) (string, error) {
 	name := s.path + rescued + time.Now().UTC().Format("20060102T150405.000Z")
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) // for its mode
-	if err == nil {
-		err = f.Close()
-	}
-	if err == nil {
-		_, err = s.write.ExecContext(ctx, `VACUUM INTO ?`, name)
-	}
-	return name, err
+	return name, s.copyTo(ctx, name)
 }
