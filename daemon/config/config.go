@@ -78,7 +78,8 @@ type VCenter struct {
 	PasswordFile       string `yaml:"password_file"`       // absolute
 	PasswordCredential string `yaml:"password_credential"` // systemd credential name
 	PasswordEnv        string `yaml:"password_env"`        // variable of the daemon's environment
-	// PasswordCommand is a program, by absolute path, and its arguments; no shell.
+	// PasswordCommand is a program, by absolute path or by its name in the daemon's
+	// PATH, and its arguments; no shell.
 	// It prints the password. Its answer is good for PasswordTTL, or until the
 	// vCenter refuses it.
 	PasswordCommand []string `yaml:"password_command"`

@@ -102,8 +102,8 @@ func checkPassword(p string, v VCenter, bad func(key, format string, args ...any
 	if v.PasswordEnv != "" && !validVariable(v.PasswordEnv) {
 		bad(p+"password_env", "must be the name of a variable, in letters, digits and _, and not its value")
 	}
-	if len(v.PasswordCommand) > 0 && !strings.HasPrefix(v.PasswordCommand[0], "/") {
-		bad(p+"password_command", "must begin with the absolute path of a program: there is no shell and no PATH")
+	if len(v.PasswordCommand) > 0 && !validProgram(v.PasswordCommand[0]) {
+		bad(p+"password_command", "must begin with a program: its absolute path, or its name in the daemon's PATH, and its arguments as further elements; there is no shell")
 	}
 	if slices.ContainsFunc(v.PasswordCommand, func(arg string) bool { return strings.ContainsRune(arg, 0) }) {
 		bad(p+"password_command", "must not hold a NUL byte")
@@ -112,6 +112,12 @@ func checkPassword(p string, v VCenter, bad func(key, format string, args ...any
 	if v.PasswordTTL != 0 && len(v.PasswordCommand) == 0 {
 		bad(p+"password_ttl", "needs password_command: everything else is read each time")
 	}
+}
+
+// validProgram reports whether name is that of a program wherever the daemon was
+// started: an absolute path, or a plain name.
+func validProgram(name string) bool {
+	return strings.HasPrefix(name, "/") || name != "" && !strings.ContainsAny(name, "/ \t\n")
 }
 
 func validVariable(name string) bool {
