@@ -58,9 +58,7 @@ func match(vms []VM, ref, datacenter string) []VM {
 	}
 	trimmed := strings.TrimRight(ref, "/")
 	absolute := strings.HasPrefix(ref, "/")
-	inDatacenter := func(vm VM) bool {
-		return datacenter == "" || vm.Datacenter == datacenter || strings.HasSuffix(vm.Datacenter, "/"+strings.TrimPrefix(datacenter, "/"))
-	}
+	inDatacenter := func(vm VM) bool { return vm.in(datacenter) }
 	rules := []func(VM) bool{
 		func(vm VM) bool { return vm.Path == trimmed },
 		func(vm VM) bool {

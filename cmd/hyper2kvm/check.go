@@ -29,7 +29,11 @@ type checked struct {
 }
 
 func (a *app) check(ctx context.Context, cmd *cli.Command) error {
-	def, err := a.definition(cmd)
+	q, err := a.asked(cmd)
+	if err != nil {
+		return err
+	}
+	def, err := a.definition(cmd, q.refs[0])
 	if err != nil {
 		return err
 	}

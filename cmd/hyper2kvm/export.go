@@ -10,11 +10,14 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
+	"github.com/hyper2kvm/hyper2kvm/internal/version"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
+	"github.com/hyper2kvm/hyper2kvm/report"
 	"github.com/hyper2kvm/hyper2kvm/tui/plan"
+	"github.com/hyper2kvm/hyper2kvm/tui/runs"
 	"github.com/hyper2kvm/hyper2kvm/units"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -22,10 +25,13 @@ import (
 func (a *app) exportCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "export",
-		Usage: "export one VM",
+		Usage: "export VMs",
 		Description: `What lands in DIR has its final name only once all of it is verified. After a
-failure, run the same command again: verified disks are not fetched twice.`,
-		Flags:                     append(vmFlags(), optionFlags()...),
+failure, run the same command again: verified disks are not fetched twice.
+
+Several VMs each get a directory of their own in DIR, and a report at the end;
+hyper2kvm resume goes on with those that are not done. Ctrl-C stops in good order.`,
+		Flags:                     append(append(vmFlags(), parallelVMs(), reportFlag()), optionFlags()...),
 		DisableSliceFlagSeparator: true,
 		Action:                    cliargs.NoArgs(a.export),
 	}
@@ -64,18 +70,36 @@ func (a *app) logger() *slog.Logger {
 }
 
 func (a *app) export(ctx context.Context, cmd *cli.Command) error {
-	def, err := a.definition(cmd)
+	q, err := a.asked(cmd)
+	if err != nil {
+		return err
+	}
+	if !q.one(cmd) {
+		if err := fileOnly(cmd, q); err != nil {
+			return err
+		}
+		return a.exportFleet(ctx, cmd, q, "")
+	}
+	write, err := reportWriter(cmd.String("report"))
+	if err != nil {
+		return err
+	}
+	def, err := a.definition(cmd, q.refs[0])
 	if err != nil {
 		return err
 	}
 	if def.OutputPath == "" {
-		return cliargs.Usage("where to? give -output with a directory")
+		return cliargs.UsageError{Err: errNoOutput}
 	}
 	m, err := a.migrator(cmd)
 	if err != nil {
 		return err
 	}
+	started := time.Now()
 	result, err := a.watch(ctx, m, def)
+	if err := write(report.NewRun(version.String(), started, time.Now(), []runs.Status{single(def, started, result, err)})); err != nil {
+		a.Error("%s", display.SafeText(err.Error()))
+	}
 	if err != nil {
 		return err
 	}
@@ -85,6 +109,19 @@ func (a *app) export(ctx context.Context, cmd *cli.Command) error {
 	return nil
 }
 
+// single is what became of one VM, for the closing report.
+func single(def job.Definition, started time.Time, result job.Result, err error) runs.Status {
+	def = def.WithDefaults()
+	s := runs.Status{Spec: runs.Spec{Name: def.Name, Def: def}, Started: started, Ended: time.Now(), State: runs.Done, Result: result, Err: err}
+	switch {
+	case errors.Is(err, context.Canceled):
+		s.State = runs.Cancelled
+	case err != nil && !result.Success:
+		s.State = runs.Failed
+	}
+	return s
+}
+
 // watch runs the export and shows its progress.
 func (a *app) watch(ctx context.Context, m *migrate.Migrator, def job.Definition) (job.Result, error) {
 	t := progress.New()
@@ -92,7 +129,7 @@ func (a *app) watch(ctx context.Context, m *migrate.Migrator, def job.Definition
 	if a.JSON {
 		mode = display.JSON
 	}
-	d := display.New(a.Out, mode, display.Options{Getenv: a.getenv})
+	d := display.New(a.Out, mode, display.Options{Getenv: a.getenv, Stamp: true, Name: def.WithDefaults().Name})
 	stop := display.Start(context.WithoutCancel(ctx), d, t) // shows the cleaning up, too
 	result, err := m.Run(ctx, def, t)
 	if shown := stop(); err == nil {

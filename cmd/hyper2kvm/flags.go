@@ -13,13 +13,6 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/tui/profile"
 )
 
-// vmFlags say which VM.
-func vmFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "vm", Usage: "the VM: inventory `PATH`, name, or UUID"},
-	}
-}
-
 // optionFlags are the flags that say what becomes of a VM and how. check has them
 // too, so that it judges the very export that would be run.
 func optionFlags() []cli.Flag {
@@ -72,6 +65,20 @@ func (a *app) options(cmd *cli.Command) (job.Options, error) {
 	return o, nil
 }
 
+// fileOnly refuses flags that say what becomes of a VM where every VM is one of a
+// job file, which says so itself.
+func fileOnly(cmd *cli.Command, q asked) error {
+	if len(q.refs) > 0 {
+		return nil
+	}
+	for _, f := range optionFlags() {
+		if name := f.Names()[0]; name != "parallel" && cmd.IsSet(name) { // which the environment may set
+			return cliargs.Usage("-%s goes with -vm; with -file it stands in the file", name)
+		}
+	}
+	return nil
+}
+
 // outputOf is the output directory that a flag names, as an absolute path.
 func outputOf(cmd *cli.Command) (string, error) {
 	return local(cmd.String("output"))
@@ -89,12 +96,9 @@ func local(path string) (string, error) {
 	return filepath.Abs(path)
 }
 
-// definition makes a job of the flags, for the VM that -vm names.
-func (a *app) definition(cmd *cli.Command) (job.Definition, error) {
-	def := job.Definition{VMPath: cmd.String("vm")}
-	if def.VMPath == "" {
-		return def, cliargs.UsageError{Err: errNoVM}
-	}
+// definition makes a job of the flags, for the VM that ref names.
+func (a *app) definition(cmd *cli.Command, ref string) (job.Definition, error) {
+	def := job.Definition{VMPath: ref}
 	var err error
 	if def.OutputPath, err = outputOf(cmd); err != nil {
 		return def, err

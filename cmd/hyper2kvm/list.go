@@ -21,12 +21,11 @@ func (a *app) listCommand() *cli.Command {
 }
 
 func (a *app) list(ctx context.Context, cmd *cli.Command) error {
-	client, err := a.dial(ctx, cmd)
+	cfg, err := a.config(cmd)
 	if err != nil {
 		return err
 	}
-	defer a.hangUp(ctx, client)
-	vms, err := client.List(ctx)
+	vms, err := a.listAll(ctx, cfg)
 	if err != nil {
 		return err
 	}

@@ -1,13 +1,14 @@
 // Command hyper2kvm gets VMs out of VMware vSphere and ready for KVM.
 //
 // Without a subcommand, on a terminal, it is interactive. Its one-shot
-// commands are list, check, and export. The vCenter and the credentials come
+// commands are list, check, export, run, resume, and clean. The vCenter and the credentials come
 // from the GOVC_* variables, as govc reads them.
 //
 // Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the vCenter cannot be reached,
 // its certificate is not trusted, or the login was refused; 4 the VM was not
 // found, is ambiguous, or cannot be exported as it is; 5 what arrived is not
-// what vSphere says it sent; 130 interrupted.
+// what vSphere says it sent; 6 of several VMs some failed, and the others are done;
+// 130 interrupted.
 package main
 
 import (
@@ -25,6 +26,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
+	"github.com/hyper2kvm/hyper2kvm/report"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -35,6 +37,7 @@ const (
 	exitConnect     = 3
 	exitObstacle    = 4
 	exitVerify      = 5
+	exitPartial     = 6
 	exitInterrupted = 130
 )
 
@@ -65,17 +68,17 @@ func endings() []os.Signal {
 // run is main without the process: it returns the exit code.
 func run(ctx context.Context, args []string, out, errOut io.Writer, getenv func(string) string) int {
 	p := terminal.New(out, errOut)
-	root := newRoot(p, getenv)
+	root := newRoot(p, getenv, args)
 	err := root.Run(ctx, cliargs.SubcommandFirst(root, args))
 	if err == nil || terminal.ReaderGone(err) {
 		return 0
 	}
-	report(p, err)
+	complain(p, err)
 	return exitCode(err)
 }
 
-// report prints err and what to do about it.
-func report(p *terminal.Printer, err error) {
+// complain prints err and what to do about it.
+func complain(p *terminal.Printer, err error) {
 	var told toldError
 	if errors.As(err, &told) {
 		return
@@ -105,12 +108,15 @@ func exitCode(err error) int {
 		certificate *vsphere.CertificateError
 		ambiguous   *vsphere.AmbiguousError
 		preflight   *migrate.PreflightError
+		several     *report.RunError
 	)
 	switch {
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.Is(err, vsphere.ErrPattern):
 		return exitUsage
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
+	case errors.As(err, &several) && several.Partial():
+		return exitPartial
 	case errors.Is(err, migrate.ErrVerify):
 		return exitVerify
 	case errors.As(err, &preflight), errors.As(err, &ambiguous), errors.Is(err, vsphere.ErrNotFound),

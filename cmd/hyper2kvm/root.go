@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
+	"io"
+	"os"
 
 	"github.com/urfave/cli/v3"
 
@@ -18,12 +20,15 @@ import (
 type app struct {
 	*terminal.Printer
 	getenv func(string) string
+	in     io.Reader
+	pinned string // thumbprint of the vCenter of an earlier run, where none is given
 }
 
 // newRoot returns the command line. Flags take one or two dashes and stand
-// before or after the subcommand.
-func newRoot(p *terminal.Printer, getenv func(string) string) *cli.Command {
-	a := &app{Printer: p, getenv: getenv}
+// before or after the subcommand. args are the words of the command line, for the
+// completion.
+func newRoot(p *terminal.Printer, getenv func(string) string, args []string) *cli.Command {
+	a := &app{Printer: p, getenv: getenv, in: os.Stdin}
 	root := &cli.Command{
 		Name:    "hyper2kvm",
 		Usage:   "get virtual machines out of vSphere and ready for KVM",
@@ -36,19 +41,22 @@ HYPER2KVM_FORMAT is the format that VMs become where no other is asked for.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no connection to the vCenter,
 4 no such VM or it cannot be exported as it is, 5 verification failed,
-130 interrupted.`,
+6 of several VMs some failed and the others are done, 130 interrupted.`,
 		Flags: append(interactiveFlags(),
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 			&cli.StringFlag{Name: "thumbprint", Usage: "accept only the vCenter certificate with this SHA-1 or SHA-256 `PRINT`"},
 		),
 		Commands: []*cli.Command{
-			a.listCommand(), a.checkCommand(), a.exportCommand(), a.cleanCommand(), a.watchCommand(), cliargs.Version(),
+			a.listCommand(), a.checkCommand(), a.exportCommand(), a.runCommand(), a.resumeCommand(), a.cleanCommand(), a.watchCommand(), cliargs.Version(),
 		},
 		Writer:    p.Out,
 		ErrWriter: p.Err,
 		Action:    a.interactive,
 	}
 	cliargs.Finish(root)
+	for _, c := range append([]*cli.Command{root}, root.Commands...) {
+		c.ShellComplete = a.completeValues(args[:max(len(args)-1, 0)])
+	}
 	return root
 }
 
@@ -59,9 +67,7 @@ func (a *app) config(cmd *cli.Command) (vsphere.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	if t := cmd.String("thumbprint"); t != "" {
-		cfg.Thumbprint = t
-	}
+	cfg.Thumbprint = cmp.Or(cmd.String("thumbprint"), cfg.Thumbprint, a.pinned)
 	return cfg, nil
 }
 
@@ -123,15 +129,6 @@ func (a *app) profile(cmd *cli.Command) (p profile.Profile, ok bool, err error) 
 		return p, false, nil //nolint:nilerr // whoever connects says so
 	}
 	return store.ForHost(u.Host)
-}
-
-// dial connects for a command that needs one session.
-func (a *app) dial(ctx context.Context, cmd *cli.Command) (*vsphere.Client, error) {
-	cfg, err := a.config(cmd)
-	if err != nil {
-		return nil, err
-	}
-	return vsphere.Dial(ctx, cfg)
 }
 
 // session is what [vsphere.Client] is while it is logged in.

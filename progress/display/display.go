@@ -46,6 +46,11 @@ type Options struct {
 	// is a terminal. With a Size the writer is taken for a terminal.
 	Size func() (columns, rows int)
 
+	// Stamp puts the time before each line of Plain, and after it Name where that is
+	// not empty: what is written to a log is read later, beside others.
+	Stamp bool
+	Name  string
+
 	// Getenv reads NO_COLOR and TERM; nil is os.Getenv.
 	Getenv func(string) string
 }
@@ -79,7 +84,7 @@ func New(w io.Writer, mode Mode, o Options) Printer {
 	case JSON:
 		return &jsonPrinter{output: out, interval: interval}
 	default:
-		return &plainPrinter{lines: lines{out}, interval: interval}
+		return &plainPrinter{lines: lines{out}, interval: interval, stamp: o.Stamp, name: o.Name}
 	}
 }
 

@@ -40,6 +40,8 @@ const (
 type plainPrinter struct {
 	lines
 	interval time.Duration
+	stamp    bool
+	name     string
 
 	phase   progress.Phase
 	states  map[string]progress.FileState
@@ -72,7 +74,23 @@ func (p *plainPrinter) show(v view, last bool) error {
 		p.printed, p.percent = v.now, v.Percent()
 		fmt.Fprintln(&b, progressText(v))
 	}
-	return p.write([]byte(b.String()))
+	return p.write([]byte(p.stamped(b.String(), v.now)))
+}
+
+// stamped puts time and name before every line.
+func (p *plainPrinter) stamped(text string, now time.Time) string {
+	if !p.stamp {
+		return text
+	}
+	mark := now.Format(time.TimeOnly) + " "
+	if p.name != "" {
+		mark += SafeText(p.name) + ": "
+	}
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString(mark + line)
+	}
+	return b.String()
 }
 
 // due reports whether v is worth a line of progress.

@@ -29,6 +29,7 @@ type Choices struct {
 	Output  string // absolute directory
 	Options job.Options
 	VMs     int    // VMs at a time, in this process
+	Apart   bool   // one VM, too, gets a directory of its own below Output
 	VCenter string // of the daemon's configuration; "" for its only one, and in this process
 }
 
@@ -38,7 +39,7 @@ func Jobs(vms []vsphere.VM, c Choices) []runs.Spec {
 	taken := map[string]bool{}
 	for i, vm := range vms {
 		output := c.Output
-		if len(vms) > 1 {
+		if len(vms) > 1 || c.Apart {
 			output = filepath.Join(c.Output, folder(vm, taken))
 		}
 		def := job.Definition{
@@ -47,7 +48,7 @@ func Jobs(vms []vsphere.VM, c Choices) []runs.Spec {
 		if vm.Power == vsphere.PoweredOff {
 			def.Options.Snapshot = false
 		}
-		specs[i] = runs.Spec{Name: vm.DisplayName(), Ref: vm.Ref, Def: def.WithDefaults()}
+		specs[i] = runs.Spec{Name: vm.DisplayName(), Ref: vm.Ref, Def: def.WithDefaults(), Size: vm.CommittedBytes}
 	}
 	return specs
 }

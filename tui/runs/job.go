@@ -33,6 +33,7 @@ type Spec struct {
 	Ref  string         // of the VM in the list it was chosen from
 	ID   string         // of the daemon's job, "" in this process
 	Def  job.Definition // what to do
+	Size int64          // bytes that the VM has on its datastores, 0 when not known
 }
 
 // Status is one job at an instant.
