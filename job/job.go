@@ -29,7 +29,8 @@ type Transport string
 const (
 	TransportNFC       Transport = "nfc"       // the stream of an export lease
 	TransportDatastore Transport = "datastore" // ranges of the flat file on the datastore, for raw and qcow2 only
-	TransportAuto      Transport = "auto"      // the datastore where it can be read, the lease otherwise
+	TransportNFC902    Transport = "nfc902"    // random reads over port 902 of the ESXi host, for raw and qcow2 only
+	TransportAuto      Transport = "auto"      // the datastore where it can be read, then port 902, the lease otherwise
 )
 
 // Verify is how much verification a job asks for. The empty string compares every

@@ -186,15 +186,15 @@ func (v *validator) options(o Options) {
 	}
 	switch o.Transport {
 	case "", TransportNFC, TransportAuto:
-	case TransportDatastore:
+	case TransportDatastore, TransportNFC902:
 		if o.Format != FormatRaw && o.Format != FormatQcow2 {
 			v.add("options.transport", "%s needs format %s or %s: an OVF directory is made of the streams that only a lease gives",
-				TransportDatastore, FormatQcow2, FormatRaw)
+				o.Transport, FormatQcow2, FormatRaw)
 		} else if o.Compress {
-			v.add("options.transport", "%s excludes compress: compressed images are made of the streams that only a lease gives", TransportDatastore)
+			v.add("options.transport", "%s excludes compress: compressed images are made of the streams that only a lease gives", o.Transport)
 		}
 	default:
-		v.add("options.transport", "must be %s, %s or %s", TransportNFC, TransportDatastore, TransportAuto)
+		v.add("options.transport", "must be %s, %s or %s, or %s for port 902 of the ESXi host", TransportNFC, TransportDatastore, TransportAuto, TransportNFC902)
 	}
 	if _, err := units.ParseRate(o.Limit); err != nil {
 		v.add("options.limit", "must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s")

@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +47,8 @@ type diskRun struct {
 	arrival              // when it is here
 	lease    *leaseRoute // the route that always is there
 	route    route       // the one that is taken
-	detour   string      // why it is not the one that the job asks for
+	others   []route     // that may be taken where it cannot be, the next first
+	detour   string      // why it is not the first one that the job asks for
 	differed bool        // it was fetched again because it was not what was sent
 }
 
@@ -59,9 +61,7 @@ func (r *run) planDisks() {
 		d := &diskRun{r: r, disk: vd, name: r.diskName(i), file: r.t.AddFile(r.diskName(i), vd.Capacity)}
 		d.lease = &leaseRoute{d: d}
 		d.route = d.lease
-		if r.wantsDatastore() {
-			d.route = &flatRoute{d: d}
-		}
+		d.takeRoutes()
 		r.disks = append(r.disks, d)
 		if e, ok := r.work.Disk(d.key()); ok && e.Whole() {
 			d.takeUp(e)
@@ -83,7 +83,7 @@ func (d *diskRun) takeUp(e workdir.Disk) {
 	}
 	d.result.Resumed, d.result.Transferred = true, 0
 	d.file.SetPosition(d.disk.Capacity)
-	d.state, d.route = arrived, d.lease // only a lease's manifest lets a disk wait
+	d.state, d.route, d.others = arrived, d.lease, nil // only a lease's manifest lets a disk wait
 	if e.Done {
 		d.state = verified
 		d.file.SetState(progress.Complete)
@@ -99,32 +99,62 @@ func (r *run) diskName(i int) string {
 func (d *diskRun) key() string  { return strconv.Itoa(int(d.disk.Key)) }
 func (d *diskRun) part() string { return d.name + ".part" }
 
-// move brings the disk here under the lease that is open, by the route that the
-// job asks for or, where that cannot be and the job leaves it open, through the
-// lease.
+// takeRoutes sets the routes that the job allows.
+func (d *diskRun) takeRoutes() {
+	switch d.r.def.Options.Transport {
+	case job.TransportDatastore:
+		d.route = &flatRoute{d: d}
+	case job.TransportNFC902:
+		d.route = &nfcRoute{d: d}
+	case job.TransportAuto:
+		d.route, d.others = &flatRoute{d: d}, []route{&nfcRoute{d: d}, d.lease}
+	}
+}
+
+// wayOf words how a route reads a disk, and names the error that a job ends with
+// which wants no other.
+func wayOf(r route) (text string, refused error) {
+	switch r.(type) {
+	case *flatRoute:
+		return "from the datastore", ErrDatastore
+	case *nfcRoute:
+		return "over port 902", ErrNFC902
+	}
+	return "through the export lease", ErrNotOffered
+}
+
+// move brings the disk here under the lease that is open, by the first route that can
+// be taken.
 func (d *diskRun) move(ctx context.Context, o pace) error {
 	return panics.Catch(func() error { return d.bring(ctx, o) })
 }
 
 // bring is move, and may panic: it runs code for what comes from outside.
 func (d *diskRun) bring(ctx context.Context, o pace) error {
-	err := d.route.able()
-	if err == nil {
-		err = d.fetch(ctx, o)
+	for {
+		err := d.route.able()
+		if err == nil {
+			err = d.fetch(ctx, o)
+		}
+		var refused *refusedError
+		if ctx.Err() != nil || !errors.As(err, &refused) {
+			return err
+		}
+		way, identity := wayOf(d.route)
+		if len(d.others) == 0 {
+			d.file.SetState(progress.Failed)
+			return fault.Permanent(fault.WithHint(fmt.Errorf("%s (%s) %w: %w", d.disk.Label, d.name, identity, err),
+				cmp.Or(fault.Hint(err), "use transport nfc, or auto, which takes the lease where nothing else serves")))
+		}
+		if d.detour != "" {
+			d.detour += "; "
+		}
+		d.detour += "not " + way + ": " + refused.Error()
+		d.route, d.others = d.others[0], d.others[1:]
+		way, _ = wayOf(d.route)
+		d.file.Event(progress.Warning, "reading "+way+"; "+d.detour)
+		d.file.SetPosition(0)
 	}
-	var refused *refusedError
-	if ctx.Err() != nil || !errors.As(err, &refused) {
-		return err
-	}
-	if d.r.def.Options.Transport == job.TransportDatastore {
-		d.file.SetState(progress.Failed)
-		return fault.Permanent(fault.WithHint(fmt.Errorf("%s (%s) %w: %w", d.disk.Label, d.name, ErrDatastore, err),
-			"use transport nfc, or auto, which takes the lease where the datastore does not serve"))
-	}
-	d.route, d.detour = d.lease, refused.Error()
-	d.file.Event(progress.Warning, "reading through the export lease instead of the datastore: "+d.detour)
-	d.file.SetPosition(0)
-	return d.fetch(ctx, o)
 }
 
 // fetch brings the disk here by its route, and verifies it as far as that can be

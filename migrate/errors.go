@@ -26,6 +26,9 @@ var (
 	// ErrDatastore: the job asks to read from the datastore only, and that does
 	// not work for a disk.
 	ErrDatastore = errors.New("cannot be read from the datastore")
+	// ErrNFC902: the job asks to read over port 902 of the host only, and that does not
+	// work for a disk.
+	ErrNFC902 = errors.New("cannot be read over port 902")
 	// ErrNoSpace: the file system of the output directory is full, or certain
 	// to become so.
 	ErrNoSpace = workdir.ErrNoSpace

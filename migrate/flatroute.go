@@ -43,18 +43,25 @@ func (r *run) wantsDatastore() bool {
 	return way == job.TransportDatastore || way == job.TransportAuto
 }
 
+// notInAreas says why the job's disks cannot be made of areas, wherever those come
+// from. The error is a *refusedError.
+func (r *run) notInAreas() error {
+	switch o := r.def.Options; {
+	case r.ovf():
+		return &refusedError{errors.New("an OVF directory is made of the lease's stream")}
+	case o.Verify == job.VerifyManifest:
+		return &refusedError{errors.New("a manifest vouches for the lease's stream only")}
+	case o.Compress:
+		return &refusedError{errors.New("a compressed image is made of the lease's stream")}
+	}
+	return nil
+}
+
 // flatSource is where the disk's flat file can be read, if it can as far as is
 // known beforehand. The error is a *refusedError.
 func (r *run) flatSource(d vsphere.Disk) (transfer.Source, func(), error) {
-	o := r.def.Options
-	if r.ovf() {
-		return nil, nil, &refusedError{errors.New("an OVF directory is made of the lease's stream")}
-	}
-	if o.Verify == job.VerifyManifest {
-		return nil, nil, &refusedError{errors.New("a manifest vouches for the lease's stream only")}
-	}
-	if o.Compress {
-		return nil, nil, &refusedError{errors.New("a compressed image is made of the lease's stream")}
+	if err := r.notInAreas(); err != nil {
+		return nil, nil, err
 	}
 	source, release, err := r.client.DatastoreSource(r.vm, d)
 	if err != nil {

@@ -15,7 +15,8 @@ const (
 )
 
 // Limits bounds how many disks move at once through each ESXi host and each
-// vCenter, over every run that shares it. The zero value uses the defaults.
+// vCenter, over every run that shares it. A second connection of a disk over port 902
+// counts as another disk. The zero value uses the defaults.
 type Limits struct {
 	DisksPerHost    int // 0 means DefaultDisksPerHost
 	DisksPerVCenter int // 0 means DefaultDisksPerVCenter
@@ -40,6 +41,23 @@ func (l *Limits) Acquire(ctx context.Context, vcenter, host string) (release fun
 		center.Release(1)
 		esxi.Release(1)
 	}), nil
+}
+
+// TryAcquire is Acquire without waiting: ok tells whether there was a place.
+func (l *Limits) TryAcquire(vcenter, host string) (release func(), ok bool) {
+	center := l.gate("vcenter "+vcenter, l.DisksPerVCenter, DefaultDisksPerVCenter)
+	esxi := l.gate("host "+host, l.DisksPerHost, DefaultDisksPerHost)
+	if !esxi.TryAcquire(1) {
+		return nil, false
+	}
+	if !center.TryAcquire(1) {
+		esxi.Release(1)
+		return nil, false
+	}
+	return sync.OnceFunc(func() {
+		center.Release(1)
+		esxi.Release(1)
+	}), true
 }
 
 func (l *Limits) gate(key string, n, def int) *semaphore.Weighted {

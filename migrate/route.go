@@ -9,13 +9,13 @@ import (
 )
 
 // A route is a way by which the bytes of a disk are had: through the export lease
-// as a stream ([leaseRoute]), or from its datastore in ranges ([flatRoute]).
+// as a stream ([leaseRoute]), from its datastore in ranges ([flatRoute]), or at random
+// over port 902 of its host ([nfcRoute]).
 //
 // A [diskRun] does what all of them need, each in one place: it waits for the
 // disk's turn, opens, commits or gives up the part file, tries again out of one
 // budget, writes checkpoints, and enters into the ledger what has arrived and what
-// is verified. A new route (a reader of a snapshot that seeks, a file on disk, an
-// NBD server) has to give:
+// is verified. A new route (a file on disk, an NBD server) has to give:
 //
 //   - able, which says beforehand why it cannot be;
 //   - open, which connects to the source and decides, from the disk's checkpoint

@@ -196,7 +196,10 @@ func (r *run) diskNotes() []string {
 	for _, d := range r.disks {
 		switch {
 		case d.detour != "":
-			notes = append(notes, fmt.Sprintf("%s was read through the export lease and not from the datastore: %s", d.name, d.detour))
+			way, _ := wayOf(d.route)
+			notes = append(notes, fmt.Sprintf("%s was read %s; %s", d.name, way, d.detour))
+		case d.result.Verified == job.BySize && d.result.Transport == kindNFC902:
+			notes = append(notes, d.name+" was read over port 902 of the host, which offers no checksum: what is verified is its size")
 		case d.result.Verified == job.BySize:
 			notes = append(notes, d.name+" was read from the datastore in ranges, for which vSphere offers no checksum: what is verified is its size")
 		case d.result.Verified == job.ByEndOfStream:

@@ -15,11 +15,12 @@ const (
 	NFCStream               // under a lease, as one stream
 	NFCRanges               // under a lease, in ranges
 	Datastore               // in ranges of the file on its datastore
+	NFC902                  // at random over port 902 of the host
 	routeCount = iota
 )
 
 // Routes are all of them.
-func Routes() []Route { return []Route{NoRoute, NFCStream, NFCRanges, Datastore} }
+func Routes() []Route { return []Route{NoRoute, NFCStream, NFCRanges, Datastore, NFC902} }
 
 // String is the route's name, as metrics and results have it.
 func (r Route) String() string {
@@ -30,6 +31,8 @@ func (r Route) String() string {
 		return "ranges"
 	case Datastore:
 		return "datastore"
+	case NFC902:
+		return "nfc902"
 	}
 	return "other"
 }

@@ -24,8 +24,8 @@ func (w *wizard) newForm() *form.Model {
 	virtio.Hidden = func() bool { return w.format == string(job.FormatOVF) }
 	compress := form.Switch("Compress", &o.Compress, "Compressed qcow2 clusters, taken over from vSphere's stream: smaller, and no slower to write.")
 	compress.Hidden = func() bool { return w.format != string(job.FormatQcow2) }
-	transport := form.Choice("Read disks by", &w.transport, []string{string(job.TransportNFC), string(job.TransportAuto), string(job.TransportDatastore)},
-		"nfc: the export lease. datastore: ranges of the disk's file, of a VM that is off and has no snapshots. auto: the datastore where that can be, and says why.")
+	transport := form.Choice("Read disks by", &w.transport, []string{string(job.TransportNFC), string(job.TransportAuto), string(job.TransportDatastore), string(job.TransportNFC902)},
+		"nfc: the export lease. datastore: ranges of the disk's file, of a VM that is off and has no snapshots. nfc902: at random over port 902 of the host. auto: what can be, and says why.")
 	transport.Hidden = func() bool { return w.format == string(job.FormatOVF) }
 	snapshot := form.Switch("Snapshot running VMs", &o.Snapshot, "A VM that runs is exported from a temporary snapshot. Without, it is refused.")
 	snapshot.Hidden = func() bool { return w.running() == 0 }

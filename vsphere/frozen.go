@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/vmware/govmomi/vim25/types"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/nfc"
 )
 
@@ -80,15 +82,26 @@ func (c *Client) OpenFrozen(ctx context.Context, t Target, d Disk, o FrozenOptio
 				if err == nil {
 					err = translate(opTicket, t.VM.Path, c.checkHosts(ctx, t.VM, ticket.Host))
 				}
-				if err == nil {
-					host.Store(ticket.Addr())
+				if err != nil {
+					return ticket, refusedForGood(err)
 				}
-				return ticket, err
+				host.Store(ticket.Addr())
+				return ticket, nil
 			},
 			Trust:       c.trustAt(func() string { return host.Load().(string) }),
 			Connections: o.Connections, Place: o.Place, Tell: o.Tell, Stall: o.Stall, Dial: c.reach.host,
 		}),
 	}, nil
+}
+
+// refusedForGood marks vSphere's own refusals as ones that asking again does not mend.
+func refusedForGood(err error) error {
+	for _, no := range []error{ErrUnsupported, ErrNoPermission, ErrNotFound, ErrLogin} {
+		if errors.Is(err, no) {
+			return fault.Permanent(err)
+		}
+	}
+	return err
 }
 
 // stateOf names the state of a disk, in the form of an entity tag.

@@ -58,6 +58,11 @@ var privileges = []privilege{
 	{id: "VirtualMachine.Provisioning.DiskRandomRead", step: "learn which areas of the disks hold data",
 		on:    func(x *examination) []object { return x.onVM(x.opts.Datastore, x.tracksChanges()) },
 		spare: func(PreflightOptions) string { return "the disks are read whole, with their holes" }},
+	{id: "VirtualMachine.Provisioning.GetVmFiles", step: "get a ticket to read disks over port 902",
+		on: func(x *examination) []object { return x.onVM(x.opts.NFC902) },
+		spare: func(PreflightOptions) string {
+			return "a ticket is asked for by VirtualMachine.Provisioning.DiskRandomRead"
+		}},
 }
 
 func throughTheLease(o PreflightOptions) string {

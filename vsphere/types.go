@@ -235,6 +235,7 @@ const (
 type PreflightOptions struct {
 	Snapshot    bool // a running VM is exported from a temporary snapshot
 	RemoveCDROM bool // CD/DVD drives are taken out first
+	NFC902      bool // disks are read over port 902
 	// Datastore says that disks are read from their datastores, and OrLease that
 	// they come through the lease where that is not possible.
 	Datastore, OrLease bool

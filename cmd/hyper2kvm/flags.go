@@ -18,7 +18,7 @@ import (
 func optionFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "format", Usage: "`FORMAT` to land in: ovf (default), raw, or qcow2; " + profile.FormatVariable + " or a saved profile sets another default"},
-		&cli.StringFlag{Name: "transport", Value: string(job.TransportNFC), Usage: "how disks are read: nfc, through the export lease; datastore, in ranges; auto chooses"},
+		&cli.StringFlag{Name: "transport", Value: string(job.TransportNFC), Usage: "how disks are read: nfc, through the export lease; datastore, in ranges; nfc902, at random over port 902 of the host; auto chooses"},
 		&cli.BoolFlag{Name: "snapshot", Usage: "export a running VM from a temporary snapshot"},
 		&cli.BoolFlag{Name: "remove-cdrom", Usage: "take CD/DVD drives out of the VM first; put back if the export fails"},
 		&cli.BoolFlag{Name: "overwrite", Usage: "replace what an earlier export left in the output directory"},

@@ -20,7 +20,9 @@ param(
     # Taking CD/DVD drives out and putting them back.
     [switch]$Cdrom,
     # Reading disks from their datastores.
-    [switch]$Datastore
+    [switch]$Datastore,
+    # Reading disks over port 902 of the ESXi hosts.
+    [switch]$Nfc902
 )
 $ErrorActionPreference = 'Stop'
 if ($On.Count -gt 0 -and -not $User) { throw '-On needs -User: who gets the role?' }
@@ -35,6 +37,9 @@ if ($Cdrom) {
 }
 if ($Datastore) {
     $ids += 'Datastore.Browse', 'Datastore.FileManagement', 'VirtualMachine.Provisioning.DiskRandomRead'
+}
+if ($Nfc902) {
+    $ids += 'VirtualMachine.Provisioning.GetVmFiles', 'VirtualMachine.Provisioning.DiskRandomRead'
 }
 $privileges = Get-VIPrivilege -Id ($ids | Sort-Object -Unique)
 

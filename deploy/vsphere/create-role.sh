@@ -1,5 +1,5 @@
 #!/bin/sh
-# create-role.sh [-name NAME] [-user PRINCIPAL -on PATH ...] [snapshot] [cdrom] [datastore]
+# create-role.sh [-name NAME] [-user PRINCIPAL -on PATH ...] [snapshot] [cdrom] [datastore] [nfc902]
 #
 # Makes the role of the user that hyper2kvm logs in with, with govc, or brings one of that
 # name up to date. Without further words it allows what every export needs; each word adds
@@ -7,6 +7,7 @@
 #   snapshot   running VMs, from a temporary snapshot (-snapshot)
 #   cdrom      taking CD/DVD drives out and putting them back (-remove-cdrom)
 #   datastore  reading disks from their datastores (-transport datastore or auto)
+#   nfc902     reading disks over port 902 of the ESXi hosts (-transport nfc902 or auto)
 # docs/vsphere-permissions.md says what each privilege is for.
 #
 # With -user and -on it gives the role to the user on these inventory paths and all below:
@@ -36,6 +37,8 @@ while [ $# -gt 0 ]; do
 		privileges="$privileges VirtualMachine.Interact.SetCDMedia VirtualMachine.Interact.DeviceConnection Datastore.Browse" ;;
 	datastore)
 		privileges="$privileges Datastore.Browse Datastore.FileManagement VirtualMachine.Provisioning.DiskRandomRead" ;;
+	nfc902)
+		privileges="$privileges VirtualMachine.Provisioning.GetVmFiles VirtualMachine.Provisioning.DiskRandomRead" ;;
 	*) usage ;;
 	esac
 	shift

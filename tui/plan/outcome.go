@@ -16,8 +16,14 @@ func Verified(d job.DiskResult) string {
 	case job.ByGrains:
 		return "verified by the checksum of every grain; the host's manifest could not be read any more"
 	case job.BySize:
+		if d.Transport == string(job.TransportNFC902) {
+			return "read over port 902 of the host and verified by size; there is no checksum"
+		}
 		return "read from the datastore in ranges and verified by size; there is no checksum"
 	case job.BySecondRead:
+		if d.Transport == string(job.TransportNFC902) {
+			return "read over port 902 of the host twice, with the same SHA-256"
+		}
 		return "read from the datastore twice, with the same SHA-256"
 	case job.ByEndOfStream:
 		return "verified by the end-of-stream marker; the host offered no checksum"

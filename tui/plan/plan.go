@@ -231,8 +231,10 @@ func Steps(vms []vsphere.VM, c Choices) []string {
 	switch o.Transport {
 	case job.TransportDatastore:
 		steps = append(steps, "Disks are read from the datastore in ranges. vSphere has no checksum of those to compare with.")
+	case job.TransportNFC902:
+		steps = append(steps, "Disks are read at random over port 902 of the ESXi host. It has no checksum of those to compare with.")
 	case job.TransportAuto:
-		steps = append(steps, "Disks are read from the datastore in ranges where that can be, for which vSphere has no checksum, and through the export lease otherwise.")
+		steps = append(steps, "Disks are read from the datastore in ranges or over port 902 of the host where that can be, for which vSphere has no checksum, and through the export lease otherwise.")
 	}
 	if o.Virtio && o.Format != job.FormatOVF {
 		steps = append(steps, "The domain has disks and NICs on virtio: the guest needs the drivers, or it does not boot.")

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 )
 
 // Times of a session. What the host is waited for while it is asked for something is
@@ -95,12 +97,13 @@ func (s *session) arm() {
 // run takes answers apart until the session ends.
 func (s *session) run() {
 	defer close(s.ended)
-	for {
-		if err := s.take(); err != nil {
-			s.fail(err)
-			return
+	s.fail(panics.Catch(func() error {
+		for {
+			if err := s.take(); err != nil {
+				return err
+			}
 		}
-	}
+	}))
 }
 
 // fail ends the session, and with it what is in flight.
