@@ -361,7 +361,9 @@ func (d *diskRun) orBeginAgain(err error) (again bool, _ error) {
 // refetch says that the disk has to be fetched again because what came is not what
 // was sent; the second time it is an error. source is what it came from.
 func (d *diskRun) refetch(mismatch, source string) error {
-	d.r.t.Count(progress.Mismatches)
+	if d.r != nil { // a disk that is judged alone is of no run
+		d.r.t.Count(progress.Mismatches)
+	}
 	if d.differed {
 		return fault.WithHint(fmt.Errorf("%w twice: %s", ErrVerify, mismatch),
 			"something between "+source+" and this machine changes bytes: check memory, network cards and proxies")

@@ -49,6 +49,7 @@ func privilegeCases() []privilegeCase {
 		{"Datastore.FileManagement", vspheretest.VM{}, auto, true},
 		{"VirtualMachine.Provisioning.DiskRandomRead", vspheretest.VM{CBT: true}, datastore, true},
 		{"VirtualMachine.Provisioning.DiskRandomRead", vspheretest.VM{CBT: true}, auto, true},
+		{"VirtualMachine.Provisioning.GetVmFiles", vspheretest.VM{}, job.Options{Transport: job.TransportNFC902}, true},
 	}
 }
 
@@ -59,6 +60,7 @@ func (c privilegeCase) denying(t *testing.T, faults ...string) (*bench, job.Defi
 	vm.Name = "guest1"
 	b := newFlatBench(t, vspheretest.Config{
 		VMs: []vspheretest.VM{vm}, DeniedPrivileges: []string{c.privilege}, Faults: faults,
+		NFC902: c.options.Transport == job.TransportNFC902,
 	}, rawDisk(t, 2*mib, extent{0, mib, true}))
 	def := b.job(job.FormatRaw)
 	format := def.Options.Format

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -71,6 +72,11 @@ func (c *Client) OpenFrozen(ctx context.Context, t Target, d Disk, o FrozenOptio
 		}
 		d = frozen[i]
 	}
+	told := func(string) {}
+	if o.Tell != nil {
+		var once sync.Once // each connection needs a ticket
+		told = func(text string) { once.Do(func() { o.Tell(text) }) }
+	}
 	var host atomic.Value // of the last ticket
 	host.Store("")
 	return &FrozenDisk{
@@ -78,7 +84,7 @@ func (c *Client) OpenFrozen(ctx context.Context, t Target, d Disk, o FrozenOptio
 		Reader: nfc.NewReader(nfc.Options{
 			Path: "[" + d.Datastore + "] " + d.File, Capacity: d.Capacity, Validator: stateOf(t, d),
 			Ticket: func(ctx context.Context, other bool) (nfc.Ticket, error) {
-				ticket, err := c.nfcTicket(ctx, t.VM, d, other)
+				ticket, err := c.nfcTicket(ctx, t.VM, d, other, told)
 				if err == nil {
 					err = translate(opTicket, t.VM.Path, c.checkHosts(ctx, t.VM, ticket.Host))
 				}

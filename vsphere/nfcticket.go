@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 
 	"github.com/vmware/govmomi/vim25/mo"
@@ -76,9 +77,9 @@ const opTicket = "get a ticket for port 902"
 var errNoService = errors.New("it has no NFC service")
 
 // nfcTicket asks for a ticket, good for one connection: for all files of the VM, or,
-// where that is refused or other is true, for one disk of it. They need different
-// privileges.
-func (c *Client) nfcTicket(ctx context.Context, vm VM, d Disk, other bool) (nfc.Ticket, error) {
+// where that is refused, which tell is told, or other is true, for one disk of it. They
+// need different privileges.
+func (c *Client) nfcTicket(ctx context.Context, vm VM, d Disk, other bool, tell func(string)) (nfc.Ticket, error) {
 	this := types.ManagedObjectReference{Type: "ServiceInstance", Value: "ServiceInstance"}
 	content := RetrieveInternalContentBody{Req: &retrieveInternalContent{This: this}}
 	var answer RetrieveInternalContentBody
@@ -94,10 +95,13 @@ func (c *Client) nfcTicket(ctx context.Context, vm VM, d Disk, other bool) (nfc.
 		if err == nil || !isFault(err, "NoPermission", "NotSupported", "InvalidRequest", "MethodNotFound", "RestrictedVersion") {
 			return t, translate(opTicket, vm.Path, err)
 		}
-		if t, second := c.diskTicket(ctx, service, vm, d); second == nil {
-			return t, nil
+		refusal := optional(translate(opTicket, vm.Path, err)) // says what to ask for
+		t, second := c.diskTicket(ctx, service, vm, d)
+		if second != nil {
+			return nfc.Ticket{}, refusal
 		}
-		return nfc.Ticket{}, optional(translate(opTicket, vm.Path, err)) // the first says what to ask for
+		tell(fmt.Sprintf("taking a ticket for the disk alone, because one for all files of the VM is refused: %v", refusal))
+		return t, nil
 	}
 	t, err := c.diskTicket(ctx, service, vm, d)
 	return t, optional(translate(opTicket, vm.Path, err))

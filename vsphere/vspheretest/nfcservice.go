@@ -187,7 +187,7 @@ func (n *nfcService) ticket(vm types.ManagedObjectReference, key int32, privileg
 	if g == nil {
 		return nil, simulator.Fault("The object has been deleted or has not been completely created.", &types.ManagedObjectNotFound{Obj: vm})
 	}
-	if slices.Contains(g.vm.DeniedPrivileges, privilege) {
+	if n.srv.lacks(privilege) || slices.Contains(g.vm.DeniedPrivileges, privilege) {
 		return nil, simulator.Fault("Permission to perform this operation was denied.", &types.NoPermission{Object: &vm, PrivilegeId: privilege})
 	}
 	if key >= 0 && !slices.ContainsFunc(g.disks, func(d *disk) bool { return d.key == key }) {
