@@ -43,8 +43,10 @@ func bareDebian(t *testing.T) debian {
 
 // enter prepares a command in the root, with a /proc of its own that ends with it.
 func (d debian) enter(ctx context.Context, args ...string) *exec.Cmd {
-	const script = `mount -t proc proc "$0/proc" && exec chroot "$0" "$@"`
-	cmd := exec.CommandContext(ctx, "unshare", append([]string{"--mount", "sh", "-c", script, d.root}, args...)...)
+	// In a root that was entered by chroot, "/" is no mount and cannot be made private;
+	// scripts/fresh.sh has done that.
+	const script = `mount --make-rprivate / 2>/dev/null; mount -t proc proc "$0/proc" && exec chroot "$0" "$@"`
+	cmd := exec.CommandContext(ctx, "unshare", append([]string{"--mount", "--propagation", "unchanged", "sh", "-c", script, d.root}, args...)...)
 	cmd.Env = []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root", "DEBIAN_FRONTEND=noninteractive",
 	}
