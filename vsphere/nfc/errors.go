@@ -114,7 +114,7 @@ func (e *Error) Hint() string { return verdicts[e.Kind].hint }
 
 // Pause is how long to wait before trying again; package transfer asks for it.
 func (e *Error) Pause() time.Duration {
-	if e.Kind == ErrMemory || e.Kind == ErrBusy {
+	if errors.Is(e.Kind, ErrMemory) || errors.Is(e.Kind, ErrBusy) {
 		return overloadPause
 	}
 	return 0

@@ -291,7 +291,7 @@ func (r *Reader) adapt(err error) bool {
 	case errors.Is(err, ErrForeign):
 		r.other = !r.other
 		return r.other
-	case errors.Is(err, ErrMemory), errors.As(err, &e) && e.Stage == stageOf(&op{kind: typeOpenSession}) && e.Kind == ErrRefused:
+	case errors.Is(err, ErrMemory), errors.As(err, &e) && e.Stage == stageOf(&op{kind: typeOpenSession}) && errors.Is(e.Kind, ErrRefused):
 		if r.step+1 < len(bufferSteps) {
 			r.step++
 			r.o.Tell(fmt.Sprintf("asking the host for smaller buffers: %v", err))

@@ -3,6 +3,7 @@ package nfc
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -219,7 +220,7 @@ func TestALineIsReadToItsEndAndNotAByteFurther(t *testing.T) {
 	if rest, _ := io.ReadAll(r); err != nil || line != "220 one" || string(rest) != "rest" {
 		t.Errorf("%q, %v, then %q", line, err, rest)
 	}
-	if _, err := readLine(strings.NewReader(strings.Repeat("x", 2*maxLine))); err != errLineTooLong {
+	if _, err := readLine(strings.NewReader(strings.Repeat("x", 2*maxLine))); !errors.Is(err, errLineTooLong) {
 		t.Errorf("a line without end: %v", err)
 	}
 }
