@@ -15,6 +15,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/listen"
+	"github.com/hyper2kvm/hyper2kvm/daemon/store/sealer"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlite"
 	"github.com/hyper2kvm/hyper2kvm/daemon/watch"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
@@ -47,25 +48,12 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	}
 	defer set.Close() // the server has closed what it served
 	reload := reloadOnHangup(set, log, p.ErrTTY)
-	if err := s.makeStateDir(); err != nil {
-		return err
-	}
-	keys, newKey, err := s.keyring(log)
-	if err != nil {
-		return cliargs.UsageError{Err: err}
-	}
-	store, err := openStore(ctx, s.db)
+	state, err := s.openState(ctx, log)
 	if err != nil {
 		return err
 	}
+	store := state.store
 	defer func() { err = errors.Join(err, store.Close()) }()
-	if err := tellOfKey(ctx, newKey, store, log); err != nil {
-		return err
-	}
-	known, err := store.Counts(ctx)
-	if err != nil {
-		return err
-	}
 
 	who, err := newAccess(ctx, s, store.Tokens(), log)
 	if err != nil {
@@ -92,7 +80,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		return cliargs.UsageError{Err: err}
 	}
 	manager := jobs.New(watched.metrics.Store(store), r, jobs.Options{
-		MaxJobs: s.jobs, PerVCenter: jobsPerVCenter(s), Sealer: keys, Logger: log, Throttle: r.migrator.JobLimits,
+		MaxJobs: s.jobs, PerVCenter: jobsPerVCenter(s), Sealer: state.keys, Logger: log, Throttle: r.migrator.JobLimits,
 		Admit: v.policy.Admit, VCenters: r, MaxDeaths: int(s.config.Daemon.MaxDeaths),
 		Secrets: store, KeepPasswords: s.keepPasswords(), Observer: watched.metrics,
 	})
@@ -107,19 +95,49 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		Ready: watched.ready, Metrics: watched.metrics, Observer: watched.metrics,
 	})
 	log.Info("hyper2kvmd is listening", "addr", mainAddr(set), "urls", set.URLs(), "version", version.String(),
-		"database", s.db, "new", store.New(), "jobs", countsText(known), "vcenters", v.names())
+		"database", s.db, "new", store.New(), "jobs", countsText(state.known), "vcenters", v.names())
 	if store.New() {
 		log.Info("the database is new: there was none, or an empty file", "database", s.db)
 	}
 	banner(p, set.URLs())
 	return supervise(ctx, set, handler, manager, log, reload, watched.run, func(ctx context.Context) error {
-		keys.Watch(ctx, keyEvery, manager.Reseal)
+		state.keys.Watch(ctx, keyEvery, manager.Reseal)
 		return nil
 	})
 }
 
 // keyEvery is how often it is looked whether the key is a new one.
 const keyEvery = 5 * time.Second
+
+// state is what the daemon keeps on disk.
+type state struct {
+	keys  *sealer.Keyring // of the passwords in jobs
+	store *sqlite.Store
+	known jobs.Counts // at the start
+}
+
+// openState opens it, and makes what is not there yet. The store is to be closed.
+func (s settings) openState(ctx context.Context, log *slog.Logger) (st state, err error) {
+	if err := s.makeStateDir(); err != nil {
+		return st, err
+	}
+	keys, newKey, err := s.keyring(log)
+	if err != nil {
+		return st, cliargs.UsageError{Err: err}
+	}
+	store, err := openStore(ctx, s.db)
+	if err != nil {
+		return st, err
+	}
+	if err = tellOfKey(ctx, newKey, store, log); err == nil {
+		st.known, err = store.Counts(ctx)
+	}
+	if err != nil {
+		return st, errors.Join(err, store.Close())
+	}
+	st.keys, st.store = keys, store
+	return st, nil
+}
 
 // openStore opens the database. One that no start can mend is a matter of
 // configuration: systemd is not to try again.
