@@ -26,7 +26,7 @@ func (c *Client) Find(ctx context.Context, ref string) (VM, error) {
 // FindAmong is Find, and returns beside the VM every one that this user may see,
 // that one too, with name, path and UUIDs.
 func (c *Client) FindAmong(ctx context.Context, ref string) (VM, []VM, error) {
-	inv, err := c.walk(ctx, named)
+	inv, err := c.walk(ctx, newInventory, named)
 	if err != nil {
 		return VM{}, nil, err
 	}

@@ -49,6 +49,7 @@ type inventory struct {
 	hosts  map[string]string   // VM -> host
 	stores map[string][]string // VM -> datastores
 	nets   map[string][]string // VM -> networks
+	facts  map[string]*facts   // VM -> what a survey wants beside, nil in a list
 	paths  map[string]string   // container -> path, filled as needed
 }
 
@@ -63,7 +64,7 @@ func newInventory() *inventory {
 // container view and one paged walk of the property collector, and fills in
 // what [VM] says a list does.
 func (c *Client) List(ctx context.Context) ([]VM, error) {
-	inv, err := c.walk(ctx, listed)
+	inv, err := c.walk(ctx, newInventory, listed)
 	if err != nil {
 		return nil, err
 	}
@@ -76,10 +77,11 @@ const maxWalks = 3
 // walk reads the inventory with the given properties of VMs. When the session
 // ends on the way, which takes the view and the page tokens with it, or a page
 // is lost, it starts again.
-func (c *Client) walk(ctx context.Context, props []string) (*inventory, error) {
+func (c *Client) walk(ctx context.Context, begin func() *inventory, props []string) (*inventory, error) {
 	for walks := 1; ; walks++ {
 		gen := c.session.generation()
-		inv, err := c.walkOnce(ctx, props)
+		inv := begin()
+		err := c.walkOnce(ctx, inv, props)
 		if err == nil {
 			return inv, nil
 		}
@@ -91,7 +93,7 @@ func (c *Client) walk(ctx context.Context, props []string) (*inventory, error) {
 	}
 }
 
-func (c *Client) walkOnce(ctx context.Context, props []string) (*inventory, error) {
+func (c *Client) walkOnce(ctx context.Context, inv *inventory, props []string) error {
 	content := c.session.vim.ServiceContent
 	kinds := []string{"VirtualMachine"}
 	sets := []types.PropertySpec{{Type: "VirtualMachine", PathSet: props}}
@@ -110,7 +112,7 @@ func (c *Client) walkOnce(ctx context.Context, props []string) (*inventory, erro
 		Recursive: true,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() {
 		call, cancel := bounded(ctx, grace)
@@ -118,7 +120,6 @@ func (c *Client) walkOnce(ctx context.Context, props []string) (*inventory, erro
 		_, _ = methods.DestroyView(call, c.vim(), &types.DestroyView{This: view.Returnval}) // it ends with the session at the latest
 	}()
 
-	inv := newInventory()
 	err = c.pages(ctx, types.RetrievePropertiesEx{
 		This: content.PropertyCollector,
 		SpecSet: []types.PropertyFilterSpec{{
@@ -136,13 +137,13 @@ func (c *Client) walkOnce(ctx context.Context, props []string) (*inventory, erro
 		Options: types.RetrieveOptions{MaxObjects: pageSize},
 	}, inv.add)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := c.askStrays(ctx, inv); err != nil {
-		return nil, err
+		return err
 	}
 	inv.finish()
-	return inv, nil
+	return nil
 }
 
 // askStrays asks for parents and hosts of VMs that no container has listed:
@@ -193,6 +194,9 @@ func (inv *inventory) add(o collector.Object) {
 		vm := VM{Ref: o.Ref}
 		for name, val := range o.Properties() {
 			vm.set(name, val)
+		}
+		if inv.facts != nil {
+			inv.facts[vm.Ref] = factsOf(o, &vm)
 		}
 		inv.vms = append(inv.vms, vm)
 		return

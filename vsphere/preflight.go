@@ -47,8 +47,19 @@ func (c *Client) Preflight(ctx context.Context, vm VM, opts PreflightOptions) ([
 	if err := c.properties(ctx, vmRef(vm.Ref), examined, &x.vm); err != nil {
 		return nil, translate(op, vm.Path, err)
 	}
+	x.look(vm)
+	for _, check := range []func(context.Context, *examination, VM) error{c.checkTasks, c.checkPrivileges, c.checkHost} {
+		if err := check(ctx, x, vm); err != nil {
+			return nil, translate(op, vm.Path, err)
+		}
+	}
+	return x.sorted(), nil
+}
+
+// look looks at everything that is known of the VM itself.
+func (x *examination) look(vm VM) {
 	x.on = x.vm.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOff
-	x.bySnap = x.on && opts.Snapshot
+	x.bySnap = x.on && x.opts.Snapshot
 	x.checkState()
 	x.checkStrays(vm)
 	if x.vm.Config != nil {
@@ -57,13 +68,12 @@ func (c *Client) Preflight(ctx context.Context, vm VM, opts PreflightOptions) ([
 		x.checkDisks(disksOf(devices))
 		x.checkImages(devices)
 	}
-	for _, check := range []func(context.Context, *examination, VM) error{c.checkTasks, c.checkPrivileges, c.checkHost} {
-		if err := check(ctx, x, vm); err != nil {
-			return nil, translate(op, vm.Path, err)
-		}
-	}
+}
+
+// sorted is what was found, errors first.
+func (x *examination) sorted() []Obstacle {
 	slices.SortStableFunc(x.found, func(a, b Obstacle) int { return strings.Compare(string(a.Severity), string(b.Severity)) })
-	return x.found, nil
+	return x.found
 }
 
 // checkState looks at power, accessibility and what vSphere forbids.

@@ -13,9 +13,20 @@ import (
 
 func (a *app) checkCommand() *cli.Command {
 	return &cli.Command{
-		Name:                      "check",
-		Usage:                     "list every obstacle to an export, without exporting",
-		Flags:                     append(vmFlags(), optionFlags()...),
+		Name:  "check",
+		Usage: "list every obstacle to an export, without exporting",
+		Description: `Of one VM, every obstacle, also at the output directory. Of several, or of -all, a
+report that one can hand on, from one walk of the inventory: who is ready, what is
+in the way of others, the data to move and the time it may take. Privileges,
+running tasks and whether hosts can be reached are looked at for one VM only.
+
+Exit code 4 when a VM that was named cannot be exported as it is; a report on -all
+is 0 whatever it says.`,
+		Flags: append(append(vmFlags(),
+			&cli.BoolFlag{Name: "all", Usage: "every VM: the readiness report"},
+			&cli.StringFlag{Name: "report", Usage: "write the report to `FILE`, which ends in .html, .csv or .json; -format table, csv, json or html prints it"},
+			&cli.StringFlag{Name: "rate", Usage: "`RATE` of one disk that the estimates assume; 25MB/s when left out"},
+		), optionFlags()...),
 		DisableSliceFlagSeparator: true,
 		Action:                    cliargs.NoArgs(a.check),
 	}
@@ -29,9 +40,22 @@ type checked struct {
 }
 
 func (a *app) check(ctx context.Context, cmd *cli.Command) error {
-	q, err := a.asked(cmd)
+	format, err := a.reportFormat(cmd)
 	if err != nil {
 		return err
+	}
+	var q asked
+	if cmd.Bool("all") {
+		if len(cmd.StringSlice("vm")) > 0 || cmd.IsSet("vms-from") || cmd.IsSet("file") {
+			return cliargs.Usage("-all is every VM: leave -vm, -vms-from and -file out")
+		}
+		return a.readiness(ctx, cmd, q, format)
+	}
+	if q, err = a.asked(cmd); err != nil {
+		return err
+	}
+	if format != "" || !q.one(cmd) {
+		return a.readiness(ctx, cmd, q, format)
 	}
 	def, err := a.definition(cmd, q.refs[0])
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -52,6 +53,9 @@ func (a *app) options(cmd *cli.Command) (job.Options, error) {
 	var err error
 	if o.NetworkMap, err = job.ParseNetworkMap(strings.Join(cmd.StringSlice("network-map"), ",")); err != nil {
 		return o, cliargs.Usage("-network-map: %w", err)
+	}
+	if cmd.Name == "check" && slices.Contains(reportFormats, string(o.Format)) {
+		o.Format = "" // it is that of the report
 	}
 	if o.Format == "" {
 		p, _, err := a.profile(cmd)

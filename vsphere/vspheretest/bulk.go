@@ -31,6 +31,7 @@ func (in *inventory) addBulk(n int) error {
 	for i, ref := range in.hosts {
 		hosts[i] = in.ctx.Map.Get(ref).(*simulator.HostSystem)
 	}
+	refs := map[types.ManagedObjectReference]bool{} // the first one is made like any other, and may change
 	pool := in.ctx.Map.Get(in.pool).(*simulator.ResourcePool)
 	for i := 1; i < n; i++ {
 		folder, err := in.folder(bulkFolder(i))
@@ -45,8 +46,9 @@ func (in *inventory) addBulk(n int) error {
 		in.stores[i%datastores].Vm = append(in.stores[i%datastores].Vm, vm.Self)
 		pool.Vm = append(pool.Vm, vm.Self)
 		in.attach(vm)
+		refs[vm.Self] = true
 	}
-	return nil
+	return in.srv.bulk.prepare(first, refs)
 }
 
 func bulkFolder(i int) string {

@@ -87,6 +87,10 @@ func (g *gateway) intercept(method *simulator.Method) interface {
 	if method.Name == "CancelTask" && g.srv.tasks.named(method.This) == nil {
 		return nil // one of the simulator's
 	}
+	if g.srv.bulk.wants(method) {
+		method.This = gatewayRef
+		return g
+	}
 	owner := map[string]string{
 		"ExportVm":                     "VirtualMachine",
 		"ExportSnapshot":               "VirtualMachineSnapshot",

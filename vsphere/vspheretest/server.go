@@ -36,6 +36,7 @@ type Server struct {
 	timers   timerTable
 	released latch
 	views    viewTable
+	bulk     bulkDevices
 	faults   faultSet
 	log      requestLog
 	hooks    hooks

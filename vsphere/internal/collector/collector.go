@@ -25,7 +25,7 @@ type Object struct {
 func (o Object) Properties() iter.Seq2[string, Element] {
 	return func(yield func(string, Element) bool) {
 		for el := range o.at.Children() {
-			if el.name() == "propSet" && !yield(el.Value("name"), el.find("val")) {
+			if el.Name() == "propSet" && !yield(el.Value("name"), el.Find("val")) {
 				return
 			}
 		}
@@ -107,10 +107,10 @@ func ask(ctx context.Context, post Post, req soap.HasFault) chan answer {
 // resultOf finds what either of the two requests returns; none when that is
 // nothing.
 func resultOf(doc document) (Element, error) {
-	body := doc.root().find("Envelope", "Body")
+	body := doc.root().Find("Envelope", "Body")
 	for _, method := range []string{"RetrievePropertiesExResponse", "ContinueRetrievePropertiesExResponse"} {
-		if at := body.find(method); body.exists() && at.exists() {
-			return at.find("returnval"), nil
+		if at := body.Find(method); body.Exists() && at.Exists() {
+			return at.Find("returnval"), nil
 		}
 	}
 	return Element{}, errors.New("the answer is not one of a property collector")
@@ -118,19 +118,19 @@ func resultOf(doc document) (Element, error) {
 
 // takeObjects gives the objects below result to take.
 func takeObjects(result Element, take func(Object)) error {
-	if !result.exists() {
+	if !result.Exists() {
 		return nil
 	}
 	for el := range result.Children() {
-		if el.name() != "objects" {
+		if el.Name() != "objects" {
 			continue
 		}
 		for missing := range el.Children() {
-			if missing.name() == "missingSet" && missing.find("fault", "fault").kind() == "NotAuthenticated" {
+			if missing.Name() == "missingSet" && missing.Find("fault", "fault").Kind() == "NotAuthenticated" {
 				return soap.WrapVimFault(&types.NotAuthenticated{})
 			}
 		}
-		obj := el.find("obj")
+		obj := el.Find("obj")
 		take(Object{Kind: strings.Clone(obj.RefType()), Ref: obj.Text(), at: el})
 	}
 	return nil

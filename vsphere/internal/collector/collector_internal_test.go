@@ -31,19 +31,19 @@ func TestXMLIsReadAsServicesWriteIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := d.root().find("Envelope", "Body", "RetrievePropertiesExResponse", "returnval")
+	at := d.root().Find("Envelope", "Body", "RetrievePropertiesExResponse", "returnval")
 	if got := at.Value("text"); got != `a <&> "b" 'ü名<raw> & so` {
 		t.Errorf("text %q", got)
 	}
-	if at.Number("token") != 1 || at.Value("empty") != "" || at.Value("none") != "" || at.find("none", "below").exists() {
+	if at.Number("token") != 1 || at.Value("empty") != "" || at.Value("none") != "" || at.Find("none", "below").Exists() {
 		t.Errorf("document %+v", d)
 	}
-	if obj := at.find("obj"); obj.RefType() != "VirtualMachine" || obj.kind() != "ManagedObjectReference" || obj.Text() != "vm-1" {
+	if obj := at.Find("obj"); obj.RefType() != "VirtualMachine" || obj.Kind() != "ManagedObjectReference" || obj.Text() != "vm-1" {
 		t.Errorf("reference %+v", obj)
 	}
 	var names []string
 	for el := range at.Children() {
-		names = append(names, el.name())
+		names = append(names, el.Name())
 	}
 	if want := "token token obj text empty void"; strings.Join(names, " ") != want {
 		t.Errorf("children %v, want %s", names, want)

@@ -241,9 +241,15 @@ type Element struct {
 
 func (d document) root() Element { return Element{d, 0} }
 
-func (e Element) exists() bool { return e.at != 0 }
-func (e Element) name() string { return e.doc[e.at].name }
-func (e Element) kind() string { return e.doc[e.at].kind }
+// Exists reports whether there is such an element.
+func (e Element) Exists() bool { return e.at != 0 }
+
+// Name is the element's name, without a prefix.
+func (e Element) Name() string { return e.doc[e.at].name }
+
+// Kind is the type that the element says it is of, as VirtualDisk; "" where it does
+// not.
+func (e Element) Kind() string { return e.doc[e.at].kind }
 
 // RefType is the type of what a managed object reference refers to, as
 // VirtualMachine; "" of any other element.
@@ -266,8 +272,8 @@ func (e Element) Children() iter.Seq[Element] {
 	}
 }
 
-// find goes down by the first child of each name; none when there is none.
-func (e Element) find(names ...string) Element {
+// Find goes down by the first child of each name; none when there is none.
+func (e Element) Find(names ...string) Element {
 	for _, name := range names {
 		i := e.doc[e.at].child
 		for i != 0 && e.doc[i].name != name {
@@ -281,7 +287,7 @@ func (e Element) find(names ...string) Element {
 }
 
 // Value is the text of the first child of that name, or "".
-func (e Element) Value(name string) string { return e.find(name).Text() }
+func (e Element) Value(name string) string { return e.Find(name).Text() }
 
 // Number is [Element.Int] of the first child of that name, 0 without one.
-func (e Element) Number(name string) int64 { return e.find(name).Int() }
+func (e Element) Number(name string) int64 { return e.Find(name).Int() }

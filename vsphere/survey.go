@@ -1,0 +1,131 @@
+package vsphere
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/hyper2kvm/hyper2kvm/vsphere/internal/collector"
+)
+
+// surveyed are the properties that a survey reads beside the [listed] ones. Devices
+// are most of it.
+var surveyed = []string{
+	"runtime.connectionState", "runtime.faultToleranceState", "runtime.question", "disabledMethod", "snapshot",
+	"config.keyId", "config.hardware.device", "guest.toolsRunningStatus",
+}
+
+// facts is what a survey knows of a VM, as [Client.Preflight] would read it.
+type facts struct{ vm mo.VirtualMachine }
+
+// Surveyed is a VM with what can be said of its export without asking for it alone.
+type Surveyed struct {
+	VM    VM // with disks, cards, snapshots and guest tools
+	facts *facts
+}
+
+// Survey returns every VM that this user may see, ordered by path, in one walk of
+// the inventory. What needs calls for each VM (privileges, running tasks, whether its
+// host can be reached) is left to [Client.Preflight].
+func (c *Client) Survey(ctx context.Context) ([]Surveyed, error) {
+	begin := func() *inventory {
+		inv := newInventory()
+		inv.facts = map[string]*facts{}
+		return inv
+	}
+	inv, err := c.walk(ctx, begin, slices.Concat(listed, surveyed))
+	if err != nil {
+		return nil, err
+	}
+	ports := map[string]string{}
+	for ref, n := range inv.nodes {
+		if n.kind == "DistributedVirtualPortgroup" {
+			ports[ref] = unescapeName(n.name)
+		}
+	}
+	out := make([]Surveyed, len(inv.vms))
+	for i, vm := range inv.vms {
+		for j := range vm.NICs {
+			if key, ok := strings.CutPrefix(vm.NICs[j].Network, portgroupMark); ok {
+				vm.NICs[j].Network = key
+				if name := ports[key]; name != "" {
+					vm.NICs[j].Network = name
+				}
+			}
+		}
+		out[i] = Surveyed{VM: vm, facts: inv.facts[vm.Ref]}
+	}
+	return out, nil
+}
+
+// Obstacles lists what is known to stand in the way of an export, errors first.
+func (s Surveyed) Obstacles(opts PreflightOptions) []Obstacle {
+	x := &examination{vm: s.facts.vm, opts: opts}
+	x.look(s.VM)
+	return x.sorted()
+}
+
+// factsOf takes in what a survey has of a VM, and fills in what a list leaves out.
+func factsOf(o collector.Object, vm *VM) *facts {
+	f := &facts{}
+	m := &f.vm
+	var keyed bool
+	var devices []types.BaseVirtualDevice
+	readable := false
+	for name, val := range o.Properties() {
+		switch name {
+		case "runtime.connectionState":
+			m.Runtime.ConnectionState = types.VirtualMachineConnectionState(val.Text())
+		case "runtime.faultToleranceState":
+			m.Runtime.FaultToleranceState = types.VirtualMachineFaultToleranceState(val.Text())
+		case "runtime.question":
+			m.Runtime.Question = &types.VirtualMachineQuestionInfo{Text: val.Value("text")}
+		case "disabledMethod":
+			for method := range val.Children() {
+				m.DisabledMethod = append(m.DisabledMethod, method.Text())
+			}
+		case "snapshot":
+			m.Snapshot = &types.VirtualMachineSnapshotInfo{RootSnapshotList: snapshotsOf(val, "rootSnapshotList")}
+		case "config.keyId":
+			keyed = true
+		case "config.hardware.device":
+			devices, readable = devicesOf(val), true
+		case "guest.toolsRunningStatus":
+			vm.ToolsRunning = val.Text() == string(types.VirtualMachineToolsRunningStatusGuestToolsRunning)
+		}
+	}
+	m.Runtime.PowerState = types.VirtualMachinePowerState(vm.Power)
+	vm.ConnectionState = string(m.Runtime.ConnectionState)
+	if m.Snapshot != nil {
+		vm.Snapshots = countSnapshots(m.Snapshot.RootSnapshotList)
+	}
+	if readable {
+		m.Config = &types.VirtualMachineConfigInfo{Template: vm.Template, Hardware: types.VirtualHardware{Device: devices}}
+		if keyed {
+			m.Config.KeyId = &types.CryptoKeyId{}
+		}
+		vm.Disks, vm.NICs = disksOf(devices), nicsOf(devices)
+	}
+	return f
+}
+
+// snapshotsOf reads the snapshots that are listed below an element.
+func snapshotsOf(at collector.Element, name string) []types.VirtualMachineSnapshotTree {
+	var out []types.VirtualMachineSnapshotTree
+	for child := range at.Children() {
+		if child.Name() != name {
+			continue
+		}
+		created, _ := time.Parse(time.RFC3339, child.Value("createTime")) // the zero time is one that is not known
+		out = append(out, types.VirtualMachineSnapshotTree{
+			Snapshot: types.ManagedObjectReference{Type: "VirtualMachineSnapshot", Value: child.Value("snapshot")},
+			Name:     child.Value("name"), CreateTime: created, Quiesced: child.Value("quiesced") == "true",
+			ChildSnapshotList: snapshotsOf(child, "childSnapshotList"),
+		})
+	}
+	return out
+}
