@@ -25,6 +25,7 @@ type classic struct {
 	grant  Grant
 	tag    string
 	tagged bool
+	clear  bool // without TLS there are no records
 
 	pending []byte // of records that were read
 }
@@ -41,9 +42,9 @@ func (c *classic) record() bool {
 }
 
 // next takes the next message. One that stood behind another in a record is looked at
-// only when the next record comes.
+// only when the next record comes (F-902-11).
 func (c *classic) next() ([]byte, bool) {
-	if !c.record() {
+	if !c.clear && !c.record() {
 		return nil, false
 	}
 	return c.bytes(messageSize)

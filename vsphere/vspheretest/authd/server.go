@@ -226,7 +226,7 @@ func (s *Server) serve(tcp net.Conn) {
 		}
 		conn = second
 	}
-	c := &classic{srv: s, conn: conn, grant: d.grant, tag: d.tag, tagged: d.tagged}
+	c := &classic{srv: s, conn: conn, grant: d.grant, tag: d.tag, tagged: d.tagged, clear: d.clear}
 	if !c.run() {
 		return
 	}
