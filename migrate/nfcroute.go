@@ -40,6 +40,9 @@ const kindNFC902 = string(job.TransportNFC902)
 // firewall hides is not waited for.
 const firstTry = 30 * time.Second
 
+// nfcChunk is the longest range that is asked for at once, in bytes: several reads.
+const nfcChunk = 4 << 20
+
 // CodeNFC902 is the code of the obstacle that a disk cannot be read over port 902
 // although the job wants it so.
 const CodeNFC902 = "nfc902"
@@ -149,7 +152,9 @@ func (n *nfcRoute) open(ctx context.Context, o pace) (_ reading, err error) {
 		}
 		n.areas = &areas
 	}
-	o.Workers = min(2*o.Workers, transfer.MaxWorkers) // so that no connection waits between two chunks
+	// Two chunks on a connection at a time, so that none waits between two; shorter
+	// ones than of a server with a round trip for each, so that they fit the window.
+	o.Workers, o.ChunkSize = min(2*o.Workers, transfer.MaxWorkers), nfcChunk
 	return d.copyAreas(areaSource{
 		kind: kindNFC902, name: "the host's port 902", source: disk, info: info, areas: *n.areas, release: disk.Close,
 	}, o), nil
