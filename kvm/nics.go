@@ -59,8 +59,15 @@ func unmapped(g Guest, o Options) []Note {
 		was = strings.TrimSuffix(was, "s")
 	}
 	return []Note{{Device: device + " " + strings.Join(cards, ", "), Text: fmt.Sprintf(
-		"%s %s, for which no libvirt network was named; %s %q now", was, strings.Join(groups, ", "), is, o.network(""))}}
+		"%s %s%s; %s %q now", was, strings.Join(groups, ", "), withoutNetwork, is, o.network(""))}}
 }
+
+// withoutNetwork is in every note of [unmapped], and in no other.
+const withoutNetwork = ", for which no libvirt network was named"
+
+// AboutNetworks reports whether the text of a [Note] tells of cards for which no
+// network was named, which who reports on several domains says once for all.
+func AboutNetworks(note string) bool { return strings.Contains(note, withoutNetwork) }
 
 // source is where a card is attached: a libvirt network, or a bridge.
 func source(network string) *libvirtxml.DomainInterfaceSource {

@@ -36,7 +36,7 @@ func ends() []runs.Status {
 	done := func(name string, earlier bool) runs.Status {
 		return runs.Status{Spec: def(name), State: runs.Done, Started: begun, Ended: begun.Add(90 * time.Second), Result: job.Result{
 			VMName: name, OutputDir: "/out/" + name, DomainXML: "/out/" + name + "/x.xml", TotalSize: 1 << 30, Earlier: earlier, Success: true,
-			Unmapped: []string{"DMZ"}, Notes: []string{"nics 0: no libvirt network was named", "a note"},
+			Unmapped: []string{"DMZ"}, Notes: []string{"nic 0: was on network \"DMZ\", for which no libvirt network was named; it is on \"default\" now", "a note"},
 		}}
 	}
 	return []runs.Status{

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/hyper2kvm/hyper2kvm/kvm"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/units"
 )
@@ -27,7 +28,7 @@ func (r Run) Print(p Printer) {
 		case vm.Outcome == Done:
 			p.Success("%s: %s in %s, in %s; %s", safe(vm.Name), units.Bytes(vm.Bytes), safe(vm.Output), display.Duration(vm.Duration), vm.Verified)
 			for _, note := range vm.Notes {
-				if !strings.Contains(note, "no libvirt network was named") { // told below, once for all
+				if !kvm.AboutNetworks(note) { // told below, once for all
 					p.Warning("%s: %s", safe(vm.Name), safe(note))
 				}
 			}

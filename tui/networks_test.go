@@ -5,7 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/tui/picker"
+	"github.com/hyper2kvm/hyper2kvm/tui/runs"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -59,4 +62,20 @@ func TestAnOVFAsksForNoNetworks(t *testing.T) {
 	}
 	tr.press("enter")
 	tr.want("confirm", "Disks stay VMDK")
+}
+
+func TestTheSummaryTellsOfPortGroupsWithoutANetworkOnce(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	done := func(name string, groups ...string) runs.Status {
+		return runs.Status{Spec: runs.Spec{Name: name}, State: runs.Done, Result: job.Result{VMName: name, Unmapped: groups, Notes: []string{
+			`libvirt domain, nic 0: was on network "` + groups[0] + `", for which no libvirt network was named; it is on "default" now`, "another note",
+		}}}
+	}
+	if err := summarize(terminal.New(&out, &out), []runs.Status{done("a", "DMZ"), done("b", "DMZ", "VM Network")}, false, false); err != nil {
+		t.Fatal(err)
+	}
+	if text := out.String(); strings.Count(text, "libvirt network") != 1 || !strings.Contains(text, `"DMZ", "VM Network"`) || strings.Count(text, "another note") != 2 {
+		t.Errorf("told:\n%s", text)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
+	"github.com/hyper2kvm/hyper2kvm/kvm"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
@@ -20,7 +21,7 @@ import (
 func summarize(p *terminal.Printer, jobs []runs.Status, forced, elsewhere bool) error {
 	out := &OutcomeError{Total: len(jobs)}
 	going := 0
-	var next []string
+	var next, groups []string
 	for _, s := range jobs {
 		name := cell.Safe(s.Name)
 		switch s.State {
@@ -28,7 +29,11 @@ func summarize(p *terminal.Printer, jobs []runs.Status, forced, elsewhere bool) 
 			r := s.Result
 			p.Success("%s: %d file(s), %s in %s, in %s; %s", name, len(r.Files), units.Bytes(r.TotalSize),
 				cell.Safe(r.OutputDir), display.Duration(r.Duration), plan.Verification(r.Disks))
+			groups = append(groups, r.Unmapped...)
 			for _, note := range r.Notes {
+				if kvm.AboutNetworks(note) && len(r.Unmapped) > 0 {
+					continue // told below, once for all VMs
+				}
 				p.Warning("%s: %s", name, cell.Safe(note))
 			}
 			next = append(next, plan.NextStep(r))
@@ -45,6 +50,9 @@ func summarize(p *terminal.Printer, jobs []runs.Status, forced, elsewhere bool) 
 		default:
 			going++
 		}
+	}
+	if len(groups) > 0 {
+		p.Warning("%s", cell.Safe(plan.UnmappedText(groups)))
 	}
 	for _, line := range next {
 		if line != "" {
