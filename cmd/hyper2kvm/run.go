@@ -76,8 +76,15 @@ func (a *app) resume(ctx context.Context, cmd *cli.Command) error {
 		return cliargs.Usage("the last run was of %s, and this is %s: set GOVC_URL to that, or run its job file: hyper2kvm run %s",
 			last.URL, cfg.URL, plan.Quote(lastRunPath()))
 	}
-	a.Info("%d VM(s) of the run of %s", len(last.Jobs), last.Started.Local().Format(time.DateTime))
+	a.inform("%d VM(s) of the run of %s", len(last.Jobs), last.Started.Local().Format(time.DateTime))
 	return a.exportFleet(ctx, cmd, asked{jobs: last.Jobs}, "hyper2kvm resume")
+}
+
+// inform tells a person something, and nothing to a program that reads JSON.
+func (a *app) inform(format string, args ...any) {
+	if !a.JSON {
+		a.Info(format, args...)
+	}
 }
 
 // exportFleet exports several VMs and reports what came of them. again is the
@@ -101,7 +108,7 @@ func (a *app) exportFleet(ctx context.Context, cmd *cli.Command, q asked, again 
 	}
 	if again == "" {
 		if again, err = rememberRun(cfg, specs); err != nil {
-			a.Warning("hyper2kvm resume will not know of this run: %s", display.SafeText(err.Error()))
+			a.inform("hyper2kvm resume will not know of this run: %s", display.SafeText(err.Error()))
 		}
 	}
 	m := migrate.Migrator{
