@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 
 	"github.com/hyper2kvm/hyper2kvm/job"
@@ -65,6 +66,32 @@ func (m *Migrator) Settle(ctx context.Context, def job.Definition, t *progress.T
 	owed := r.putBack(ctx, cancelTimeout)
 	r.info("", "put back what an earlier run of the job had left at vSphere: %t", owed == nil)
 	return errors.Join(owed, r.work.Close(true))
+}
+
+// Owes reports whether an earlier run of def has left something at vSphere that is
+// to be put back, or files without their final names. vSphere is not asked. An error
+// says that it cannot be told.
+func (m *Migrator) Owes(def job.Definition) (bool, error) {
+	r := m.newRun(def, progress.New())
+	if err := r.absolute(); err != nil {
+		return false, err
+	}
+	base, unnamed, err := r.findWork()
+	switch {
+	case err != nil:
+		return false, err
+	case unnamed:
+		return false, fmt.Errorf("%s has a work directory whose ledger does not say whose it is", r.def.OutputPath)
+	case base == "":
+		return false, nil
+	}
+	w, err := workdir.Peek(r.m.Outputs, r.def.OutputPath, base)
+	if err != nil {
+		return false, err
+	}
+	defer w.Release()
+	_, installing := w.Installing()
+	return installing || w.Owes(), nil
 }
 
 // findWork looks for the work directory of the job. base is the rest of its name;

@@ -402,6 +402,14 @@ func TestAJobThatHasEndedIsSettledWithoutTouchingItsParts(t *testing.T) {
 	}
 	other := def
 	other.ID = "job-2"
+	owes := func(d job.Definition, want bool) {
+		t.Helper()
+		if got, err := b.m.Owes(d); got != want || err != nil {
+			t.Errorf("%s owes something: %t, %v; want %t", d.ID, got, err, want)
+		}
+	}
+	owes(other, false)
+	owes(def, true)
 	for _, d := range []job.Definition{other, def} {
 		if err := b.m.Settle(t.Context(), d, progress.New()); err != nil {
 			t.Errorf("%s: %v", d.ID, err)
@@ -410,6 +418,7 @@ func TestAJobThatHasEndedIsSettledWithoutTouchingItsParts(t *testing.T) {
 			t.Errorf("after %s the drive is there: %t", d.ID, back)
 		}
 	}
+	owes(def, false)
 	b.clean()
 }
 

@@ -68,18 +68,15 @@ const auditTimeout = 5 * time.Second
 // auditStart writes into the audit log that the daemon has started. ended writes
 // how it ended.
 func auditStart(ctx context.Context, l *audit.Log, log *slog.Logger) (ended func(error), err error) {
-	daemon := func(ctx context.Context) context.Context {
-		return access.WithPrincipal(ctx, access.Principal{Name: "hyper2kvmd", Role: access.Admin, Via: access.ViaDaemon})
-	}
 	e := audit.Entry{Action: audit.DaemonStart, From: fmt.Sprintf("uid %d, pid %d", os.Getuid(), os.Getpid()), Value: version.String()}
-	if _, err := l.Begin(daemon(ctx), e); err != nil {
+	if _, err := l.Begin(asDaemon(ctx), e); err != nil {
 		return nil, err
 	}
 	return func(end error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
 		defer cancel()
 		e.Action, e.Error = audit.DaemonStop, textOf(end)
-		if _, err := l.Begin(daemon(ctx), e); err != nil {
+		if _, err := l.Begin(asDaemon(ctx), e); err != nil {
 			log.Error("the end of the daemon could not be written to the audit log", "error", err)
 		}
 	}, nil

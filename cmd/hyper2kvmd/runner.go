@@ -77,6 +77,11 @@ func (r *runner) Settle(ctx context.Context, def job.Definition, t *progress.Tra
 	return r.judge(ctx, def, t.Phase(), r.engine().Settle(ctx, def, t))
 }
 
+// Owes implements jobs.Debtor.
+func (r *runner) Owes(_ context.Context, def job.Definition) (bool, error) {
+	return r.engine().Owes(def)
+}
+
 // judge tells failures of a vCenter from those of a job: what it puts down to
 // the vCenter becomes a [jobs.Unavailable]. phase is the one in which the run
 // ended.

@@ -83,6 +83,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		MaxJobs: s.jobs, PerVCenter: jobsPerVCenter(s), Sealer: state.keys, Logger: log, Throttle: r.migrator.JobLimits,
 		Admit: v.policy.Admit, VCenters: r, MaxDeaths: int(s.config.Daemon.MaxDeaths),
 		Secrets: store, KeepPasswords: s.keepPasswords(), Observer: watched.metrics,
+		Pruner: store, Retention: s.retention(), Forgetting: forgetting(auditLog),
 	})
 	watched.ready.Certificates = func() []watch.Certificate { return certificates(set) }
 	watched.over(manager)

@@ -52,6 +52,7 @@ const (
 	Cancel        Action = "jobs.cancel"
 	Retry         Action = "jobs.retry"
 	Delete        Action = "jobs.delete"
+	Expire        Action = "jobs.expire" // the daemon's own doing
 	SetJobLimit   Action = "jobs.limit"
 	SetLimit      Action = "limits.set"
 	ResumeVCenter Action = "vcenters.resume"

@@ -40,12 +40,13 @@ const maxSize = 1 << 20
 // Config is the whole file. The zero value is a daemon with defaults and no
 // named vCenters.
 type Config struct {
-	Daemon   Daemon `yaml:"daemon"`
-	Listen   Listen `yaml:"listen"`
-	Access   Access `yaml:"access"`
-	Reach    `yaml:",inline"`
-	VCenters map[string]VCenter `yaml:"vcenters"`
-	Metrics  Metrics            `yaml:"metrics"`
+	Daemon    Daemon `yaml:"daemon"`
+	Listen    Listen `yaml:"listen"`
+	Access    Access `yaml:"access"`
+	Reach     `yaml:",inline"`
+	VCenters  map[string]VCenter `yaml:"vcenters"`
+	Metrics   Metrics            `yaml:"metrics"`
+	Retention Retention          `yaml:"retention"`
 }
 
 // Daemon is how the daemon itself runs. Flags of hyper2kvmd come before it.
@@ -204,6 +205,7 @@ func (c Config) validate() error {
 	c.Access.validate(bad)
 	absolute("access.oidc.ca_file", c.Access.OIDC.CAFile)
 	c.Metrics.validate(bad)
+	c.Retention.validate(bad)
 
 	for _, name := range c.Names() {
 		v, p := c.VCenters[name], "vcenters."+name+"."

@@ -312,3 +312,16 @@ func TestMetricsAreServedOnLoopbackOnly(t *testing.T) {
 		}
 	}
 }
+
+func TestForHowLongJobsAreKeptIsChecked(t *testing.T) {
+	t.Parallel()
+	for text, fine := range map[string]bool{
+		"{jobs: 90d, failed: 180d, events: 30d, max_jobs: 50000}": true, "{jobs: 0s}": true, "{failed: 2160h}": true,
+		"{jobs: 1s}": false, "{events: -1h}": false, "{jobs: 90}": false, "{jobs: 99999d}": false, "{jobs: d}": false,
+		"{jobs: 1.5d}": false, "{max_jobs: 0}": false, "{max_jobs: -1}": false, "{job: 90d}": false,
+	} {
+		if _, err := config.Decode(strings.NewReader("retention: "+text), "c.yaml"); (err == nil) != fine {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,8 +13,8 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/secret"
 )
 
-// Duration is a time span as Go writes it, such as 90s or 72h. A negative one is
-// what could not be read.
+// Duration is a time span as Go writes it, such as 90s or 72h, or in days of 24
+// hours, such as 90d. A negative one is what could not be read.
 type Duration time.Duration
 
 // UnmarshalYAML reads a span. What is none is refused by validate, with its key.
@@ -22,12 +23,20 @@ func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
 	if err := n.Decode(&text); err != nil {
 		return err
 	}
-	span, err := time.ParseDuration(text)
+	span, err := parseSpan(text)
 	if err != nil || span < 0 || span > maxSpan {
 		span = -1
 	}
 	*d = Duration(span)
 	return nil
+}
+
+func parseSpan(text string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		return time.Duration(n) * 24 * time.Hour, err //nolint:gosec // of 16 bits
+	}
+	return time.ParseDuration(text)
 }
 
 // maxSpan is longer than anybody means.
@@ -36,7 +45,7 @@ const maxSpan = 10 * 366 * 24 * time.Hour
 // checkSpan refuses what could not be read.
 func checkSpan(key string, d Duration, bad func(key, format string, args ...any)) {
 	if d < 0 {
-		bad(key, "must be a time such as 90s, 15m or 72h")
+		bad(key, "must be a time such as 90s, 15m, 72h or 90d")
 	}
 }
 

@@ -69,6 +69,9 @@ func New(store Store, runner Runner, o Options) *Manager {
 	if o.Secrets == nil {
 		o.Secrets, _ = store.(Secrets)
 	}
+	if o.Pruner == nil {
+		o.Pruner, _ = store.(Pruner)
+	}
 	m := &Manager{
 		store:   store,
 		runner:  runner,
@@ -97,6 +100,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	var settling sync.WaitGroup
 	settling.Go(func() { m.settleAll(ctx) })
 	settling.Go(func() { m.dropPasswords(ctx) })
+	settling.Go(func() { m.retain(ctx) })
 	for {
 		m.breaker.probe(ctx, m)
 		m.claimAll(ctx, base)

@@ -31,6 +31,13 @@ type Options struct {
 	// not at all. That of a completed job goes with its end.
 	KeepPasswords time.Duration
 
+	// Retention is for how long jobs that have ended are kept; the zero value is for
+	// ever. Pruner forgets them; nil is the store, if it can. Forgetting is told
+	// before; nil is nobody.
+	Retention  Retention
+	Pruner     Pruner
+	Forgetting Forgetting
+
 	// Observer hears what becomes of runs; nil is nobody.
 	Observer Observer
 
@@ -104,6 +111,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Observer == nil {
 		o.Observer = unobserved{}
+	}
+	if o.Forgetting == nil {
+		o.Forgetting = untold
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

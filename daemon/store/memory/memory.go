@@ -333,10 +333,15 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 	case !r.job.Status.Final():
 		return jobs.ErrNotFinished
 	}
-	s.count[r.job.Status]--
-	delete(s.byID, id)
-	s.all = slices.DeleteFunc(s.all, func(o *record) bool { return o == r })
+	s.remove(r)
 	return nil
+}
+
+// remove forgets a job that has ended.
+func (s *Store) remove(r *record) {
+	s.count[r.job.Status]--
+	delete(s.byID, r.job.Definition.ID)
+	s.all = slices.DeleteFunc(s.all, func(o *record) bool { return o == r })
 }
 
 // Check implements [jobs.Reader].

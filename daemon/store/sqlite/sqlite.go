@@ -90,6 +90,9 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.migrate(ctx); err != nil {
 		return s.explain(err)
 	}
+	if err := s.incremental(ctx); err != nil {
+		return s.explain(err)
+	}
 	now := millis(s.clock.Steady())
 	_, err = s.write.ExecContext(ctx, `
 		UPDATE jobs SET claimable_at = CASE status WHEN 'running' THEN ? ELSE min(claimable_at, ? + delay) END

@@ -74,6 +74,9 @@ func (s Suite) Run(t *testing.T) {
 		{"sealed passwords are sealed again, all or none", resealed},
 		{"the sealed password of a job is read", secretsAreRead},
 		{"passwords of jobs that ended long ago are dropped, and then the job is not tried again", secretsAreDropped},
+		{"jobs that have ended are found in the order of their ends, page by page", endedAreFound},
+		{"jobs that ended long ago are forgotten, and no other", endedArePruned},
+		{"events of jobs that ended long ago are forgotten, but for the last", eventsArePruned},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
