@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/daemon/watch"
 )
 
 // retention is for how long jobs are kept, as [jobs.Options] has it.
@@ -65,4 +67,10 @@ func without(all []audit.Job, done []string) []string {
 // asDaemon is a context of what the daemon does by itself.
 func asDaemon(ctx context.Context) context.Context {
 	return access.WithPrincipal(ctx, access.Principal{Name: "hyper2kvmd", Role: access.Admin, Via: access.ViaDaemon})
+}
+
+// minFree is how many bytes a file system must have for a new job to be begun there.
+func (s settings) minFree() int64 {
+	n, _ := s.config.Limits.MinFree() // it was checked
+	return cmp.Or(n, watch.DefaultMinFree)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
+	"github.com/hyper2kvm/hyper2kvm/daemon/config"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/listen"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sealer"
@@ -83,6 +85,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		MaxJobs: s.jobs, PerVCenter: jobsPerVCenter(s), Sealer: state.keys, Logger: log, Throttle: r.migrator.JobLimits,
 		Admit: v.policy.Admit, VCenters: r, MaxDeaths: int(s.config.Daemon.MaxDeaths),
 		Secrets: store, KeepPasswords: s.keepPasswords(), Observer: watched.metrics,
+		MaxQueued: cmp.Or(int(s.config.Limits.QueuedJobs), config.DefaultQueuedJobs), Room: watched.floor,
 		Pruner: store, Retention: s.retention(), Forgetting: forgetting(auditLog),
 	})
 	watched.ready.Certificates = func() []watch.Certificate { return certificates(set) }
@@ -101,7 +104,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		log.Info("the database is new: there was none, or an empty file", "database", s.db)
 	}
 	banner(p, set.URLs())
-	return supervise(ctx, set, handler, manager, log, reload, watched.run, func(ctx context.Context) error {
+	return supervise(ctx, set, handler, manager, log, reload, watched.run, watched.floor.Run, func(ctx context.Context) error {
 		state.keys.Watch(ctx, keyEvery, manager.Reseal)
 		return nil
 	})

@@ -21,6 +21,7 @@ import (
 type watching struct {
 	metrics *metrics.Metrics
 	ready   *watch.Readiness
+	floor   *watch.Floor
 	log     *slog.Logger
 	local   net.Listener // of metrics.addr; nil for none
 }
@@ -37,8 +38,9 @@ func newWatching(ctx context.Context, s settings, v vcenters, log *slog.Logger) 
 		names = append(names, "") // the one of jobs that name none
 	}
 	w := &watching{log: log, metrics: metrics.New(version.String(), log), ready: &watch.Readiness{
-		VCenters: names, Space: watch.NewSpace(append([]string{state}, outputs...)...), StateDir: state, MinFree: watch.DefaultMinFree,
+		VCenters: names, Space: watch.NewSpace(append([]string{state}, outputs...)...), StateDir: state, MinFree: s.minFree(),
 	}}
+	w.floor = watch.NewFloor(w.ready.Space, state, w.ready.MinFree, log)
 	if s.config.Metrics.Addr == "" {
 		return w, nil
 	}

@@ -152,6 +152,12 @@ func (a *API) fail(ctx context.Context, what string, err error) error {
 		a.log.LogAttrs(ctx, slog.LevelWarn, what+" failed", slog.Any("error", err))
 		return storeFailed(what, trouble)
 	}
+	if full := new(jobs.QueueFullError); errors.As(err, &full) {
+		if full.Never() {
+			return failure(http.StatusRequestEntityTooLarge, what+": "+full.Error()+"; submit them in parts")
+		}
+		return &statusError{status: http.StatusTooManyRequests, detail: what + ": " + full.Error() + "; try again later", retryAfter: queueRetry}
+	}
 	switch {
 	case ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded):
 		return failure(http.StatusGatewayTimeout, what+": not done in time")
@@ -161,6 +167,10 @@ func (a *API) fail(ctx context.Context, what string, err error) error {
 	a.log.LogAttrs(ctx, slog.LevelError, what+" failed", slog.Any("error", err))
 	return failure(http.StatusInternalServerError, what+": internal error: the daemon's log tells more")
 }
+
+// queueRetry is how many seconds after a refusal by a full queue some jobs may have
+// begun.
+const queueRetry = 60
 
 // storeFailed is the answer when the jobs' store cannot be used.
 func storeFailed(what string, e *jobs.StoreError) *statusError {

@@ -47,6 +47,7 @@ type Config struct {
 	VCenters  map[string]VCenter `yaml:"vcenters"`
 	Metrics   Metrics            `yaml:"metrics"`
 	Retention Retention          `yaml:"retention"`
+	Limits    Bounds             `yaml:"limits"`
 }
 
 // Daemon is how the daemon itself runs. Flags of hyper2kvmd come before it.
@@ -206,6 +207,7 @@ func (c Config) validate() error {
 	absolute("access.oidc.ca_file", c.Access.OIDC.CAFile)
 	c.Metrics.validate(bad)
 	c.Retention.validate(bad)
+	c.Limits.validate(bad)
 
 	for _, name := range c.Names() {
 		v, p := c.VCenters[name], "vcenters."+name+"."

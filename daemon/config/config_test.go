@@ -325,3 +325,15 @@ func TestForHowLongJobsAreKeptIsChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestBoundsOfTheDaemonAreChecked(t *testing.T) {
+	t.Parallel()
+	for text, fine := range map[string]bool{
+		"{queued_jobs: 100, free_space: 5GiB}": true, "{free_space: 500MB}": true, "{}": true,
+		"{queued_jobs: 0}": false, "{queued_jobs: -1}": false, "{free_space: lots}": false, "{free_space: -5GiB}": false,
+	} {
+		if _, err := config.Decode(strings.NewReader("limits: "+text), "c.yaml"); (err == nil) != fine {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

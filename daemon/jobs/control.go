@@ -55,6 +55,9 @@ func (m *Manager) waitingFor(j models.Job) string {
 		return ""
 	}
 	text := m.breaker.waiting(j.Definition)
+	if text == "" && !j.Cancelling {
+		text = m.waitingForRoom(j.Definition.OutputPath)
+	}
 	switch {
 	case !j.Cancelling:
 		return text

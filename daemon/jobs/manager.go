@@ -43,6 +43,7 @@ type Manager struct {
 	claimTrouble lastTrouble // of Run's goroutine
 
 	settling settling
+	queueing sync.Mutex   // held while jobs that were counted are added
 	sealing  sync.RWMutex // held for reading from when a password is sealed until it is stored
 
 	mu      sync.Mutex
@@ -155,6 +156,7 @@ func (m *Manager) claim(base context.Context, r ClaimRequest) (Claimed, bool) {
 	if !r.Cancelling {
 		unreachable, refused := m.breaker.blocked()
 		r.Full, r.Refused = append(unreachable, m.fullVCenters()...), refused
+		r.Below = m.lacking()
 	}
 	c, err := m.store.Claim(base, r)
 	if errors.Is(err, ErrNoJob) {

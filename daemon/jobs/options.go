@@ -31,6 +31,12 @@ type Options struct {
 	// not at all. That of a completed job goes with its end.
 	KeepPasswords time.Duration
 
+	// MaxQueued is how many jobs may be pending; a submission that makes them more is
+	// refused as a whole. 0 is any number.
+	MaxQueued int
+	// Room says where no new job is begun for want of room; nil is nowhere.
+	Room Room
+
 	// Retention is for how long jobs that have ended are kept; the zero value is for
 	// ever. Pruner forgets them; nil is the store, if it can. Forgetting is told
 	// before; nil is nobody.
@@ -111,6 +117,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Observer == nil {
 		o.Observer = unobserved{}
+	}
+	if o.Room == nil {
+		o.Room = roomEverywhere{}
 	}
 	if o.Forgetting == nil {
 		o.Forgetting = untold

@@ -172,6 +172,10 @@ type ClaimRequest struct {
 	// are to be claimed.
 	Refused []string
 
+	// Below names directories: no job is to be claimed whose output is at or below
+	// one of them (see [Below]).
+	Below []string
+
 	// Deaths asks for a job whose [Claimed.Deaths] will be at least as many.
 	Deaths int
 }

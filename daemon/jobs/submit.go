@@ -39,8 +39,8 @@ func (r Rejection) Unwrap() error { return r.Err }
 // Submit stores jobs as pending and returns as soon as they are safe. With
 // atomic, all are accepted or none; otherwise each for itself. Definitions are
 // completed by [job.Definition.WithDefaults] and checked; a job without
-// an ID gets one. The error is the store's; what is wrong with the jobs is in
-// the Submission.
+// an ID gets one. The error is the store's, or a *[QueueFullError]; what is wrong
+// with the jobs is in the Submission.
 func (m *Manager) Submit(ctx context.Context, defs []job.Definition, atomic bool) (Submission, error) {
 	var s Submission
 	accepted := make(map[string]int) // index by ID
@@ -60,9 +60,14 @@ func (m *Manager) Submit(ctx context.Context, defs []job.Definition, atomic bool
 		accepted[prepared.Definition.ID] = i
 		batch = append(batch, prepared)
 	}
+	m.queueing.Lock()
+	defer m.queueing.Unlock()
 	for {
 		if len(batch) == 0 || atomic && len(s.Rejected) > 0 {
 			break
+		}
+		if err := m.fits(ctx, len(batch)); err != nil {
+			return Submission{}, err
 		}
 		err := m.store.Create(ctx, batch)
 		var exists *ExistsError
@@ -86,6 +91,18 @@ func (m *Manager) Submit(ctx context.Context, defs []job.Definition, atomic bool
 	}
 	slices.SortFunc(s.Rejected, func(a, b Rejection) int { return a.Index - b.Index })
 	return s, nil
+}
+
+// fits returns a *[QueueFullError] when n more jobs are too many.
+func (m *Manager) fits(ctx context.Context, n int) error {
+	if m.o.MaxQueued <= 0 {
+		return nil
+	}
+	counts, err := m.store.Counts(ctx)
+	if err == nil && counts.Pending+n > m.o.MaxQueued {
+		err = &QueueFullError{Limit: m.o.MaxQueued, Pending: counts.Pending, Asked: n}
+	}
+	return err
 }
 
 // Admit returns why the daemon does not take a job that is right in itself, or nil:

@@ -153,6 +153,7 @@ func (s *Store) claimable(r *record, req jobs.ClaimRequest, steady time.Time) bo
 		(r.cancel != nil) == req.Cancelling &&
 		r.willHaveDied() >= req.Deaths &&
 		!slices.Contains(req.Full, vcenter) &&
+		!slices.ContainsFunc(req.Below, func(dir string) bool { return jobs.Below(r.job.Definition.OutputPath, dir) }) &&
 		(r.job.Definition.Username != "" || !slices.Contains(req.Refused, vcenter))
 }
 

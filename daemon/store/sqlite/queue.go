@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
@@ -76,6 +77,11 @@ func claimNext(r jobs.ClaimRequest, steady time.Time) (query string, args []any)
 	if len(r.Refused) > 0 {
 		more += ` AND (h.own_user OR h.vcenter NOT IN (` + marks(len(r.Refused)) + `))`
 		args = appendAll(args, r.Refused)
+	}
+	for _, dir := range r.Below {
+		more += ` AND substr(json_extract(h.definition, '$.output_path') || '/', 1, length(?)) <> ?`
+		prefix := strings.TrimSuffix(dir, "/") + "/"
+		args = append(args, prefix, prefix)
 	}
 	if r.Deaths > 0 {
 		more += ` AND h.deaths + (h.status = 'running') >= ?`

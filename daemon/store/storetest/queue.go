@@ -96,6 +96,21 @@ func vcentersTakeTurns(f *fixture) {
 	f.equal("order", f.claimAll("owner"), []string{"b0", "a1", "c1", "b1", "a2", "b2", "a3", "a4"})
 }
 
+func fullDirectoriesArePassedOver(f *fixture) {
+	f.create(definition("a", output("/full")), definition("b", output("/full/b")), definition("c", output("/fuller")))
+	r := jobs.ClaimRequest{Owner: "owner", Hold: hold, Below: []string{"/full", "/other/"}}
+	c, err := f.Claim(f.Context(), r)
+	f.must(err)
+	f.equal("job", c.Claim.JobID, "c")
+	for _, dir := range []string{"/full", "/"} {
+		r.Below = []string{dir}
+		if c, err := f.Claim(f.Context(), r); !errors.Is(err, jobs.ErrNoJob) {
+			f.Errorf("without room below %s: job %q, error %v; want ErrNoJob", dir, c.Claim.JobID, err)
+		}
+	}
+	f.equal("job", f.claim("owner").Claim.JobID, "a")
+}
+
 func fullVCentersArePassedOver(f *fixture) {
 	f.create(definition("a", vcenter("a"), priority(9)), definition("b", vcenter("b")), definition("default", vcenter("")))
 	f.equal("job", f.claim("owner", "a", "b").Claim.JobID, "default")

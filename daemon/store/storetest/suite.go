@@ -40,6 +40,7 @@ func (s Suite) Run(t *testing.T) {
 		{"a job is claimed by one of many owners", claimIsExclusive},
 		{"higher priorities go first, then older jobs", priorityThenAge},
 		{"vCenters take turns", vcentersTakeTurns},
+		{"jobs of directories without room are passed over", fullDirectoriesArePassedOver},
 		{"vCenters that are full are passed over", fullVCentersArePassedOver},
 		{"a claim that runs out lets another owner take the job, in a later epoch", expiredClaimIsTaken},
 		{"an owner does not claim what it holds itself", ownClaimIsNotTaken},
@@ -133,6 +134,10 @@ func definition(id string, options ...func(*job.Definition)) job.Definition {
 
 func priority(n int) func(*job.Definition) {
 	return func(d *job.Definition) { d.Priority = n }
+}
+
+func output(path string) func(*job.Definition) {
+	return func(d *job.Definition) { d.OutputPath = path }
 }
 
 func vcenter(name string) func(*job.Definition) {
