@@ -80,7 +80,7 @@ func TestAnOutageInTheMidstOfTheStreamsEndsInIdenticalDisks(t *testing.T) {
 // the next run without a byte of them.
 func TestARunThatGivesUpOnVCenterKeepsEveryDiskThatIsHere(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, vspheretest.Config{LeaseTimeout: time.Second}, rawDisk(t, 8*mib, extent{0, 4 * mib, false}))
+	b := newBench(t, vspheretest.Config{LeaseTimeout: 4 * time.Second}, rawDisk(t, 8*mib, extent{0, 4 * mib, false}))
 	b.m.LeasePause = time.Millisecond
 	size := b.Stream("guest1", 0).Size
 	var up func()

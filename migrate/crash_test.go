@@ -41,7 +41,7 @@ func busyVM(t *testing.T, held time.Duration) (*bench, job.Definition) {
 // to, and nothing else.
 func TestALeaseThatADeadRunNeverHeardOfIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	b, def := busyVM(t, time.Second)
+	b, def := busyVM(t, 4*time.Second)
 	work := filepath.Join(b.out, ".hyper2kvm-guest1")
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		t.Fatal(err)

@@ -61,7 +61,7 @@ func (b *bench) losing(method string) *atomic.Int64 {
 // can name, and is busy until that times out.
 func TestALeaseThatALostConnectionLeftIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, vspheretest.Config{LeaseTimeout: time.Second}, rawDisk(t, 4*mib, extent{mib, mib, false}))
+	b := newBench(t, vspheretest.Config{LeaseTimeout: 4 * time.Second}, rawDisk(t, 4*mib, extent{mib, mib, false}))
 	b.m.LeasePause = time.Millisecond
 	seen := make(chan vspheretest.LeaseEventKind, 100)
 	b.OnLease(func(e vspheretest.LeaseEvent) { seen <- e.Kind })

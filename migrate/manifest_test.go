@@ -337,7 +337,7 @@ func (b *bench) impatient() {
 // ever meanwhile.
 func TestAManifestThatIsNeverAnsweredIsNotWaitedForWithoutEnd(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, vspheretest.Config{LeaseTimeout: time.Second, Faults: []string{"hang:call=HttpNfcLeaseGetManifest,times=always"}},
+	b := newBench(t, vspheretest.Config{LeaseTimeout: 4 * time.Second, Faults: []string{"hang:call=HttpNfcLeaseGetManifest,times=always"}},
 		rawDisk(t, 8*mib, extent{0, 4 * mib, false}))
 	b.impatient()
 	result := b.export(b.job(job.FormatOVF))
