@@ -26,17 +26,20 @@ const (
 	epoch   = "1750000000" // the commit's time
 )
 
-// scratch is where the packages go; TestMain removes it.
-var scratch string
+// scratch is where the packages go, and unpackedDir what the .deb installs; TestMain
+// removes both.
+var scratch, unpackedDir string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
 		var err error
-		if scratch, err = os.MkdirTemp("", "hyper2kvm-packaging-"); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
+		for _, dir := range []*string{&scratch, &unpackedDir} {
+			if *dir, err = os.MkdirTemp("", "hyper2kvm-packaging-"); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+			defer os.RemoveAll(*dir) // a temporary directory
 		}
-		defer os.RemoveAll(scratch) // a temporary directory
 		return m.Run()
 	}())
 }
@@ -267,12 +270,11 @@ func TestTheBillOfMaterialsNamesEveryModuleOfTheProgram(t *testing.T) {
 
 // unpacked holds what the .deb installs.
 var unpacked = sync.OnceValues(func() (string, error) {
-	dir := filepath.Join(scratch, "unpacked")
-	out, err := exec.Command("dpkg-deb", "-x", filepath.Join(scratch, "hyper2kvm_"+version+"_"+runtime.GOARCH+".deb"), dir).CombinedOutput()
+	out, err := exec.Command("dpkg-deb", "-x", filepath.Join(scratch, "hyper2kvm_"+version+"_"+runtime.GOARCH+".deb"), unpackedDir).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("dpkg-deb: %w\n%s", err, out)
 	}
-	return dir, nil
+	return unpackedDir, nil
 })
 
 // installed returns where a file of the .deb is unpacked.

@@ -176,7 +176,8 @@ func TestAnObservedStoreIsTheStoreItself(t *testing.T) {
 		return struct {
 			jobs.Store
 			jobs.Secrets
-		}{m.Store(s), s}
+			jobs.Pruner
+		}{m.Store(s), s, s}
 	}}.Run(t)
 }
 
