@@ -1,9 +1,10 @@
 // Package client is the typed Go client of the hyper2kvmd REST API, and what
 // h2kvmctl is built on.
 //
-// Every call takes a context and makes one request; nothing is retried except
-// by [Client.Watch], which reconnects to a job's event stream and goes on after
-// the last event it saw. Errors satisfy errors.Is with this package's
+// Every call takes a context and makes one request; nothing is retried but what the
+// daemon wants to come a few seconds later (429), which it has not looked at, and by
+// [Client.Watch], which reconnects to a job's event stream and resumes after the last
+// event it saw. Errors satisfy errors.Is with this package's
 // sentinels, so that a caller never looks at HTTP status codes:
 //
 //	job, err := c.Job(ctx, id)
@@ -22,6 +23,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 )
 
 // DefaultURL is where a daemon listens unless told otherwise.
@@ -180,8 +183,50 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	return resp, nil
 }
 
-// do makes the request and decodes the answer.
+const (
+	// patience is how long a daemon that is asked too often (429) may have a request
+	// wait, and patientTries how often.
+	patience     = 10 * time.Second
+	patientTries = 5
+)
+
+// do makes the request and decodes the answer. When the daemon wants it to come a
+// moment later, it does.
 func (c *Client) do(ctx context.Context, r request) error {
+	rewind := rewinder(r.body)
+	for try := 1; ; try++ {
+		err := c.once(ctx, r)
+		var e *Error
+		if !errors.As(err, &e) || !errors.Is(err, ErrTooMany) || e.RetryAfter <= 0 || e.RetryAfter > patience || try == patientTries {
+			return err
+		}
+		if !rewind() || sleep.For(ctx, e.RetryAfter) != nil {
+			return err
+		}
+	}
+}
+
+// rewinder returns what makes a body be sent from where it is now once more, and says
+// whether it can be.
+func rewinder(body io.Reader) func() bool {
+	if body == nil {
+		return func() bool { return true }
+	}
+	s, ok := body.(io.Seeker)
+	if !ok {
+		return func() bool { return false }
+	}
+	start, err := s.Seek(0, io.SeekCurrent)
+	return func() bool {
+		if err == nil {
+			_, err = s.Seek(start, io.SeekStart)
+		}
+		return err == nil
+	}
+}
+
+// once makes the request once.
+func (c *Client) once(ctx context.Context, r request) error {
 	resp, err := c.send(ctx, r) //nolint:bodyclose // drain does
 	if err != nil {
 		return err

@@ -20,6 +20,9 @@ var (
 	// ErrUnavailable: the daemon cannot be reached, or says that it cannot
 	// answer now (502, 503, 504, 507). Trying again later can help.
 	ErrUnavailable = errors.New("daemon unavailable")
+	// ErrTooMany: the daemon is asked too often, or has as many jobs as it takes (429).
+	// [Error.RetryAfter] says when asking again makes sense.
+	ErrTooMany = errors.New("too much is asked of the daemon")
 	// ErrNotFound: no such job or vCenter (404).
 	ErrNotFound = errors.New("not found")
 	// ErrConflict: the job's state does not allow it, as deleting a running
@@ -71,6 +74,8 @@ func (e *Error) Is(target error) bool {
 		return target == ErrNotFound
 	case http.StatusConflict:
 		return target == ErrConflict
+	case http.StatusTooManyRequests:
+		return target == ErrTooMany
 	case http.StatusUnprocessableEntity:
 		return target == ErrRejected
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,

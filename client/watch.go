@@ -37,7 +37,7 @@ func (c *Client) Watch(ctx context.Context, id string) iter.Seq2[models.Event, e
 				failures = 0
 			}
 			failures++
-			if !errors.Is(err, ErrUnavailable) || failures > c.o.WatchRetries {
+			if !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrTooMany) || failures > c.o.WatchRetries {
 				yield(models.Event{}, err)
 				return
 			}

@@ -12,6 +12,7 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
@@ -96,6 +97,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		KnownHost:      set.KnownHost,
 		Inventory:      inventory{vcenters: v, engine: r.engine}, Bandwidth: bandwidth,
 		Access: who, Audit: auditLog,
+		Pace:  access.NewPace(cmp.Or(int(s.config.Limits.Requests), config.DefaultRequests)),
 		Ready: watched.ready, Metrics: watched.metrics, Observer: watched.metrics,
 	})
 	log.Info("hyper2kvmd is listening", "addr", mainAddr(set), "urls", set.URLs(), "version", version.String(),

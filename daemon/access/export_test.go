@@ -14,3 +14,6 @@ func Rechecked(token string) string {
 	rest := token[:len(token)-checksumLen]
 	return rest + checksum(rest)
 }
+
+// Remembered is how many callers are remembered now.
+func (p *Pace) Remembered() int { return len(p.callers.at) }

@@ -71,6 +71,7 @@ type Options struct {
 	Ready    Readiness    // nil looks at the store alone
 	Metrics  http.Handler // answers /metrics; nil answers 501
 	Observer Observer     // counts requests; nil is nobody
+	Pace     *access.Pace // how often each caller may ask; nil is without bound
 
 	// DefaultVCenter is the name of the vCenter of jobs that name none; empty
 	// leaves it to the runner.

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 )
@@ -181,8 +180,7 @@ func (a *API) denied(ctx context.Context, d *access.Denied) *statusError {
 	case access.Unavailable:
 		e.status = http.StatusServiceUnavailable
 	}
-	// Rounded up, so that who waits so long has waited long enough.
-	e.retryAfter = int((d.RetryAfter + time.Second - 1) / time.Second)
+	e.retryAfter = seconds(d.RetryAfter)
 	return e
 }
 

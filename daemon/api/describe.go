@@ -126,7 +126,7 @@ func (b builder) describeOperation(path string, op *huma.Operation) {
 	route := op.Method + " " + path
 	i := slices.IndexFunc(tags, func(t struct{ prefix, name, text string }) bool { return strings.HasPrefix(path, t.prefix) })
 	op.Tags = []string{tags[i].name}
-	statuses := []int{http.StatusForbidden, http.StatusMisdirectedRequest, http.StatusInternalServerError, http.StatusServiceUnavailable}
+	statuses := []int{http.StatusForbidden, http.StatusMisdirectedRequest, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable}
 	switch least := leastRole[route]; least {
 	case access.Nobody:
 		op.Security = []map[string][]string{}
@@ -134,7 +134,7 @@ func (b builder) describeOperation(path string, op *huma.Operation) {
 	default:
 		op.Security = []map[string][]string{{schemeToken: {}}, {schemeMTLS: {}}}
 		op.Description += " Needs the role " + least.String() + "."
-		statuses = append(statuses, http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusGatewayTimeout)
+		statuses = append(statuses, http.StatusUnauthorized, http.StatusGatewayTimeout)
 	}
 	if op.Method != http.MethodGet { // changes are written to the audit log first
 		statuses = append(statuses, http.StatusInsufficientStorage)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -49,7 +50,11 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = a.identify(rec, r)
 	rec.Header().Set("X-Content-Type-Options", "nosniff")
 	rec.Header().Set("Cache-Control", "no-store")
-	if e := a.guard(r); e != nil {
+	e := a.guard(r)
+	if e == nil {
+		e = a.paced(r.Context())
+	}
+	if e != nil {
 		a.refuse(rec, e)
 		return
 	}
@@ -72,6 +77,21 @@ func (a *API) guard(r *http.Request) *statusError {
 	}
 	return nil
 }
+
+// paced refuses callers that ask more often than they may.
+func (a *API) paced(ctx context.Context) *statusError {
+	peer, _ := access.PeerFrom(ctx)
+	wait := a.o.Pace.Wait(access.FromContext(ctx), peer, time.Now())
+	if wait == 0 {
+		return nil
+	}
+	e := failure(http.StatusTooManyRequests, "too many requests: ask less often, or have limits.requests_per_second raised")
+	e.retryAfter = seconds(wait)
+	return e
+}
+
+// seconds rounds up, so that who waits so long has waited long enough.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
 // hostOf is the host of a request without port, as names are compared.
 func hostOf(r *http.Request) string {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/memory"
@@ -42,5 +43,26 @@ func TestAFullQueueAnswersWhenToComeAgain(t *testing.T) {
 		if resp.StatusCode != step.status || (resp.Header.Get("Retry-After") != "") != step.retryAfter {
 			t.Errorf("%d jobs: %d, Retry-After %q: %s", step.jobs, resp.StatusCode, resp.Header.Get("Retry-After"), answer)
 		}
+	}
+}
+
+// What a token asks for too often is refused, whoever else asks meanwhile.
+func TestATokenThatAsksTooOftenIsToldWhenToComeAgain(t *testing.T) {
+	t.Parallel()
+	s := startSecured(t, api.Options{Pace: access.NewPace(1)})
+	var a answer
+	for range 1000 { // a slow machine may be slower than the pace for some
+		if a = s.as(s.tokens[access.Operator], "GET", "/status", ""); a.status != http.StatusOK {
+			break
+		}
+	}
+	if a.status != http.StatusTooManyRequests || a.header.Get("Retry-After") != "1" || !strings.Contains(a.body, `"error"`) || !strings.Contains(a.body, "requests_per_second") {
+		t.Errorf("%d, Retry-After %q: %s", a.status, a.header.Get("Retry-After"), a.body)
+	}
+	if a := s.as(s.tokens[access.Viewer], "GET", "/status", ""); a.status != http.StatusOK {
+		t.Errorf("another token: %d %s", a.status, a.body)
+	}
+	if a := s.as("", "GET", "/health", ""); a.status != http.StatusOK {
+		t.Errorf("the health: %d %s", a.status, a.body)
 	}
 }
