@@ -111,16 +111,27 @@ func (d *diskRun) takeRoutes() {
 	}
 }
 
-// wayOf words how a route reads a disk, and names the error that a job ends with
-// which wants no other.
-func wayOf(r route) (text string, refused error) {
+// wayOf words how a route reads a disk.
+func wayOf(r route) string {
 	switch r.(type) {
 	case *flatRoute:
-		return "from the datastore", ErrDatastore
+		return "from the datastore"
 	case *nfcRoute:
-		return "over port 902", ErrNFC902
+		return "over port 902"
 	}
-	return "through the export lease", ErrNotOffered
+	return "through the export lease"
+}
+
+// identityOf names the error that a job ends with which wants one transport and no
+// other.
+func identityOf(t job.Transport) error {
+	switch t {
+	case job.TransportDatastore:
+		return ErrDatastore
+	case job.TransportNFC902:
+		return ErrNFC902
+	}
+	return ErrNotOffered
 }
 
 // move brings the disk here under the lease that is open, by the first route that can
@@ -140,19 +151,17 @@ func (d *diskRun) bring(ctx context.Context, o pace) error {
 		if ctx.Err() != nil || !errors.As(err, &refused) {
 			return err
 		}
-		way, identity := wayOf(d.route)
 		if len(d.others) == 0 {
 			d.file.SetState(progress.Failed)
-			return fault.Permanent(fault.WithHint(fmt.Errorf("%s (%s) %w: %w", d.disk.Label, d.name, identity, err),
+			return fault.Permanent(fault.WithHint(fmt.Errorf("%s (%s) %w: %w", d.disk.Label, d.name, identityOf(d.r.def.Options.Transport), err),
 				cmp.Or(fault.Hint(err), "use transport nfc, or auto, which takes the lease where nothing else serves")))
 		}
 		if d.detour != "" {
 			d.detour += "; "
 		}
-		d.detour += "not " + way + ": " + refused.Error()
+		d.detour += "not " + wayOf(d.route) + ": " + refused.Error()
 		d.route, d.others = d.others[0], d.others[1:]
-		way, _ = wayOf(d.route)
-		d.file.Event(progress.Warning, "reading "+way+"; "+d.detour)
+		d.file.Event(progress.Warning, "reading "+wayOf(d.route)+"; "+d.detour)
 		d.file.SetPosition(0)
 	}
 }

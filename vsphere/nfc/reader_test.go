@@ -367,7 +367,7 @@ func TestMoreConnectionsAreMadeOnlyWhereThereIsAPlaceAndGiveItBack(t *testing.T)
 	t.Parallel()
 	r := newRig(t, 32*mib, nil)
 	var mu sync.Mutex
-	taken, most := 0, 0
+	taken, most, granted := 0, 0, 0
 	reader := r.reader(func(o *nfc.Options) {
 		o.Connections = 8
 		o.Place = func() (func(), bool) {
@@ -377,6 +377,7 @@ func TestMoreConnectionsAreMadeOnlyWhereThereIsAPlaceAndGiveItBack(t *testing.T)
 				return nil, false
 			}
 			taken++
+			granted++
 			most = max(most, taken)
 			return func() {
 				mu.Lock()
@@ -386,9 +387,11 @@ func TestMoreConnectionsAreMadeOnlyWhereThereIsAPlaceAndGiveItBack(t *testing.T)
 		}
 	})
 	r.identical(reader, 8)
-	if n := r.server.State().Accepted; n > 3 {
-		t.Errorf("%d connections in 3 places", n)
+	mu.Lock()
+	if n := r.server.State().Accepted; n > 1+granted {
+		t.Errorf("%d connections, of which one needs no place, were made with %d places", n, granted)
 	}
+	mu.Unlock()
 	r.clean(reader)
 	if taken != 0 || most == 0 {
 		t.Errorf("%d places are taken; at most there were %d", taken, most)
