@@ -212,7 +212,10 @@ func (s *session) login(ctx context.Context) error {
 	if gate == nil {
 		gate = func(ctx context.Context, login func(context.Context) error) error { return login(ctx) }
 	}
-	err := gate(ctx, try)
+	// Not given up half-way: nobody could log out a session that was not heard of.
+	late, cancel := bounded(ctx, grace)
+	defer cancel()
+	err := gate(late, try)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.logins++
