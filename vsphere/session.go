@@ -205,17 +205,20 @@ func (s *session) login(ctx context.Context) error {
 	}
 	key := ""
 	try := func(ctx context.Context) (err error) {
-		key, err = s.tryLogin(ctx)
+		if ctx.Err() != nil { // the turn came too late
+			return loginError(s.user, s.soap.URL().Host, ctx.Err())
+		}
+		// Not given up half-way: nobody could log out a session that was not heard of.
+		late, cancel := bounded(ctx, grace)
+		defer cancel()
+		key, err = s.tryLogin(late)
 		return err
 	}
 	gate := s.gate
 	if gate == nil {
 		gate = func(ctx context.Context, login func(context.Context) error) error { return login(ctx) }
 	}
-	// Not given up half-way: nobody could log out a session that was not heard of.
-	late, cancel := bounded(ctx, grace)
-	defer cancel()
-	err := gate(late, try)
+	err := gate(ctx, try)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.logins++

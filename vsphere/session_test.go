@@ -402,3 +402,31 @@ func TestSessionsThatHaveEndedDoNotKeepCloseFromItsEnd(t *testing.T) {
 		t.Errorf("%d sessions are left", n)
 	}
 }
+
+// A call is given up while it logs in again: vSphere opens the session all the same.
+func TestALoginThatIsGivenUpLeavesNoSession(t *testing.T) {
+	t.Parallel()
+	lab := startLab(t, vspheretest.Config{})
+	c, err := vsphere.Dial(t.Context(), labConfig(t, lab))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lab.EndSessions()
+	if err := lab.AddFault("late:call=Login,after=100ms"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	lab.OnCall("Login", cancel)
+	if _, err := c.List(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("List = %v, want the end of its context", err)
+	}
+	if n := lab.Logins(); n.Succeeded != 2 {
+		t.Errorf("logins: %+v, want the second one to have taken effect", n)
+	}
+	if err := c.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := lab.Sessions(); n != 0 {
+		t.Errorf("%d session(s) are left", n)
+	}
+}
