@@ -111,17 +111,6 @@ func (d *diskRun) takeRoutes() {
 	}
 }
 
-// wayOf words how a route reads a disk.
-func wayOf(r route) string {
-	switch r.(type) {
-	case *flatRoute:
-		return "from the datastore"
-	case *nfcRoute:
-		return "over port 902"
-	}
-	return "through the export lease"
-}
-
 // identityOf names the error that a job ends with which wants one transport and no
 // other.
 func identityOf(t job.Transport) error {
@@ -159,9 +148,9 @@ func (d *diskRun) bring(ctx context.Context, o pace) error {
 		if d.detour != "" {
 			d.detour += "; "
 		}
-		d.detour += "not " + wayOf(d.route) + ": " + refused.Error()
+		d.detour += "not " + d.route.way() + ": " + refused.Error()
 		d.route, d.others = d.others[0], d.others[1:]
-		d.file.Event(progress.Warning, "reading "+wayOf(d.route)+"; "+d.detour)
+		d.file.Event(progress.Warning, "reading "+d.route.way()+"; "+d.detour)
 		d.file.SetPosition(0)
 	}
 }

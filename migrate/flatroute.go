@@ -114,6 +114,8 @@ type flatRoute struct {
 	areas *transfer.Areas // that hold data; nil before the first attempt, and after the file has changed
 }
 
+func (*flatRoute) way() string { return "from the datastore" }
+
 func (f *flatRoute) able() error {
 	_, release, err := f.d.r.flatSource(f.d.disk)
 	if err == nil {

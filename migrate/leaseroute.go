@@ -52,6 +52,8 @@ func (d *diskRun) leaseKey() string {
 	return e.LeaseKey
 }
 
+func (*leaseRoute) way() string { return "through the export lease" }
+
 func (l *leaseRoute) able() error { return nil }
 
 // judge remembers that the host does not honour ranges after all.

@@ -90,6 +90,8 @@ type nfcRoute struct {
 	worked bool            // the host has been read already
 }
 
+func (*nfcRoute) way() string { return "over port 902" }
+
 func (n *nfcRoute) able() error { return n.d.r.frozen(n.d.r.target, n.d.disk) }
 
 // verify is not called: the disk is verified while it is read.

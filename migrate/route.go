@@ -32,6 +32,9 @@ import (
 // A route lives as long as its disk is not verified, over any number of leases.
 // Its methods are called one at a time.
 type route interface {
+	// way words how the disk is read, as in "reading from the datastore".
+	way() string
+
 	// able returns nil when the disk can be had by this route as far as is known
 	// without asking anybody, and a [*refusedError] otherwise.
 	able() error

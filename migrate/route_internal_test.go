@@ -49,6 +49,8 @@ type memoryRoute struct {
 	closed  int
 }
 
+func (*memoryRoute) way() string { return "from memory" }
+
 func (m *memoryRoute) able() error                  { return m.refuses }
 func (m *memoryRoute) verify(context.Context) error { return errors.New("it is verified on the way") }
 func (m *memoryRoute) judge(err error) error        { return err }

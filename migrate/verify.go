@@ -196,8 +196,7 @@ func (r *run) diskNotes() []string {
 	for _, d := range r.disks {
 		switch {
 		case d.detour != "":
-			way := wayOf(d.route)
-			notes = append(notes, fmt.Sprintf("%s was read %s; %s", d.name, way, d.detour))
+			notes = append(notes, fmt.Sprintf("%s was read %s; %s", d.name, d.route.way(), d.detour))
 		case d.result.Verified == job.BySize && d.result.Transport == kindNFC902:
 			notes = append(notes, d.name+" was read over port 902 of the host, which offers no checksum: what is verified is its size")
 		case d.result.Verified == job.BySize:
