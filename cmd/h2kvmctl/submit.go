@@ -15,6 +15,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
+	"github.com/hyper2kvm/hyper2kvm/internal/jobflags"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 )
@@ -44,9 +45,9 @@ func jobFlags() []cli.Flag {
 
 // jobFrom makes a job of the flags.
 func jobFrom(cmd *cli.Command) (job.Definition, error) {
-	networks, err := job.ParseNetworkMap(strings.Join(cmd.StringSlice("network-map"), ","))
+	o, err := jobflags.Options(cmd)
 	if err != nil {
-		return job.Definition{}, cliargs.Usage("-network-map: %w", err)
+		return job.Definition{}, err
 	}
 	return job.Definition{
 		Name:       cmd.String("name"),
@@ -54,19 +55,7 @@ func jobFrom(cmd *cli.Command) (job.Definition, error) {
 		OutputPath: cmd.String("output"),
 		VCenter:    cmd.String("vcenter"),
 		Priority:   cmd.Int("priority"),
-		Options: job.Options{
-			ParallelDownloads: cmd.Int("parallel"),
-			RemoveCDROM:       cmd.Bool("remove-cdrom"),
-			Format:            job.Format(cmd.String("format")),
-			Snapshot:          cmd.Bool("snapshot"),
-			Virtio:            cmd.Bool("virtio"),
-			Compress:          cmd.Bool("compress"),
-			Verify:            job.Verify(cmd.String("verify")),
-			Retries:           cmd.Int("retries"),
-			Transport:         job.Transport(cmd.String("transport")),
-			Limit:             cmd.String("limit"),
-			NetworkMap:        networks,
-		},
+		Options:    o,
 	}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
+	"github.com/hyper2kvm/hyper2kvm/internal/jobflags"
 	"github.com/hyper2kvm/hyper2kvm/internal/tilde"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/tui/profile"
@@ -35,24 +36,12 @@ func optionFlags() []cli.Flag {
 
 // options makes a job's options of the flags.
 func (a *app) options(cmd *cli.Command) (job.Options, error) {
-	o := job.Options{
-		ParallelDownloads: cmd.Int("parallel"),
-		RemoveCDROM:       cmd.Bool("remove-cdrom"),
-		Format:            job.Format(cmd.String("format")),
-		Snapshot:          cmd.Bool("snapshot"),
-		Virtio:            cmd.Bool("virtio"),
-		Compress:          cmd.Bool("compress"),
-		Verify:            job.Verify(cmd.String("verify")),
-		Overwrite:         cmd.Bool("overwrite"),
-		Transport:         job.Transport(cmd.String("transport")),
-		Limit:             cmd.String("limit"),
+	o, err := jobflags.Options(cmd)
+	if err != nil {
+		return o, err
 	}
 	if o.ParallelDownloads == 0 { // which in a job means that it was left out
 		return o, cliargs.Usage("-parallel: must be from 1 to %d", job.MaxParallelDownloads)
-	}
-	var err error
-	if o.NetworkMap, err = job.ParseNetworkMap(strings.Join(cmd.StringSlice("network-map"), ",")); err != nil {
-		return o, cliargs.Usage("-network-map: %w", err)
 	}
 	if cmd.Name == "check" && slices.Contains(reportFormats, string(o.Format)) {
 		o.Format = "" // it is that of the report

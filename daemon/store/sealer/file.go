@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"filippo.io/age"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/atomicfile"
 )
 
 // comment stands at the head of key files that are made here.
@@ -147,12 +149,12 @@ func written(path string, text []byte, like os.FileInfo) (name string, err error
 	return f.Name(), errors.Join(err, f.Sync())
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+func syncDir(path string) error {
+	dir, err := os.OpenRoot(path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(atomicfile.SyncDir(dir, "."), dir.Close())
 }
 
 // LoadAll reads the key file at path, and the old keys beside it that still open.
