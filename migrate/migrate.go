@@ -87,7 +87,11 @@ type Migrator struct {
 func (m *Migrator) Run(ctx context.Context, def job.Definition, t *progress.Tracker) (job.Result, error) {
 	r := m.newRun(def, t)
 	defer m.JobLimits.hold(def.ID, r.limiter)()
-	result, err := r.do(ctx)
+	var result job.Result
+	err := panics.Catch(func() (err error) {
+		result, err = r.do(ctx)
+		return err
+	})
 	panics.Log(r.log, err)
 	if ctx.Err() != nil && !result.Success {
 		// The end of ctx is the reason, whatever broke because of it. What could

@@ -30,14 +30,15 @@ func TestAPanicInAGoroutineOfOneDiskIsTheEndOfItsJobOnly(t *testing.T) {
 	// What a Migrator is given to be told of outages is called by who waits: here by
 	// a disk, which asks for the areas of its file.
 	var once, told sync.Once
-	up := func() {}
-	b.OnCall("QueryChangedDiskAreas", func() { once.Do(func() { up = b.Down(vspheretest.Control, vspheretest.Refuse) }) })
+	up, panicked := make(chan func(), 1), make(chan struct{})
+	b.OnCall("QueryChangedDiskAreas", func() { once.Do(func() { up <- b.Down(vspheretest.Control, vspheretest.Refuse) }) })
 	flawed := *b.m
 	flawed.Endpoint = func(job.Definition) (vsphere.Config, error) {
 		cfg := b.config()
 		cfg.OnOutage = func(vsphere.Outage) {
 			told.Do(func() {
-				up()
+				(<-up)()
+				close(panicked)
 				panic("boom")
 			})
 		}
@@ -48,6 +49,12 @@ func TestAPanicInAGoroutineOfOneDiskIsTheEndOfItsJobOnly(t *testing.T) {
 
 	other := b.job(job.FormatQcow2)
 	other.VMPath, other.OutputPath = "guest2", filepath.Join(t.TempDir(), "other")
+	b.OnByte("guest2", 0, mib, func() { // it is in its midst when that happens
+		select {
+		case <-panicked:
+		case <-t.Context().Done():
+		}
+	})
 	var going sync.WaitGroup
 	going.Go(func() {
 		if _, err := b.m.Run(t.Context(), other, progress.New()); err != nil {
@@ -71,4 +78,16 @@ func TestAPanicInAGoroutineOfOneDiskIsTheEndOfItsJobOnly(t *testing.T) {
 	}
 	b.clean()
 	b.gone()
+}
+
+func TestAPanicOfTheRunItselfIsItsErrorToo(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, vspheretest.Config{}, rawDisk(t, mib, extent{0, mib, false}))
+	flawed := *b.m
+	flawed.Endpoint = func(job.Definition) (vsphere.Config, error) { panic("boom") }
+	_, err := flawed.Run(t.Context(), b.job(job.FormatRaw), progress.New())
+	var p *panics.Error
+	if !errors.As(err, &p) || !migrate.Permanent(err) || strings.Contains(err.Error(), "boom") {
+		t.Errorf("error %v", err)
+	}
 }
