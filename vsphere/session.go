@@ -362,11 +362,7 @@ type callerKey struct{}
 // they are not abandoned half-way: whoever makes one learns what came of it,
 // and can undo it (F-NFC-17).
 func bounded(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	out, cancel := context.WithCancelCause(context.WithValue(context.WithoutCancel(ctx), callerKey{}, ctx))
-	stop := context.AfterFunc(ctx, func() {
-		time.AfterFunc(d, func() { cancel(fmt.Errorf("no answer within %v of the end: %w", d, context.Cause(ctx))) })
-	})
-	return out, func() { stop(); cancel(context.Canceled) }
+	return sleep.Outlasting(context.WithValue(ctx, callerKey{}, ctx), d)
 }
 
 // callerOf is the context that a bounded one was made of, whose end means that

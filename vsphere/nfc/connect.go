@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 )
 
 // dialTimeout is how long the host may take to accept a connection.
@@ -39,7 +41,11 @@ func (r *Reader) connect(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	go s.run()
-	if err := s.open(ctx, buffers.size, buffers.count, r.o.Path); err != nil {
+	// Not given up half-way: a host keeps the lock of a file whose client has gone
+	// (F-902-18), and only who has heard of it can close it.
+	late, cancel := sleep.Outlasting(ctx, goodbye)
+	defer cancel()
+	if err := s.open(late, buffers.size, buffers.count, r.o.Path); err != nil {
 		s.close()
 		return nil, err
 	}
