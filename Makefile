@@ -39,7 +39,7 @@ demo: setup-demo build ## export a bootable guest from the lab vCenter to qcow2,
 	scripts/demo.sh
 
 test: setup-test lint vuln openapi cross unit ## everything CI runs
-	scripts/fuzz.sh $(or $(FUZZTIME),3s)
+	scripts/fuzz.sh $(or $(FUZZTIME),10000x)
 
 unit: build
 	CGO_ENABLED=1 $(GO) test -race -timeout 40m -parallel 4 ./... # most tests wait, for time-outs of what they break
@@ -62,8 +62,8 @@ tidy-check:
 fresh: ## `make test` on a bare Debian that this makes for itself, as CI runs it; needs root
 	scripts/fresh.sh test
 
-fuzz: ## every fuzz target for FUZZTIME each (60s)
-	scripts/fuzz.sh $(or $(FUZZTIME),60s)
+fuzz: ## every fuzz target, 200000 runs each; FUZZTIME=10000000x for more
+	scripts/fuzz.sh $(FUZZTIME)
 
 soak: setup-test build ## 200 VMs through the daemon in bad weather for SOAK; H2KVM_SOAK_SEED=1 for other weather
 	H2KVM_SOAK=$(SOAK) $(GO) test ./daemon/e2e -run TestASoakInBadWeather -count 1 -timeout 0 -v
