@@ -73,6 +73,48 @@ func FitTail(s string, width int) string {
 	return Fit("…", width)
 }
 
+// FitMiddle is Fit, but what is missing is the middle of s, for names that are told
+// apart by both their ends. The runes at the given offsets, in ascending order, come
+// back at their new ones; those that are missing are at the ellipsis. s has no styles.
+func FitMiddle(s string, width int, at []int) (string, []int) {
+	if Width(s) <= width || width <= 2 {
+		return Fit(s, width), at
+	}
+	runes := []rune(s)
+	room := width - 1 // a cell is for the ellipsis
+	tail := len(runes)
+	for used := 0; tail > 0; tail-- {
+		used += ansi.StringWidthWc(string(runes[tail-1]))
+		if used > room/2 {
+			break
+		}
+	}
+	for tail < len(runes) && ansi.StringWidthWc(string(runes[tail])) == 0 {
+		tail++ // an accent belongs to the rune before it
+	}
+	room -= Width(string(runes[tail:]))
+	head := 0
+	for used := 0; head < tail; head++ {
+		used += ansi.StringWidthWc(string(runes[head]))
+		if used > room {
+			break
+		}
+	}
+	moved := make([]int, 0, len(at))
+	for _, i := range at {
+		switch {
+		case i >= tail:
+			i -= tail - head - 1
+		case i > head:
+			i = head
+		}
+		if n := len(moved); n == 0 || moved[n-1] != i {
+			moved = append(moved, i)
+		}
+	}
+	return Fit(string(runes[:head])+"…"+string(runes[tail:]), width), moved
+}
+
 // Right returns s in exactly width cells, at their right end.
 func Right(s string, width int) string {
 	s = Clip(s, width)

@@ -1,6 +1,7 @@
 package cell_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,16 +35,43 @@ func TestFittedTextHasExactlyTheWidth(t *testing.T) {
 		s = cell.Safe(s)
 		for width := range 12 {
 			for name, got := range map[string]string{
-				"Fit":     cell.Fit(s, width),
-				"FitTail": cell.FitTail(s, width),
-				"Right":   cell.Right(s, width),
-				"Edges":   cell.Edges(s, "end", width),
-				"painted": cell.Fit(cell.Bad.Paint(s), width),
+				"Fit":       cell.Fit(s, width),
+				"FitTail":   cell.FitTail(s, width),
+				"FitMiddle": middle(s, width),
+				"Right":     cell.Right(s, width),
+				"Edges":     cell.Edges(s, "end", width),
+				"painted":   cell.Fit(cell.Bad.Paint(s), width),
 			} {
 				if cell.Width(got) != width {
 					t.Errorf("%s of %q in %d cells: %q takes %d", name, s, width, got, cell.Width(got))
 				}
 			}
+		}
+	}
+}
+
+func middle(s string, width int) string {
+	text, _ := cell.FitMiddle(s, width, nil)
+	return text
+}
+
+func TestFitMiddleKeepsBothEndsAndMovesTheHighlights(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		text  string
+		width int
+		at    []int
+		want  string
+		moved []int
+	}{
+		{"prod-erp-frankfurt-0132", 15, []int{0, 1, 9, 10, 20, 22}, "prod-er…rt-0132", []int{0, 1, 7, 12, 14}},
+		{"short", 15, []int{0, 4}, "short          ", []int{0, 4}},
+		{"日本語サーバー1", 8, []int{0, 7}, "日本…ー1", []int{0, 4}},
+		{"abcdef", 2, nil, "a…", nil},
+	} {
+		text, moved := cell.FitMiddle(c.text, c.width, c.at)
+		if text != c.want || !slices.Equal(moved, c.moved) {
+			t.Errorf("%q in %d cells is %q at %v, want %q at %v", c.text, c.width, text, moved, c.want, c.moved)
 		}
 	}
 }

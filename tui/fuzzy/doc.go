@@ -9,18 +9,21 @@
 // digits of a number are not spread, but need not be its first. In the other fields, where almost any few
 // letters are found somewhere, a word must stand as it is.
 //
-// A word with an upper-case letter is matched by case, any other is not. As in
-// fzf, 'word switches spreading off, ^word wants the beginning of a field, word$
-// its end, and !word excludes.
+// Accents make no difference, however they are encoded: zurich finds Zürich, and
+// zürich finds zurich. A word with an upper-case letter is matched by case, any
+// other is not. As in fzf, 'word switches spreading off, ^word wants the beginning
+// of a field, word$ its end, !word excludes, and of words with | between them one
+// must match: prod web | db is what has prod, and web or db.
 //
-// A word's score in the name is that of the best alignment: each letter counts,
-// letters that follow each other and letters at the beginning of a part of the
-// name count more, gaps count less. A match elsewhere counts about half. Among
-// equals the shorter name comes first, then the order of the items.
+// A word that stands in an item as it is counts more than one whose letters are
+// spread, and in the name it counts most. There the score is that of the best place:
+// a word at the beginning of a part of the name counts more, and so does one that is
+// the whole part. Of spread letters the best alignment counts, gaps make it less.
+// Among equals the shorter name comes first where the name was searched for, then
+// the order of the items.
 //
 // [Finder] keeps what the query before has left, so that typing one more letter
 // looks only at that.
 //
-// Not promised: that scores mean anything beyond one query, or that accents are
-// folded.
+// Not promised: that scores mean anything beyond one query.
 package fuzzy

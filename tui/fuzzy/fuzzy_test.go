@@ -77,6 +77,53 @@ func TestRankingFollowsWhatPeopleMean(t *testing.T) {
 	}
 }
 
+// fleet is an inventory in which letters of most queries are found everywhere.
+func fleet() [][]string {
+	items := [][]string{
+		{"Domain-Backup", "/DC/vm/Infra"}, {"dev-build-01", "/DC/vm/Dev"}, {"dmz-bastion", "/DC/vm/DMZ"}, {"devbox", "/DC/vm/Dev"},
+		{"Zürich-Druck", "/DC/vm/Büro"}, {"oldbackup", "/DC/vm/Infra"}, {"sandbox", "/DC/vm/Dev"}, {"db", "/DC/vm/Old"},
+		{"erp", "/DC/vm/ERP"}, {"enterprise-portal", "/DC/vm/Web"}, {"prod-web-1", "/DC/vm/Web"}, {"prod-web-10", "/DC/vm/Web"},
+		{"prod-web-2", "/DC/vm/Web"}, {"website", "/DC/vm/Web"}, {"win-ebs", "/DC/vm/Windows"}, {"app-server", "/DC/vm/oracle"},
+		{"oracle-9", "/DC/vm/Old"}, {"o-racle", "/DC/vm/Old"},
+	}
+	for i := range 8 {
+		items = append(items, []string{fmt.Sprintf("prod-db-%02d", i+1), "/DC/vm/Databases"})
+	}
+	return items
+}
+
+func TestTheFirstRowsOfASearchAreThoseThatWereMeant(t *testing.T) {
+	t.Parallel()
+	databases := []string{"prod-db-01", "prod-db-02", "prod-db-03", "prod-db-04", "prod-db-05", "prod-db-06", "prod-db-07", "prod-db-08"}
+	for query, want := range map[string][]string{
+		"db":           append([]string{"db"}, databases...),
+		"-db-":         databases,
+		"DB":           {"Domain-Backup"},
+		"DBX":          nil,
+		"db 7":         {"prod-db-07"},
+		"prod db":      databases,
+		"pdb":          databases,
+		"erp":          {"erp"},
+		"web":          {"website", "prod-web-1", "prod-web-2", "prod-web-10"},
+		"prod-web-1":   {"prod-web-1", "prod-web-10"},
+		"web 1$":       {"prod-web-1"},
+		"oracle":       {"oracle-9", "app-server", "o-racle"},
+		"zurich":       {"Zürich-Druck"},
+		"buro":         {"Zürich-Druck"},
+		"dev":          {"dev-build-01", "devbox"},
+		"databases !1": databases[1:],
+		"erp | db":     {"erp", "db"},
+	} {
+		got := find(query, fleet()...)
+		if len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
+			t.Errorf("%q found %q, want %q first", query, got, want)
+		}
+		if want == nil && len(got) > 0 {
+			t.Errorf("%q found %q", query, got)
+		}
+	}
+}
+
 func TestANameComesBeforeAnyOtherField(t *testing.T) {
 	t.Parallel()
 	got := find("oracle", []string{"app-1", "/DC0/vm/oracle"}, []string{"the-old-oracle-machine", "/DC0/vm"})
@@ -111,6 +158,92 @@ func TestOperators(t *testing.T) {
 			t.Errorf("%q found %q, want %q", query, got, want)
 		}
 	}
+}
+
+func TestOneOfSeveralWordsIsEnough(t *testing.T) {
+	t.Parallel()
+	items := [][]string{
+		{"prod-db-1", "/vm/Linux", "is:on"},
+		{"prod-web-1", "/vm/Windows", "is:off"},
+		{"test-mail-1", "/vm/Linux", "is:off"},
+		{"a|b", "/vm", "is:off"},
+	}
+	for query, want := range map[string][]string{
+		"web | db":         {"prod-db-1", "prod-web-1"},
+		"web|db":           {"prod-db-1", "prod-web-1"},
+		"web |db":          {"prod-db-1", "prod-web-1"},
+		"prod web | mail":  {"prod-web-1"},
+		"web | mail 1 | 2": {"prod-web-1", "test-mail-1"},
+		"web | is:on":      {"prod-web-1", "prod-db-1"},
+		"!prod | web":      {"prod-web-1", "a|b", "test-mail-1"},
+		"^test | b-1$":     {"prod-db-1", "prod-web-1", "test-mail-1"},
+		"web |":            {"prod-web-1"},
+		"| web":            {"prod-web-1"},
+		"web || mail":      {"prod-web-1", "test-mail-1"},
+		"web | ' 1":        {"prod-web-1"},
+		"|":                {"prod-db-1", "prod-web-1", "test-mail-1", "a|b"},
+		"'a|b":             {"a|b"},
+	} {
+		got := find(query, items...)
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("%q found %q, want %q", query, got, want)
+		}
+	}
+}
+
+func TestAccentsAndTheirEncodingMakeNoDifference(t *testing.T) {
+	t.Parallel()
+	items := named("Zürich-1", "Zu\u0308rich-2", "zurich-3", "Łódź-4", "Größe-5", "ＷＥＢ-6")
+	for query, want := range map[string][]string{
+		"zurich":          {"Zürich-1", "zurich-3", "Zu\u0308rich-2"},
+		"zürich":          {"Zürich-1", "zurich-3", "Zu\u0308rich-2"},
+		"Zurich":          {"Zürich-1", "Zu\u0308rich-2"},
+		"zrch":            {"Zürich-1", "zurich-3", "Zu\u0308rich-2"},
+		"lodz":            {"Łódź-4"},
+		"grosse":          {"Größe-5"},
+		"grö":             {"Größe-5"},
+		"web":             {"ＷＥＢ-6"},
+		"zu\u0308rich 2$": {"Zu\u0308rich-2"},
+	} {
+		if got := find(query, items...); !slices.Equal(got, want) {
+			t.Errorf("%q found %q, want %q", query, got, want)
+		}
+	}
+	if got := find("munchen", []string{"vm", "/DC/vm/München"}); len(got) != 1 {
+		t.Errorf("a folder with an accent is not found: %q", got)
+	}
+}
+
+func TestAFlagIsAWordOfTheSearch(t *testing.T) {
+	t.Parallel()
+	marked := map[int]bool{1: true}
+	f := fuzzy.NewIndex(named("web-1", "web-2", "db-1")).Finder()
+	f.Flag("is:selected", func(i int) bool { return marked[i] })
+	check := func(query string, want ...int) {
+		t.Helper()
+		if got := f.Find(query); !slices.Equal(got, want) {
+			t.Errorf("%q found %v, want %v", query, got, want)
+		}
+	}
+	check("is:sel", 1)
+	check("is:selected", 1)
+	marked[2] = true
+	if !f.Again() {
+		t.Error("flags that have changed make no difference to is:selected")
+	}
+	check("is:selected", 1, 2)
+	check("!is:selected", 0)
+	check("web is:selected", 1)
+	check("web !is:selected", 0)
+	check("db | is:selected", 2, 1)
+	check("web", 0, 1)
+	if f.Again() {
+		t.Error("flags make a difference to web")
+	}
+	check("selected")
+	check("is:on") // of the flag nothing but its beginning
 }
 
 func TestDigitsOfANumberAreNotSpread(t *testing.T) {
@@ -157,6 +290,11 @@ func TestPositionsAreThoseOfTheMatch(t *testing.T) {
 		{"pdb", "prod-db", true, []int{0, 5, 6}},
 		{"db prod", "prod-db", true, []int{0, 1, 2, 3, 5, 6}},
 		{"größe", "Die Größe", true, []int{4, 5, 6, 7, 8}},
+		{"grosse", "Die Größe", true, []int{4, 5, 6, 7, 8}},
+		{"rich", "Zu\u0308rich", true, []int{3, 4, 5, 6}},
+		{"zurich", "in Zu\u0308rich", false, []int{3, 4, 6, 7, 8, 9}},
+		{"db", "d-b-mydb", true, []int{6, 7}},
+		{"web | db", "db-web", true, []int{0, 1, 3, 4, 5}},
 		{"linux", "GNU/Linux 12", false, []int{4, 5, 6, 7, 8}},
 		{"x", "İİx", false, []int{2}}, // whose lower case is shorter in bytes
 		{"nothing", "prod", true, nil},
@@ -190,9 +328,9 @@ func TestTypingFindsWhatAFreshSearchFinds(t *testing.T) {
 	x := fuzzy.NewIndex(catalogue(400))
 	typed := x.Finder()
 	rng := rand.New(rand.NewPCG(1, 2))
-	const keys = "prodwebE '^$!1203 -"
+	const keys = "prodwebE '^$!1203 -|"
 	query := ""
-	for range 2000 {
+	for range 4000 {
 		if n := rng.IntN(12); n == 0 {
 			query = ""
 		} else if n == 1 && query != "" {

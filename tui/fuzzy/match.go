@@ -1,6 +1,7 @@
 package fuzzy
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -16,7 +17,11 @@ const (
 	bonusPart     = 6  // where a part begins within a word
 	bonusNext     = 5  // right after the match before
 	firstTimes    = 2  // the first rune's bonus counts that often
+	bonusWhole    = 4  // where a part ends with the word
 	scoreOther    = 8  // a rune in another field than the name
+
+	asItStands = 4096 // a word as it stands: more than spread letters of a name of 80 have
+	elsewhere  = 2048 // the same in another field than the name
 )
 
 // none is the score of what is not possible.
@@ -30,70 +35,79 @@ type matcher struct {
 	width int
 }
 
-// all scores an item against every word.
-func (m *matcher) all(it *item, words []word) (score int, ok bool) {
-	for i := range words {
-		w := &words[i]
-		if w.not {
-			if _, in := m.one(it, w); in {
-				return 0, false
-			}
+// one scores a word by the place where it counts most. As it stands, in the name
+// or elsewhere, it counts more than with its letters spread.
+func (m *matcher) one(it *item, w *word) (score int, named, ok bool) {
+	if _, score, named = literal(it, w); named {
+		return score, true, true
+	}
+	if _, score, ok = within(it, w); ok || w.exact {
+		return score, false, ok
+	}
+	score, ok = m.spread(it, w)
+	return score, ok, ok
+}
+
+// named is the name as the word is compared with it.
+func (it *item) named(w *word) []rune {
+	if w.cased {
+		return it.name.runes
+	}
+	return it.name.folded
+}
+
+// literal finds the place in the name where a word counts most as it stands.
+func literal(it *item, w *word) (at, score int, ok bool) {
+	name := it.named(w)
+	last := len(name) - len(w.runes)
+	from := 0
+	if w.suffix {
+		from = max(last, 0)
+	}
+	if w.prefix {
+		last = min(last, 0)
+	}
+	for i := from; i <= last; i++ {
+		if name[i] != w.runes[0] || !slices.Equal(name[i:i+len(w.runes)], w.runes) {
 			continue
 		}
-		if w.mask&^it.mask != 0 {
-			return 0, false
+		s := asItStands + scoreMatch*len(w.runes) + int(it.bonus[i])*firstTimes
+		for j := i + 1; j < i+len(w.runes); j++ {
+			s += max(int(it.bonus[j]), bonusNext)
 		}
-		s, ok := m.one(it, w)
-		if !ok {
-			return 0, false
+		if end := i + len(w.runes); end == len(name) || it.bonus[end] > 0 || !unicode.IsLetter(name[end]) && !unicode.IsDigit(name[end]) {
+			s += bonusWhole
 		}
-		score += s
+		if !ok || s > score {
+			at, score, ok = i, s, true
+		}
 	}
-	return score, true
+	return at, score, ok
 }
 
-// one scores a word by the place where it counts most.
-func (m *matcher) one(it *item, w *word) (score int, ok bool) {
-	score, ok = m.name(it, w)
-	if _, other, in := within(it, w); in && (!ok || other > score) {
-		return other, true
-	}
-	return score, ok
-}
-
-// name scores the best alignment of a word with the item's name and leaves its
+// spread scores the best alignment of a word with the item's name and leaves its
 // table in m. Every rune of the word is matched in order. What follows a gap is
 // in the same part of the name, begins one, or is a digit: erp24 finds erp-0024.
-// Of the word's digits, those that follow each other match runes that do, and so
-// do all runes of an exact word.
-func (m *matcher) name(it *item, w *word) (score int, ok bool) {
-	text := it.folded
-	if w.cased {
-		text = it.name
-	}
+// Of the word's digits, those that follow each other match runes that do.
+func (m *matcher) spread(it *item, w *word) (score int, ok bool) {
+	text := it.named(w)
 	if !subsequence(text, w.runes) {
 		return 0, false
 	}
 	rows, cols := len(w.runes), len(text)
 	m.resize(rows, cols)
 	for i, r := range w.runes {
-		tight := w.exact || i > 0 && unicode.IsDigit(r) && unicode.IsDigit(w.runes[i-1])
-		m.row(i, r, tight, w.prefix, text, it.bonus)
+		tight := i > 0 && unicode.IsDigit(r) && unicode.IsDigit(w.runes[i-1])
+		m.row(i, r, tight, text, it.bonus)
 	}
-	last := m.score[(rows-1)*m.width:][:cols]
-	best := none
-	for j, s := range last {
-		if s > best && (!w.suffix || j == cols-1) {
-			best = s
-		}
-	}
+	best := slices.Max(m.score[(rows-1)*m.width:][:cols])
 	return best, best > none
 }
 
 // row fills the row of the word's rune i. open is the best score of a match of
 // the rune before that a gap has followed since; near is the same, of those in
 // the part of the name that j is in.
-func (m *matcher) row(i int, r rune, tight, prefix bool, text []rune, bonus []int8) {
+func (m *matcher) row(i int, r rune, tight bool, text []rune, bonus []int8) {
 	row, from := m.score[i*m.width:][:len(text)], m.from[i*m.width:][:len(text)]
 	var above []int
 	if i > 0 {
@@ -115,9 +129,7 @@ func (m *matcher) row(i int, r rune, tight, prefix bool, text []rune, bonus []in
 		}
 		b := int(bonus[j])
 		if i == 0 {
-			if !prefix || j == 0 {
-				row[j] = scoreMatch + b*firstTimes
-			}
+			row[j] = scoreMatch + b*firstTimes
 			continue
 		}
 		if j > 0 && above[j-1] > none {
@@ -148,17 +160,29 @@ func (g *gap) extend(above []int, at int) {
 	}
 }
 
-// alignment returns the runes of the name that the word matched in the call of
-// name before, in order.
+// alignment returns the runes of the name that the word matches, in order; none
+// when it does not.
 func (m *matcher) alignment(it *item, w *word) []int {
-	rows, cols := len(w.runes), len(it.name)
+	rows, cols := len(w.runes), len(it.name.runes)
+	at := make([]int, rows)
+	if from, _, ok := literal(it, w); ok {
+		for i := range at {
+			at[i] = from + i
+		}
+		return at
+	}
+	if w.exact {
+		return nil
+	}
+	if _, ok := m.spread(it, w); !ok {
+		return nil
+	}
 	last, best := 0, none
 	for j := range cols {
-		if s := m.score[(rows-1)*m.width+j]; s > best && (!w.suffix || j == cols-1) {
+		if s := m.score[(rows-1)*m.width+j]; s > best {
 			last, best = j, s
 		}
 	}
-	at := make([]int, rows)
 	for i := rows - 1; i >= 0; i-- {
 		at[i] = last
 		last = m.from[i*m.width+last]
@@ -211,10 +235,10 @@ func within(it *item, w *word) (at, score int, ok bool) {
 		i += from + skip
 		before, _ := utf8.DecodeLastRuneInString(hay[:i])
 		if !unicode.IsLetter(before) && !unicode.IsDigit(before) {
-			return i, scoreOther*len(w.runes) + bonusBoundary, true
+			return i, elsewhere + scoreOther*len(w.runes) + bonusBoundary, true
 		}
 		if !ok {
-			at, score, ok = i, scoreOther*len(w.runes), true
+			at, score, ok = i, elsewhere+scoreOther*len(w.runes), true
 		}
 		from = i
 		if _, n := utf8.DecodeRuneInString(hay[from:]); n > 0 {

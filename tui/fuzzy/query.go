@@ -3,11 +3,15 @@ package fuzzy
 import (
 	"strings"
 	"unicode"
+	"unicode/utf8"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/natural"
 )
 
-// word is one word of a query.
+// word is one word of a query. Neither it nor what it is compared with has
+// accents.
 type word struct {
-	text   string // folded unless cased
+	text   string // in lower case unless cased
 	runes  []rune // the same
 	mask   uint64 // letters that must be there, see maskOf
 	cased  bool   // matched by case
@@ -15,17 +19,44 @@ type word struct {
 	prefix bool   // at the beginning of a field
 	suffix bool   // at the end of a field
 	not    bool   // excludes
+	flag   bool   // means the flag of the finder
 }
 
+// group is words of which one must match.
+type group []word
+
+// or stands between words of which one must match, with spaces around it or
+// without.
+const or = "|"
+
 // parse reads a query. A word that is only an operator says nothing yet.
-func parse(query string) []word {
-	var words []word
+func parse(query string) []group {
+	var groups []group
+	joined := false // the next word belongs to the last group
 	for _, s := range strings.Fields(strings.ReplaceAll(query, separator, " ")) {
-		if w := parseWord(s); w.text != "" {
-			words = append(words, w)
+		parts := []string{s}
+		if s == or {
+			parts = []string{"", ""}
+		} else if !strings.HasPrefix(s, "'") { // which is as it stands
+			parts = strings.Split(s, or)
+		}
+		for i, part := range parts {
+			joined = joined || i > 0
+			if part == "" {
+				continue
+			}
+			if w := parseWord(part); w.text == "" {
+				// It may become one as more is typed.
+			} else if joined && len(groups) > 0 {
+				last := &groups[len(groups)-1]
+				*last = append(*last, w)
+			} else {
+				groups = append(groups, group{w})
+			}
+			joined = false
 		}
 	}
-	return words
+	return groups
 }
 
 func parseWord(s string) word {
@@ -42,12 +73,12 @@ func parseWord(s string) word {
 		w.exact, w.suffix, s = true, true, rest
 	}
 	w.cased = strings.ContainsFunc(s, unicode.IsUpper)
-	w.text = s
-	if !w.cased {
-		w.text = fold(s)
+	t := plain(s)
+	w.text, w.runes = t.lower, t.folded
+	if w.cased {
+		w.text, w.runes = string(t.runes), t.runes
 	}
-	w.runes = []rune(w.text)
-	w.mask = maskOf(fold(s))
+	w.mask = maskOf(t.lower)
 	return w
 }
 
@@ -56,15 +87,61 @@ func narrows(query, next string) bool {
 	if !strings.HasPrefix(next, query) {
 		return false
 	}
-	if len(next) == len(query) || query == "" || strings.HasSuffix(query, " ") {
+	if len(next) == len(query) || query == "" {
 		return true
 	}
-	last := query[strings.LastIndexByte(query, ' ')+1:]
+	last := query[strings.LastIndexAny(query, " "+or)+1:]
+	begun := strings.TrimSpace(last) == "" || parseWord(last).text == ""
+	if strings.Contains(next[len(query):], or) || strings.Contains(query, or) && begun {
+		return false // a word more may match
+	}
+	if strings.HasSuffix(query, " ") {
+		return true
+	}
 	return !strings.HasPrefix(last, "!") && !strings.HasSuffix(last, "$")
 }
 
-// fold is s in lower case, rune for rune: positions stay the same.
-func fold(s string) string { return strings.Map(unicode.ToLower, s) }
+// text is a text made ready: without accents, as natural.Plain gives it.
+type text struct {
+	runes  []rune // as it is written otherwise
+	folded []rune // in lower case
+	lower  string // the same
+	from   []int  // by rune, where it stood; nil: where it stands
+}
+
+func plain(s string) text {
+	t := text{runes: make([]rune, 0, len(s)), folded: make([]rune, 0, len(s))}
+	if !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		t.lower = strings.ToLower(s)
+		for i := range len(s) {
+			t.runes, t.folded = append(t.runes, rune(s[i])), append(t.folded, rune(t.lower[i]))
+		}
+		return t
+	}
+	moved := false
+	natural.Plain(s, func(r rune, from int) {
+		if from != len(t.runes) && !moved {
+			moved = true
+			for i := range t.runes {
+				t.from = append(t.from, i)
+			}
+		}
+		if moved {
+			t.from = append(t.from, from)
+		}
+		t.runes, t.folded = append(t.runes, r), append(t.folded, unicode.ToLower(r))
+	})
+	t.lower = string(t.folded)
+	return t
+}
+
+// origin is where rune i stood.
+func (t *text) origin(i int) int {
+	if t.from == nil {
+		return i
+	}
+	return t.from[i]
+}
 
 // maskOf has a bit for each letter and digit in a folded string, and one for all
 // else. A word can be in a text only if its bits are in the text's.

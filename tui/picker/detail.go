@@ -1,11 +1,15 @@
 package picker
 
 import (
+	"cmp"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
+	"github.com/hyper2kvm/hyper2kvm/tui/fuzzy"
 	"github.com/hyper2kvm/hyper2kvm/units"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -31,76 +35,102 @@ func (m *Model) detailPane(width, height int) []string {
 	case known:
 		vm = in.VM
 	}
-	lines := []string{cell.Rule(m.list.rows[i].name, width)}
-	lines = append(lines, obstacleLines(in.Obstacles)...)
+	title, _ := cell.FitMiddle(m.list.rows[i].name, min(cell.Width(m.list.rows[i].name), width-6), nil)
+	lines := []string{cell.Rule(title, width)}
+	lines = append(lines, obstacleLines(in.Obstacles, width)...)
 	if known && in.Err == nil && len(in.Obstacles) == 0 {
 		lines = append(lines, cell.Good.Paint(" ✓ nothing stands in the way of an export"))
 	}
 	if state != "" {
-		lines = append(lines, cell.Dim.Paint(" "+state))
+		for _, l := range cell.Wrap(state, width-1) {
+			lines = append(lines, cell.Dim.Paint(" "+l))
+		}
 	}
-	lines = append(lines, m.facts(vm)...)
+	lines = append(lines, m.facts(vm, width)...)
 	if more := len(lines) - height; more > 0 {
 		lines = append(lines[:height-1], cell.Dim.Paint(fmt.Sprintf(" … %d more lines; a larger terminal shows them", more+1)))
 	}
 	return cell.Block(lines, width, height)
 }
 
-func obstacleLines(obstacles []vsphere.Obstacle) []string {
+func obstacleLines(obstacles []vsphere.Obstacle, width int) []string {
 	var lines []string
 	for _, o := range obstacles {
 		mark, style := "!", cell.Warn
 		if o.Severity == vsphere.SeverityError {
 			mark, style = "✗", cell.Bad
 		}
-		lines = append(lines, style.Paint(" "+mark+" "+cell.Safe(o.Text)))
+		for _, l := range cell.Wrap(cell.Safe(o.Text), width-3) {
+			lines = append(lines, style.Paint(" "+mark+" "+l))
+			mark = " "
+		}
 	}
 	return lines
 }
 
 // facts are what is known of a VM, the most telling first.
-func (m *Model) facts(vm vsphere.VM) []string {
-	lines := []string{
-		fact("path", m.searched(vm.Path)),
-		fact("hardware", hardware(vm)),
-	}
+func (m *Model) facts(vm vsphere.VM, width int) []string {
+	facts := [][2]string{{"path", vm.Path}, {"hardware", hardware(vm)}}
 	for _, d := range vm.Disks {
-		lines = append(lines, fact("disk", diskText(d)))
+		facts = append(facts, [2]string{"disk", diskText(d)})
 	}
 	for _, n := range vm.NICs {
 		text := fmt.Sprintf("%s  %s  %s", n.Type, n.MAC, n.Network)
 		if !n.Connected {
 			text += "  (not connected)"
 		}
-		lines = append(lines, fact("nic", cell.Safe(text)))
-	}
-	guest := vm.GuestFullName
-	if guest == "" {
-		guest = vm.GuestID
+		facts = append(facts, [2]string{"nic", text})
 	}
 	storage := units.Bytes(vm.CommittedBytes) + " used"
 	if vm.ProvisionedBytes > 0 {
 		storage += ", " + units.Bytes(vm.ProvisionedBytes) + " provisioned"
 	}
 	if len(vm.Datastores) > 0 {
-		storage = m.searched(strings.Join(vm.Datastores, ", ")) + "  " + storage
+		storage = strings.Join(vm.Datastores, ", ") + "  " + storage
 	}
-	for _, f := range [][2]string{
-		{"guest", m.searched(guest)},
-		{"host", m.searched(vm.HostName)},
-		{"storage", storage},
-		{"note", cell.Safe(strings.Join(strings.Fields(vm.Annotation), " "))},
-	} {
+	facts = append(facts,
+		[2]string{"guest", cmp.Or(vm.GuestFullName, vm.GuestID)}, [2]string{"host", vm.HostName}, [2]string{"storage", storage},
+		[2]string{"note", strings.Join(strings.Fields(vm.Annotation), " ")})
+	var lines []string
+	for _, f := range facts {
 		if f[1] != "" {
-			lines = append(lines, fact(f[0], f[1]))
+			lines = append(lines, m.fact(f[0], cell.Safe(f[1]), width)...)
 		}
 	}
 	return lines
 }
 
-// searched is text with what the search found in it.
-func (m *Model) searched(text string) string {
-	return found(m.query, cell.Safe(text), false, cell.Plain)
+// searched are the fields that a search looks at, and that show what it found.
+var searched = []string{"path", "guest", "host", "storage"}
+
+// factName is the room for what a fact is called.
+const factName = 10
+
+// fact is one fact, in as many lines as it takes.
+func (m *Model) fact(name, text string, width int) []string {
+	var at []int
+	if m.query != "" && slices.Contains(searched, name) {
+		at = fuzzy.Positions(m.query, text, false)
+	}
+	var lines []string
+	rest := []rune(text)
+	done := 0 // runes of the text that are in lines
+	for _, l := range cell.Wrap(text, max(width-factName, 1)) {
+		for len(rest) > 0 && !strings.HasPrefix(l, string(rest[0])) { // a space where the line breaks
+			rest, done = rest[1:], done+1
+		}
+		var here []int
+		n := utf8.RuneCountInString(l)
+		for _, i := range at {
+			if done <= i && i < done+n {
+				here = append(here, i-done)
+			}
+		}
+		rest, done = rest[min(n, len(rest)):], done+n
+		lines = append(lines, cell.Dim.Paint(cell.Fit(" "+name, factName))+cell.Highlight(l, here, cell.Plain, cell.Match))
+		name = ""
+	}
+	return lines
 }
 
 // hardware is what a VM has, in a line. Without firmware, nothing but CPUs and
@@ -111,10 +141,6 @@ func hardware(vm vsphere.VM) string {
 		text += ", " + firmware(vm) + ", " + snapshots(vm.Snapshots)
 	}
 	return text
-}
-
-func fact(name, text string) string {
-	return " " + cell.Dim.Paint(cell.Fit(name, 9)) + text
 }
 
 func diskText(d vsphere.Disk) string {
@@ -128,7 +154,7 @@ func diskText(d vsphere.Disk) string {
 	if d.Mode != "" && d.Mode != "persistent" {
 		text += "  " + d.Mode
 	}
-	return cell.Safe(text)
+	return text
 }
 
 func firmware(vm vsphere.VM) string {

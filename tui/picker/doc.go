@@ -6,8 +6,12 @@
 // Space, which a search of several words needs, marks a VM while the search is
 // empty or the cursor keys were used last; tab always does. See package fuzzy
 // for what a search finds. Besides names it looks at folder, guest, host,
-// datastores, and the words is:on, is:off, is:suspended, is:template,
+// datastores, and the words is:selected, is:on, is:off, is:suspended, is:template,
 // is:snapshot, is:bios, is:efi and is:down.
+//
+// VMs stand in the natural order of their names until something is searched for or
+// they are sorted otherwise. The name has the first claim on the width; where it is
+// too long for the screen, its middle is missing.
 //
 // The picker asks nothing of vSphere itself: it calls Options.Inspect for a VM on
 // which the cursor has rested, and takes an [Inspected] as the answer. It ends

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/natural"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
 	"github.com/hyper2kvm/hyper2kvm/tui/fuzzy"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -18,24 +19,27 @@ type row struct {
 	twin    bool   // another VM has the same name
 	guest   string
 	problem string
+
+	nameKey, folderKey string // folded, for sorting
 }
 
 // order is a way to sort.
 type order int
 
 const (
-	byMatch order = iota // as found; as they came in while the search is empty
+	byMatch order = iota // as found; by name while the search is empty
 	byName
 	bySize
 	byPower
 	byDisks
 	byGuest
+	byFolder
 	byProblem
 	orders // how many there are
 )
 
 func (o order) String() string {
-	return [...]string{"best match", "name", "size", "power", "disks", "guest", "problem"}[o]
+	return [...]string{"best match", "name", "size", "power", "disks", "guest", "folder", "problem"}[o]
 }
 
 // list is the VMs, which of them are shown, and which are marked.
@@ -44,6 +48,7 @@ type list struct {
 	rows  []row
 	byRef map[string]int
 	find  *fuzzy.Finder
+	wants wants
 
 	query     string
 	order     order
@@ -57,26 +62,28 @@ type list struct {
 	size   int64 // bytes that the marked take on datastores
 }
 
+// newList lists VMs in the natural order of their names.
 func newList(vms []vsphere.VM) *list {
 	l := &list{
-		vms: vms, rows: make([]row, len(vms)), byRef: make(map[string]int, len(vms)),
+		vms: make([]vsphere.VM, len(vms)), rows: make([]row, len(vms)), byRef: make(map[string]int, len(vms)),
 		orders: map[order][]int{}, hit: make([]bool, len(vms)), marked: make([]bool, len(vms)),
 	}
 	names := make(map[string]int, len(vms))
-	for _, vm := range vms {
-		names[vm.Name]++
-	}
-	items := make([][]string, len(vms))
+	rows := make([]row, len(vms))
+	places := make([]int, len(vms))
 	for i, vm := range vms {
-		l.byRef[vm.Ref] = i
-		l.rows[i] = rowOf(vm)
-		l.rows[i].twin = names[vm.Name] > 1
-		items[i] = []string{
-			l.rows[i].name, l.rows[i].folder, l.rows[i].guest, cell.Safe(vm.HostName),
-			cell.Safe(strings.Join(vm.Datastores, " ")), stateTags(vm),
-		}
+		names[vm.Name]++
+		rows[i], places[i] = rowOf(vm), i
 	}
-	l.find = fuzzy.NewIndex(items).Finder()
+	slices.SortStableFunc(places, func(a, b int) int { return compareNames(&rows[a], &rows[b]) })
+	for i, from := range places {
+		l.vms[i], l.rows[i] = vms[from], rows[from]
+		l.byRef[l.vms[i].Ref] = i
+		l.rows[i].twin = names[l.vms[i].Name] > 1
+	}
+	l.wants = wantsOf(l.rows)
+	l.find = finder(l.vms, l.rows)
+	l.find.Flag(selectedTag, func(i int) bool { return l.marked[i] })
 	l.refresh()
 	return l
 }
@@ -86,6 +93,7 @@ func rowOf(vm vsphere.VM) row {
 	if r.guest == "" {
 		r.guest = cell.Safe(vm.GuestID)
 	}
+	r.nameKey, r.folderKey = natural.Fold(r.name), natural.Fold(r.folder)
 	switch {
 	case vm.ConnectionState != "" && vm.ConnectionState != "connected":
 		r.problem = cell.Safe(vm.ConnectionState)
@@ -93,29 +101,6 @@ func rowOf(vm vsphere.VM) row {
 		r.problem = "template"
 	}
 	return r
-}
-
-// stateTags are the words by which a VM's state can be searched.
-func stateTags(vm vsphere.VM) string {
-	tags := []string{"is:" + vm.Firmware}
-	switch vm.Power {
-	case vsphere.PoweredOn:
-		tags = append(tags, "is:on", "running")
-	case vsphere.PoweredOff:
-		tags = append(tags, "is:off", "stopped")
-	case vsphere.Suspended:
-		tags = append(tags, "is:suspended")
-	}
-	if vm.Template {
-		tags = append(tags, "is:template")
-	}
-	if vm.Snapshots > 0 {
-		tags = append(tags, "is:snapshot")
-	}
-	if vm.ConnectionState != "" && vm.ConnectionState != "connected" {
-		tags = append(tags, "is:down")
-	}
-	return strings.Join(tags, " ")
 }
 
 func (l *list) search(query string) {
@@ -154,7 +139,7 @@ func (l *list) sorted(o order) []int {
 	for i := range s {
 		s[i] = i
 	}
-	slices.SortStableFunc(s, func(a, b int) int { return l.compare(o, a, b) })
+	slices.SortFunc(s, func(a, b int) int { return l.compare(o, a, b) })
 	l.orders[o] = s
 	return s
 }
@@ -171,10 +156,17 @@ func (l *list) compare(o order, a, b int) int {
 		c = cmp.Compare(vb.DiskCount, va.DiskCount)
 	case byGuest:
 		c = strings.Compare(ra.guest, rb.guest)
+	case byFolder:
+		c = natural.CompareFolded(ra.folderKey, rb.folderKey)
 	case byProblem:
 		c = strings.Compare(rb.problem, ra.problem)
 	}
-	return cmp.Or(c, strings.Compare(ra.name, rb.name))
+	return cmp.Or(c, cmp.Compare(a, b))
+}
+
+// compareNames orders by name, and VMs of one name by folder.
+func compareNames(a, b *row) int {
+	return cmp.Or(natural.CompareFolded(a.nameKey, b.nameKey), natural.CompareFolded(a.folderKey, b.folderKey), strings.Compare(a.name, b.name))
 }
 
 // powerRank puts what can be exported as it is first.
@@ -215,24 +207,40 @@ func (l *list) mark(i int, on bool) {
 	}
 }
 
-func (l *list) toggle(i int) { l.mark(i, !l.marked[i]) }
+// toggle marks a VM or unmarks it, and reports whether the list shows others now.
+func (l *list) toggle(i int) bool {
+	l.mark(i, !l.marked[i])
+	return l.remarked()
+}
 
-func (l *list) markShown(on bool) {
-	for _, i := range l.shown {
-		l.mark(i, on)
+// remarked searches again where the search asks for marks.
+func (l *list) remarked() bool {
+	if !l.find.Again() {
+		return false
 	}
+	l.refresh()
+	return true
+}
+
+func (l *list) markShown() {
+	for _, i := range l.shown {
+		l.mark(i, true)
+	}
+	l.remarked()
 }
 
 func (l *list) invertShown() {
 	for _, i := range l.shown {
-		l.toggle(i)
+		l.mark(i, !l.marked[i])
 	}
+	l.remarked()
 }
 
 func (l *list) markNone() {
 	for i := range l.marked {
 		l.mark(i, false)
 	}
+	l.remarked()
 }
 
 func (l *list) selected() []vsphere.VM {

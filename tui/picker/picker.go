@@ -33,8 +33,8 @@ type Inspected struct {
 	Err       error // why the rest is missing
 }
 
-// Chosen is the message with which one goes on with VMs, in the order of their
-// paths; never empty.
+// Chosen is the message with which one goes on with VMs, in the
+// natural order of their names; never empty.
 type Chosen struct{ VMs []vsphere.VM }
 
 // Left is the message with which one goes back.
@@ -72,7 +72,7 @@ const (
 	paneOff
 )
 
-// New returns a Model of the VMs, in the order that they come in.
+// New returns a Model of the VMs, in the natural order of their names.
 func New(vms []vsphere.VM, o Options) *Model {
 	if o.Rest == 0 {
 		o.Rest = restTime
@@ -175,7 +175,7 @@ func (m *Model) key(k tea.KeyPressMsg) tea.Cmd {
 func (m *Model) command(key string) bool {
 	switch key {
 	case "ctrl+a":
-		m.list.markShown(true)
+		m.list.markShown()
 	case "ctrl+x":
 		m.list.markNone()
 	case "ctrl+t":
@@ -189,10 +189,12 @@ func (m *Model) command(key string) bool {
 	default:
 		return false
 	}
+	m.move("")
 	return true
 }
 
-// move moves the cursor and reports whether key is one that does.
+// move moves the cursor, keeps it on the list, and reports whether key is one that
+// moves it.
 func (m *Model) move(key string) bool {
 	page := max(m.frame().rows-1, 1)
 	switch key {
@@ -209,10 +211,10 @@ func (m *Model) move(key string) bool {
 	case "end":
 		m.cursor = len(m.list.shown) - 1
 	default:
-		return false
+		page = 0
 	}
 	m.cursor = max(min(m.cursor, len(m.list.shown)-1), 0)
-	return true
+	return page > 0
 }
 
 // typed adds text to the search.
@@ -236,11 +238,15 @@ func (m *Model) search(query string) tea.Cmd {
 	return m.moved()
 }
 
-// mark marks the VM under the cursor, or unmarks it, and goes on to the next.
+// mark marks the VM under the cursor, or unmarks it, and goes on to the next. With
+// is:selected in the search it may leave the list, and the next is there by itself.
 func (m *Model) mark() tea.Cmd {
 	if i, ok := m.current(); ok {
-		m.list.toggle(i)
-		m.move("down")
+		if m.list.toggle(i) {
+			m.move("")
+		} else {
+			m.move("down")
+		}
 	}
 	return m.moved()
 }

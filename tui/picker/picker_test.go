@@ -202,7 +202,7 @@ func TestSpaceMarksWhereItCannotBelongToTheSearch(t *testing.T) {
 	t.Parallel()
 	m := picker.New(inventory(20), picker.Options{})
 	press(m, "space")
-	if got := names(chosen(t, m)); !slices.Equal(got, []string{"prod-erp-0000"}) {
+	if got := names(chosen(t, m)); !slices.Equal(got, []string{"dev-db-0002"}) {
 		t.Errorf("with an empty search, space selected %q", got)
 	}
 	press(m, "ctrl+x")
@@ -222,7 +222,7 @@ func TestSelectionsOfSeveralSearchesAddUp(t *testing.T) {
 	press(m, "tab", "ctrl+u")
 	typeText(m, "0001")
 	chosen := press(m, "tab", "ctrl+u", "enter")().(picker.Chosen)
-	if got := names(chosen.VMs); !slices.Equal(got, []string{"test-web-0001", "lab-mail-0003"}) {
+	if got := names(chosen.VMs); !slices.Equal(got, []string{"lab-mail-0003", "test-web-0001"}) {
 		t.Errorf("chose %q", got)
 	}
 }
@@ -247,6 +247,156 @@ func TestSortingCyclesThroughColumns(t *testing.T) {
 	wantShown(t, screen(t, m, 80, 24), "by size ↑")
 	if got := first(); !strings.HasSuffix(got, "-0000") && !strings.HasSuffix(got, "-0097") && !strings.HasSuffix(got, "-0194") {
 		t.Errorf("by size backwards, %s is first", got)
+	}
+}
+
+// listed are the names that the screen lists, from the top.
+func listed(t *testing.T, m *picker.Model, width, height int) []string {
+	t.Helper()
+	m.Update(tea.WindowSizeMsg{Width: width, Height: height})
+	lines := strings.Split(screen(t, m, width, height), "\n")
+	var out []string
+	for _, line := range lines[3 : len(lines)-1] {
+		if fields := strings.Fields(strings.Trim(line, " ❯●")); len(fields) > 0 {
+			out = append(out, fields[0])
+		}
+	}
+	return out
+}
+
+// called makes VMs of these names.
+func called(names ...string) []vsphere.VM {
+	vms := make([]vsphere.VM, len(names))
+	for i, name := range names {
+		vms[i] = vsphere.VM{Ref: fmt.Sprint("vm-", i), Name: name, Path: "/DC0/vm/" + name, Power: vsphere.PoweredOff, GuestFullName: "Debian GNU/Linux 12 (64-bit)"}
+	}
+	return vms
+}
+
+func TestWithoutASearchVMsStandInTheNaturalOrderOfTheirNames(t *testing.T) {
+	t.Parallel()
+	m := picker.New(called("bulk-00040", "bulk-00000", "web10", "Web9", "bulk-00020", "Zürich", "zoo", "Ägypten"), picker.Options{})
+	want := []string{"Ägypten", "bulk-00000", "bulk-00020", "bulk-00040", "Web9", "web10", "zoo", "Zürich"}
+	if got := listed(t, m, 80, 24); !slices.Equal(got, want) {
+		t.Errorf("listed %q, want %q", got, want)
+	}
+	wantShown(t, screen(t, m, 80, 24), "by name")
+	typeText(m, "zurich")
+	if got := listed(t, m, 80, 24); !slices.Equal(got, []string{"Zürich"}) {
+		t.Errorf("zurich lists %q", got)
+	}
+	wantShown(t, screen(t, m, 80, 24), "by best match")
+}
+
+func TestADatabaseIsFoundBeforeLettersOfOtherNames(t *testing.T) {
+	t.Parallel()
+	vms := called("Domain-Backup", "dev-build", "devbox", "dmz-b", "prod-web-1")
+	for i := range 8 {
+		vms = append(vms, called(fmt.Sprintf("prod-db-%02d", 8-i))[0])
+		vms[len(vms)-1].Ref = fmt.Sprint("db-", i)
+	}
+	m := picker.New(vms, picker.Options{})
+	typeText(m, "db")
+	for i, name := range listed(t, m, 80, 24)[:8] {
+		if want := fmt.Sprintf("prod-db-%02d", i+1); name != want {
+			t.Errorf("row %d is %s, want %s", i, name, want)
+		}
+	}
+	typeText(m, " | web-1$")
+	wantShown(t, screen(t, m, 80, 24), "prod-db-03", "prod-web-1")
+}
+
+func TestNamesAreWholeWhereThereIsRoomAndKeepBothEndsWhereThereIsNone(t *testing.T) {
+	t.Parallel()
+	const long = "prod-frankfurt-erp-application-server-0132-clone"
+	vms := called(long, "short", strings.Replace(long, "0132", "0133", 1))
+	for _, c := range []struct {
+		width int
+		parts []string
+	}{
+		{50, []string{"prod-frankfurt…ver-0132-clone ", "prod-frankfurt…ver-0133-clone "}},
+		{64, []string{"prod-fran", "32-clone ", "33-clone ", "PROBLEM"}},
+		{80, []string{"prod-frankfurt-erp-a…", "rver-0132-clone ", "rver-0133-clone ", "PROBLEM"}},
+		{120, []string{long + " ", "Debian GNU", "GUEST", "PROBLEM"}},
+	} {
+		m := picker.New(vms, picker.Options{})
+		m.Update(tea.WindowSizeMsg{Width: c.width, Height: 12})
+		wantShown(t, screen(t, m, c.width, 12), append(c.parts, "short ")...)
+	}
+	m := picker.New(vms, picker.Options{})
+	m.Update(tea.WindowSizeMsg{Width: 50, Height: 12})
+	typeText(m, "prod clone")
+	line, _, _ := strings.Cut(strings.SplitN(m.View().Content, "❯", 2)[1], "\n")
+	for _, part := range []string{"33mprod", "33mclone"} {
+		if !strings.Contains(line, part) {
+			t.Errorf("what was found is not marked in a name that is cut: %q lacks %q", line, part)
+		}
+	}
+}
+
+func TestShortNamesLeaveTheirRoomToOtherColumns(t *testing.T) {
+	t.Parallel()
+	m := picker.New(called("db", "web"), picker.Options{})
+	wantShown(t, screen(t, m, 80, 24), "Debian GNU/Linux 12 (64-bit)", "PROBLEM")
+}
+
+func TestSortedByFolderTheFolderIsShown(t *testing.T) {
+	t.Parallel()
+	vms := called("a", "b", strings.Repeat("long-name-", 5))
+	vms[0].Path, vms[1].Path = "/DC0/vm/team-10/a", "/DC0/vm/team-9/b"
+	m := picker.New(vms, picker.Options{})
+	for range 6 {
+		press(m, "ctrl+s")
+	}
+	wantShown(t, screen(t, m, 80, 24), "by folder", "FOLDER", "team-9", "team-10")
+	if got := listed(t, m, 80, 24); !slices.Equal(got[1:], []string{"b", "a"}) {
+		t.Errorf("by folder: %q", got)
+	}
+}
+
+func TestSelectedVMsCanBeSearchedFor(t *testing.T) {
+	t.Parallel()
+	m := picker.New(called("db-1", "db-2", "web-1", "web-2"), picker.Options{})
+	press(m, "tab", "down", "tab") // db-1 and web-1
+	typeText(m, "is:selected")
+	if got := listed(t, m, 80, 24); !slices.Equal(got, []string{"db-1", "web-1"}) {
+		t.Errorf("is:selected lists %q", got)
+	}
+	press(m, "tab") // no more
+	if got := listed(t, m, 80, 24); !slices.Equal(got, []string{"web-1"}) {
+		t.Errorf("with db-1 unmarked, is:selected lists %q", got)
+	}
+	press(m, "ctrl+u")
+	typeText(m, "!is:selected db")
+	if got := listed(t, m, 80, 24); !slices.Equal(got, []string{"db-1", "db-2"}) {
+		t.Errorf("!is:selected db lists %q", got)
+	}
+	press(m, "ctrl+a")
+	wantShown(t, screen(t, m, 80, 24), "no VM matches", "● 3 selected")
+	press(m, "ctrl+x")
+	wantShown(t, screen(t, m, 80, 24), "2 of 4")
+}
+
+func TestDetailsThatAreTooLongForTheirPaneGoOnInTheNextLine(t *testing.T) {
+	t.Parallel()
+	vm := called("vm")[0]
+	vm.Path = "/DC0/vm/Production/Frankfurt/Enterprise Resource Planning/vm"
+	vm.Annotation = "owner: the team of many words; to be moved before the end of the quarter"
+	m := picker.New([]vsphere.VM{vm}, picker.Options{Inspect: func(vsphere.VM) tea.Cmd { return nil }})
+	typeText(m, "resource")
+	for width, parts := range map[int][]string{
+		120: {"Resource", "Planning/vm", "end of the quarter", "stands in the way of every"},
+		50:  {"Resource", "Planning/vm"},
+	} {
+		m.Update(picker.Inspected{Ref: vm.Ref, VM: vm, Obstacles: []vsphere.Obstacle{{Text: "something with a rather long explanation stands in the way of every export"}}})
+		m.Update(tea.WindowSizeMsg{Width: width, Height: 40})
+		text := screen(t, m, width, 40)
+		_, text, _ = strings.Cut(text, "──")
+		flat := strings.Join(strings.Fields(strings.ReplaceAll(text, "│", " ")), " ")
+		wantShown(t, flat, parts...)
+		if !strings.Contains(m.View().Content, "33mResource") {
+			t.Errorf("at %d columns the details do not mark what was found", width)
+		}
 	}
 }
 
@@ -284,7 +434,7 @@ func TestDetailsComeForTheVMOnWhichTheCursorRests(t *testing.T) {
 	inspect := m.Update(rest)
 	wantShown(t, screen(t, m, 80, 24), "looking closer")
 	m.Update(inspect())
-	if !slices.Equal(asked, []string{vms[2].Name}) {
+	if !slices.Equal(asked, []string{vms[10].Name}) { // the third by name
 		t.Errorf("inspected %q", asked)
 	}
 	wantShown(t, screen(t, m, 80, 24), "the VM has a virtual TPM", "40.0 GiB  scsi-pvscsi 0:0", "more lines")
@@ -304,7 +454,7 @@ func TestAFailedInspectionIsTold(t *testing.T) {
 	t.Parallel()
 	vms := inventory(3)
 	m := picker.New(vms, picker.Options{Inspect: func(vsphere.VM) tea.Cmd { return nil }})
-	m.Update(picker.Inspected{Ref: vms[0].Ref, Err: errors.New("connection lost\x1b[2J")})
+	m.Update(picker.Inspected{Ref: vms[2].Ref, Err: errors.New("connection lost\x1b[2J")})
 	wantShown(t, screen(t, m, 80, 24), `details: connection lost\x1b[2J`)
 }
 

@@ -93,6 +93,9 @@ const prompt = " Search: "
 
 func (m *Model) searchBox() string {
 	sort := m.list.order.String()
+	if m.list.order == byMatch && m.query == "" {
+		sort = byName.String()
+	}
 	if m.list.backwards {
 		sort += " ↑"
 	}
@@ -108,13 +111,13 @@ func (m *Model) searchBox() string {
 }
 
 func (m *Model) header(width int) string {
-	return cell.Dim.And(cell.Bold).Paint(cell.Fit(columnsFor(width).header(), width))
+	return cell.Dim.And(cell.Bold).Paint(cell.Fit(columnsFor(width, m.list.wants, m.list.order).header(), width))
 }
 
 // listLines draws the rows that fit, so that the cursor is among them.
 func (m *Model) listLines(f frame) []string {
 	m.top = max(min(m.top, m.cursor, len(m.list.shown)-f.rows), m.cursor-f.rows+1, 0)
-	c := columnsFor(f.width)
+	c := columnsFor(f.width, m.list.wants, m.list.order)
 	lines := make([]string, f.rows)
 	for i := range lines {
 		at := m.top + i
@@ -166,7 +169,8 @@ func helpText(width int) []string {
 		{"", "several words match in any order"},
 		{"'word", "as it stands    ^word at the beginning"},
 		{"!word", "without it      word$ at the end"},
-		{"is:…", "on off suspended snapshot bios efi template down"},
+		{"a | b", "one or the other; prod web | db is prod with either"},
+		{"is:…", "selected on off suspended template snapshot down bios efi"},
 		{"tab", "select; space too, with an empty search or after ↑↓"},
 		{"ctrl-a", "select all that match"},
 		{"ctrl-t", "invert what matches     ctrl-x select none"},
