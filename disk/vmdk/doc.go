@@ -1,7 +1,8 @@
-// Package vmdk reads stream-optimized VMDKs (Virtual Disk Format 5.0), strictly
-// forward, and checks their structure.
+// Package vmdk reads VMDKs (Virtual Disk Format 5.0): stream-optimized ones, strictly
+// forward, whose structure it checks; and, of disks that lie in files here, hosted
+// sparse extents at random ([OpenSparse]) and descriptors ([ParseDescriptor]).
 //
-// Such a stream is a header, an embedded descriptor, and grains: pieces of the
+// A stream-optimized VMDK is a header, an embedded descriptor, and grains: pieces of the
 // disk, 64 KiB as a rule, each a zlib stream behind a marker that holds its
 // sector number (LBA) and compressed length. Grains come in ascending order; a
 // piece that holds only zeros is left out. Grain tables (512 entries: where in
@@ -28,6 +29,8 @@
 //
 // # Not promised
 //
-// Delta disks, encrypted VMDKs, other types than stream-optimized, and grains
-// out of order are refused, not read.
+// Delta disks, encrypted VMDKs, the sparse extents of ESXi's snapshots, and streams
+// with grains out of order are refused, not read. A hosted sparse extent has no
+// checksums: that its tables and grains lie within the file, and are not more than it
+// has room for, is all that can be checked.
 package vmdk

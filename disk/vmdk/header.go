@@ -44,9 +44,18 @@ type header struct {
 	compression      uint16
 }
 
-// parseHeader takes a header or footer apart. The error wraps disk.ErrCorrupt or
-// disk.ErrUnsupported.
+// parseHeader takes a header or footer of a stream apart. The error wraps
+// disk.ErrCorrupt or disk.ErrUnsupported.
 func parseHeader(p []byte) (header, error) {
+	h, err := decodeHeader(p)
+	if err != nil {
+		return h, err
+	}
+	return h, h.check()
+}
+
+// decodeHeader takes a header apart, whatever kind of extent it is of.
+func decodeHeader(p []byte) (header, error) {
 	le := binary.LittleEndian
 	if string(p[:4]) != vmdkMagic {
 		return header{}, fmt.Errorf("no VMDK header (it begins with %q, not %q): %w", p[:4], vmdkMagic, block.ErrCorrupt)
@@ -64,7 +73,7 @@ func parseHeader(p []byte) (header, error) {
 		newlines:         [4]byte(p[73:77]),
 		compression:      le.Uint16(p[77:]),
 	}
-	return h, h.check()
+	return h, nil
 }
 
 func (h *header) check() error {
