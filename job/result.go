@@ -32,7 +32,7 @@ const (
 	ByManifest    Verification = "manifest"        // size and hash are those of the lease's manifest
 	ByEndOfStream Verification = "end-of-stream"   // by the grains: the host's manifest has no checksum of it
 	ByGrains      Verification = "grain-checksums" // by the grains: the host's manifest could not be read any more
-	BySize        Verification = "size"            // from a datastore or over port 902, which have no checksum
+	BySize        Verification = "size"            // from a datastore, over port 902 or out of a file, which have no checksum
 	BySecondRead  Verification = "second-read"     // from a datastore, read twice with the same hash
 )
 
@@ -45,6 +45,9 @@ func (v Verification) Known() bool {
 	return false
 }
 
+// FromFile is the Transport of a disk that was here already and was converted.
+const FromFile = "file"
+
 // DiskResult tells how one disk arrived and how it was verified.
 type DiskResult struct {
 	File        string       `json:"file"`        // absolute path
@@ -53,7 +56,7 @@ type DiskResult struct {
 	StreamSize  int64        `json:"stream_size"` // bytes of the stream as sent; of the areas that were read, from a datastore
 	Digest      string       `json:"digest"`      // "sha256:<hex>" or "sha1:<hex>" of the stream as sent; may be empty from a datastore
 	Verified    Verification `json:"verified"`
-	Transport   string       `json:"transport"` // "stream" or "ranges" under a lease, "datastore", "nfc902"
+	Transport   string       `json:"transport"` // "stream" or "ranges" under a lease, "datastore", "nfc902", [FromFile]
 	Retries     int64        `json:"retries"`   // attempts after the first
 	Resumed     bool         `json:"resumed"`   // part or all of it came from an earlier run
 }

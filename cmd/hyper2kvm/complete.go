@@ -101,8 +101,11 @@ func (a *app) values(cmd *cli.Command, flag string) (values []string, known bool
 	switch flag {
 	case "format":
 		values = []string{string(job.FormatOVF), string(job.FormatRaw), string(job.FormatQcow2)}
-		if cmd.Name == "check" {
+		switch cmd.Name {
+		case "check":
 			values = append(values, reportFormats...)
+		case "convert":
+			values = []string{string(job.FormatQcow2), string(job.FormatRaw)}
 		}
 	case "transport":
 		values = []string{string(job.TransportNFC), string(job.TransportDatastore), string(job.TransportAuto)}

@@ -1,7 +1,7 @@
 // Command hyper2kvm gets VMs out of VMware vSphere and ready for KVM.
 //
 // Without a subcommand, on a terminal, it is interactive. Its one-shot
-// commands are list, check, export, run, resume, and clean. The vCenter and the credentials come
+// commands are list, check, export, convert, run, resume, and clean. The vCenter and the credentials come
 // from the GOVC_* variables, as govc reads them.
 //
 // Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the vCenter cannot be reached,

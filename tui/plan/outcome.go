@@ -10,6 +10,9 @@ import (
 
 // Verified says how a disk was verified, for people.
 func Verified(d job.DiskResult) string {
+	if d.Transport == job.FromFile {
+		return verifiedFile(d.Verified)
+	}
 	switch d.Verified {
 	case job.ByManifest:
 		return "verified against the host's manifest"
@@ -31,6 +34,17 @@ func Verified(d job.DiskResult) string {
 		return "not known to be verified"
 	}
 	return fmt.Sprintf("verified in a way that this program does not know (%s); is the daemon newer?", display.SafeText(string(d.Verified)))
+}
+
+// verifiedFile is [Verified] of a disk that was converted.
+func verifiedFile(by job.Verification) string {
+	switch by {
+	case job.ByManifest:
+		return "verified against the package's manifest"
+	case job.ByGrains:
+		return "verified by the checksum of every grain; no manifest lists it"
+	}
+	return "read whole; it has no checksum, and no manifest lists it"
 }
 
 // Verification says in a few words how the disks of a finished job were

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hyper2kvm/hyper2kvm/convert"
+	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
+	"github.com/hyper2kvm/hyper2kvm/internal/jobflags"
+	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/migrate"
+	"github.com/hyper2kvm/hyper2kvm/progress"
+	"github.com/hyper2kvm/hyper2kvm/progress/display"
+)
+
+func (a *app) convertCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "convert",
+		Usage:     "make images of an OVA, an OVF or a VMDK that is here already",
+		ArgsUsage: "FILE",
+		Description: `FILE is an OVA, an OVF descriptor with its disks beside it, or a single VMDK:
+stream-optimized, sparse or flat, whole or in pieces. The manifest is verified where
+there is one. A package becomes images and a libvirt domain, a VMDK an image.
+
+What lands in DIR has its final name only once all of it is verified. After a
+failure, run the same command again: finished disks are kept. No vCenter is needed.`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "format", Value: string(job.FormatQcow2), Usage: "`FORMAT` to land in: qcow2 or raw"},
+			&cli.StringFlag{Name: "output", Value: ".", Usage: "`DIR` to put the files in; made when it is not there"},
+			&cli.BoolFlag{Name: "compress", Usage: "write compressed qcow2 clusters"},
+			&cli.BoolFlag{Name: "virtio", Usage: "put disks and NICs on virtio in the libvirt domain; the guest needs the drivers"},
+			&cli.StringSliceFlag{Name: "network-map", Usage: "`NETWORK=NETWORK,…`: the libvirt network, or bridge:NAME, for cards on a network of the OVF; may be repeated"},
+			&cli.BoolFlag{Name: "overwrite", Usage: "replace what an earlier run left in the output directory"},
+		},
+		DisableSliceFlagSeparator: true,
+		Action:                    a.convert,
+	}
+}
+
+func (a *app) convert(ctx context.Context, cmd *cli.Command) error {
+	a.JSON = cmd.Bool("json")
+	o, err := convertOptions(cmd)
+	if err != nil {
+		return err
+	}
+	t := progress.New()
+	mode := display.Auto
+	if a.JSON {
+		mode = display.JSON
+	}
+	d := display.New(a.Out, mode, display.Options{Getenv: a.getenv, Stamp: true, Name: o.Source})
+	stop := display.Start(context.WithoutCancel(ctx), d, t)
+	result, err := convert.Run(ctx, o, t)
+	err = errors.Join(err, stop())
+	switch {
+	case err == nil && a.JSON:
+		return d.Result("", result)
+	case err == nil:
+		a.summary(result)
+		return nil
+	case a.JSON:
+		return toldError{errors.Join(err, d.Error(err, migrate.Hint(err)))}
+	case errors.Is(err, context.Canceled):
+		a.Error("interrupted; the same command goes on with the disks that are not finished")
+		return toldError{err}
+	}
+	return err
+}
+
+// convertOptions are what the command line asks for.
+func convertOptions(cmd *cli.Command) (o convert.Options, err error) {
+	if cmd.Args().Len() != 1 {
+		return o, cliargs.Usage("which file? %s FILE, an OVA, an OVF descriptor or a VMDK", cmd.FullName())
+	}
+	options, err := jobflags.Options(cmd)
+	if err != nil {
+		return o, err
+	}
+	if options.Format != job.FormatQcow2 && options.Format != job.FormatRaw {
+		return o, cliargs.Usage("-format: must be %s or %s", job.FormatQcow2, job.FormatRaw)
+	}
+	o = convert.Options{
+		Format: options.Format, Compress: options.Compress, Virtio: options.Virtio, NetworkMap: options.NetworkMap, Overwrite: options.Overwrite,
+	}
+	options.ParallelDownloads = job.DefaultParallelDownloads
+	if err := validate(job.Definition{VMPath: cmd.Args().First(), Options: options}); err != nil {
+		return o, err
+	}
+	if o.Source, err = local(cmd.Args().First()); err != nil {
+		return o, err
+	}
+	if o.Output, err = outputOf(cmd); err != nil {
+		return o, err
+	}
+	if o.Output == "" {
+		return o, cliargs.Usage("-output: give a directory")
+	}
+	return o, nil
+}
