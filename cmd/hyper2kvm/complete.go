@@ -76,9 +76,13 @@ func (a *app) completeValues(words []string) cli.ShellCompleteFunc {
 			cli.DefaultCompleteWithFlags(ctx, cmd)
 			return
 		}
+		first := "" // values of a list before the one that is being written
+		if flag == "columns" || flag == "sort" {
+			first = begun[:strings.LastIndexByte(begun, ',')+1]
+		}
 		for _, v := range values {
-			if strings.HasPrefix(v, begun) {
-				fmt.Fprintln(a.Out, display.SafeText(v))
+			if strings.HasPrefix(first+v, begun) {
+				fmt.Fprintln(a.Out, display.SafeText(first+v))
 			}
 		}
 	}
@@ -127,6 +131,8 @@ func (a *app) values(cmd *cli.Command, flag string) (values []string, known bool
 		for _, p := range saved {
 			values = append(values, p.Name)
 		}
+	case "columns", "sort":
+		values = columnNames()
 	default:
 		return nil, false
 	}

@@ -171,6 +171,8 @@ func TestShellsCompleteValuesWithoutTheNetwork(t *testing.T) {
 		"export -vm /DC0/vm/w":       "/DC0/vm/web\n",
 		"-profile":                   "lab\nprod\n",
 		"list -profile p":            "prod\n",
+		"list -sort u":               "used\nuuid\n",
+		"list -columns path,u":       "path,used\npath,uuid\n",
 	} {
 		var out, errOut strings.Builder
 		args := append(append([]string{"hyper2kvm"}, strings.Fields(words)...), "--generate-shell-completion")

@@ -5,7 +5,7 @@
 // What is typed goes to the search, at once and whole, however fast it comes.
 // Space, which a search of several words needs, marks a VM while the search is
 // empty or the cursor keys were used last; tab always does. See package fuzzy
-// for what a search finds. Besides names it looks at folder, guest, host,
+// for what a search finds. Besides names it looks at path, guest, host,
 // datastores, and the words is:selected, is:on, is:off, is:suspended, is:template,
 // is:snapshot, is:bios, is:efi and is:down.
 //

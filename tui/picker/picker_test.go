@@ -506,4 +506,7 @@ func TestPastedTextIsSearchedFor(t *testing.T) {
 	m := picker.New(inventory(40), picker.Options{})
 	m.Update(tea.PasteMsg{Content: "prod-erp-0020\nsecond line"})
 	wantShown(t, screen(t, m, 80, 24), "Search: prod-erp-0020", "1 of 40")
+	press(m, "ctrl+u")
+	m.Update(tea.PasteMsg{Content: "/DC0/vm/prod/prod-erp-0020"})
+	wantShown(t, screen(t, m, 80, 24), "1 of 40")
 }

@@ -28,12 +28,13 @@ func Filter(vms []vsphere.VM, query string) []vsphere.VM {
 	return out
 }
 
-// finder searches names first, and besides whatever else one may know of a VM.
+// finder searches names first, and besides whatever else one may know of a VM. The
+// path is whole, so that one may be pasted.
 func finder(vms []vsphere.VM, rows []row) *fuzzy.Finder {
 	items := make([][]string, len(vms))
 	for i, vm := range vms {
 		items[i] = []string{
-			rows[i].name, rows[i].folder, rows[i].guest, cell.Safe(vm.HostName), cell.Safe(strings.Join(vm.Datastores, " ")), stateTags(vm),
+			rows[i].name, cell.Safe(vm.Path), rows[i].guest, cell.Safe(vm.HostName), cell.Safe(strings.Join(vm.Datastores, " ")), stateTags(vm),
 		}
 	}
 	return fuzzy.NewIndex(items).Finder()
