@@ -106,7 +106,11 @@ func (c *Cleaner) Settle(ctx context.Context, dir string, o CleanOptions) (out C
 // look says what settle would find.
 func (c *Cleaner) look(out *Cleaned, w *workdir.Dir) {
 	out.Complete, out.Partial = w.Kept()
-	if out.Owed = w.Debts(); len(out.Owed) > 0 {
+	out.Owed = w.Debts()
+	if s, begun := w.Step(); begun {
+		out.Owed = append(out.Owed, Debt{Kind: workdir.DebtStep, What: "what the step " + s.Name + " has begun"})
+	}
+	if len(out.Owed) > 0 {
 		out.State = CleanOwed
 	} else {
 		out.State = CleanNothing
@@ -133,8 +137,16 @@ func (c *Cleaner) settle(ctx context.Context, out *Cleaned, o CleanOptions) {
 		return
 	}
 	r.work, c.run = work, r
-	before := work.Debts()
 	out.State = CleanNothing
+	if _, begun := work.Step(); begun {
+		out.State = CleanSettled
+		if err := r.settleStep(ctx); err != nil {
+			fail(err)
+			_ = work.Close(true)
+			return
+		}
+	}
+	before := work.Debts()
 	if in, installing := work.Installing(); installing {
 		if err := work.FinishInstall(in.Replace); err != nil {
 			fail(fmt.Errorf("every file is verified, and cannot get its name: %w", err))

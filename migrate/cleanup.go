@@ -56,6 +56,9 @@ func (m *Migrator) Settle(ctx context.Context, def job.Definition, t *progress.T
 	if r.work, err = workdir.Open(r.m.Outputs, r.def.OutputPath, base); err != nil {
 		return err
 	}
+	if err := r.settleStep(ctx); err != nil {
+		return errors.Join(err, r.stillOwed(nil), r.work.Unlock())
+	}
 	if _, installing := r.work.Installing(); installing || !r.work.Owes() {
 		return r.work.Unlock()
 	}
@@ -69,7 +72,7 @@ func (m *Migrator) Settle(ctx context.Context, def job.Definition, t *progress.T
 }
 
 // Owes reports whether an earlier run of def has left something at vSphere that is
-// to be put back, or files without their final names. vSphere is not asked. An error
+// to be put back, files without their final names, or a step without an end. vSphere is not asked. An error
 // says that it cannot be told.
 func (m *Migrator) Owes(def job.Definition) (bool, error) {
 	r := m.newRun(def, progress.New())
@@ -91,7 +94,8 @@ func (m *Migrator) Owes(def job.Definition) (bool, error) {
 	}
 	defer w.Release()
 	_, installing := w.Installing()
-	return installing || w.Owes(), nil
+	_, begun := w.Step()
+	return installing || begun || w.Owes(), nil
 }
 
 // findWork looks for the work directory of the job. base is the rest of its name;
@@ -122,6 +126,9 @@ func (r *run) findWork() (base string, unnamed bool, err error) {
 func (r *run) cleanNamed(ctx context.Context, base string, keep bool) (result job.Result, err error) {
 	if r.work, err = workdir.Open(r.m.Outputs, r.def.OutputPath, base); err != nil {
 		return result, err
+	}
+	if err := r.settleStep(ctx); err != nil {
+		return result, errors.Join(err, r.stillOwed(nil), r.work.Close(keep))
 	}
 	if _, installing := r.work.Installing(); !installing && !r.work.Owes() {
 		return result, r.work.Close(keep)

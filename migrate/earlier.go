@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,8 +32,12 @@ func (r *run) sameJob(receipt workdir.Receipt) bool {
 
 // earlier looks at what an earlier run left in the output directory. done
 // means that there is nothing to do: that run finished the same job, or
-// verified everything and died while it gave the files their names.
-func (r *run) earlier() (receipt workdir.Receipt, done bool, err error) {
+// verified everything and died while it gave the files their names. A step that it
+// had begun comes to its end first.
+func (r *run) earlier(ctx context.Context) (receipt workdir.Receipt, done bool, err error) {
+	if err := r.settleStep(ctx); err != nil {
+		return receipt, false, err
+	}
 	if in, installing := r.work.Installing(); installing {
 		if receipt, done, err = r.nameEarlier(in); done || err != nil {
 			return receipt, done, err
@@ -110,21 +115,23 @@ func (r *run) finishedEarlier() (receipt workdir.Receipt, done bool, err error) 
 }
 
 // answeredBy reports whether an export that is there is the one that was asked
-// for, as long as its files are whole.
+// for, as long as its files are whole. A job that asks for more than an export takes
+// what is there.
 func (r *run) answeredBy(receipt workdir.Receipt) bool {
 	if receipt.Asked != r.asked() {
 		return false
 	}
-	return r.sameJob(receipt) || r.m.AcceptFinished && !r.def.Options.Overwrite
+	return r.sameJob(receipt) || (r.m.AcceptFinished || len(r.steps()) > 0) && !r.def.Options.Overwrite
 }
 
-// foundFinished reports whether the run would find its export finished and do nothing.
-func (r *run) foundFinished() bool {
+// foundFinished reports whether the run would find its export finished and not export
+// anything.
+func (r *run) foundFinished() (receipt workdir.Receipt, ok bool) {
 	if _, installing := r.work.Installing(); installing {
-		return false // the run looks closer
+		return receipt, false // the run looks closer
 	}
 	receipt, err := r.work.ReadReceipt()
-	return err == nil && r.answeredBy(receipt) && r.work.Broken(receipt) == ""
+	return receipt, err == nil && r.answeredBy(receipt) && r.work.Broken(receipt) == ""
 }
 
 // exportAgain says why the job's earlier success does not count, and makes its

@@ -38,12 +38,17 @@ var (
 type PreflightError struct {
 	VM        string // inventory path
 	Obstacles []vsphere.Obstacle
+	Exported  bool // it is, and the obstacles are in the way of what is to follow
 }
 
 // Error lists every obstacle with what to do about it, a line each.
 func (e *PreflightError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s cannot be exported:", e.VM)
+	what := "cannot be exported"
+	if e.Exported {
+		what = "is exported, and what is to follow cannot be done"
+	}
+	fmt.Fprintf(&b, "%s %s:", e.VM, what)
 	for _, o := range e.Obstacles {
 		fmt.Fprintf(&b, "\n  - %s", o.Text)
 		if o.Hint != "" {

@@ -6,7 +6,8 @@
 // fetches the disks side by side. Each disk comes by a route (see route.go), as a
 // rule as one stream: read ahead, hashed as sent, checked or decoded, and written,
 // all at the same time and without a temporary copy. What arrived is compared with the lease's manifest, and only
-// when every file of the VM is verified do the files get their final names.
+// when every file of the VM is verified do the files get their final names. What is
+// to be done with them then is a step (see step.go).
 //
 // Files grow in a hidden work directory beside their final place, together
 // with a ledger of what is finished. A run that ends early undoes what it did
@@ -71,6 +72,8 @@ type Migrator struct {
 	// Arrival is how long a change that vSphere was asked for without an answer
 	// may still come to be; 0 is a minute.
 	Arrival time.Duration
+
+	steps func(*run) []step // nil is those of the package; for tests
 
 	// Reach checks that an ESXi host can be spoken to; nil means package
 	// vsphere's own check.
@@ -150,9 +153,11 @@ type run struct {
 	again    bool             // the job was finished earlier, and its files are gone
 	doubt    vsphere.Obstacle // about the host, worth telling if the transfer fails
 
-	prepared bool  // the VM may have been changed
-	done     bool  // every file has its name
-	undone   error // what could not be put back
+	prepared bool // the VM may have been changed
+	done     bool // every file has its name
+	// unsettled is why a step that follows the export has no end: see follow.go.
+	unsettled error
+	undone    error // what could not be put back
 }
 
 // extra is a file of the VM that is no disk: its NVRAM (F-NFC-14).
@@ -205,9 +210,12 @@ func (r *run) do(ctx context.Context) (result job.Result, err error) {
 	end.pushOwn(func() { r.leaveWork(ctx, &result) }, func() { _ = r.work.Unlock() })
 	end.pushOwn(func() { r.undoChanges(ctx) }, nil)
 
-	receipt, done, err := r.earlier()
-	if r.done = done; done || err != nil {
-		return receipt.Result, err
+	receipt, done, err := r.earlier(ctx)
+	if err != nil {
+		return result, err
+	}
+	if r.done = done; done {
+		return r.followEarlier(ctx, receipt)
 	}
 	if err := r.putBackEarlier(ctx); err != nil {
 		return result, err
@@ -232,7 +240,7 @@ func (r *run) do(ctx context.Context) (result job.Result, err error) {
 		return result, err
 	}
 	r.done = true
-	return receipt.Result, nil
+	return r.follow(ctx, receipt)
 }
 
 // openWork opens the VM's work directory. It bears the VM's name, which another

@@ -24,8 +24,8 @@ func (m *Migrator) Check(ctx context.Context, def job.Definition) (vm vsphere.VM
 	defer func() { err = errors.Join(err, detached(ctx, r.client.Close)) }()
 	r.work, _ = workdir.Peek(r.m.Outputs, r.def.OutputPath, FileBase(r.vm.Name)) // what a run has made there is no stray
 	defer r.work.Release()
-	if r.def.OutputPath != "" && r.foundFinished() {
-		return r.vm, nil, nil // nothing is in the way of doing nothing
+	if receipt, ok := r.foundFinished(); ok && r.def.OutputPath != "" {
+		return r.vm, r.stepObstacles(ctx, r.missing(receipt)), nil // of the export nothing is left to do
 	}
 	obstacles, err = r.obstacles(ctx)
 	return r.vm, obstacles, err
@@ -71,8 +71,8 @@ func (r *run) check(ctx context.Context) error {
 	}
 }
 
-// obstacles lists every obstacle at once: those at vSphere, and those at the
-// destination.
+// obstacles lists every obstacle at once: those at vSphere, those at the
+// destination, and those of the steps that follow.
 func (r *run) obstacles(ctx context.Context) ([]vsphere.Obstacle, error) {
 	out, err := r.client.Preflight(ctx, r.vm, vsphere.PreflightOptions{
 		Snapshot:    r.def.Options.Snapshot,
@@ -85,10 +85,13 @@ func (r *run) obstacles(ctx context.Context) ([]vsphere.Obstacle, error) {
 	})
 	out = append(out, r.datastoreObstacles()...)
 	out = append(out, r.nfc902Obstacles()...)
-	if err != nil || r.def.OutputPath == "" {
+	if err != nil {
 		return out, err
 	}
-	return append(out, r.destination()...), nil
+	if r.def.OutputPath == "" {
+		return append(out, r.stepObstacles(ctx, r.steps())...), nil
+	}
+	return append(append(out, r.destination()...), r.stepObstacles(ctx, r.steps())...), nil
 }
 
 // Codes of the obstacles that a [Migrator] adds to those of package vsphere.

@@ -40,6 +40,14 @@ func (r *run) undo(ctx context.Context) error {
 			return err
 		}
 	}
+	ctx, cancel := afterwards(ctx)
+	defer cancel()
+	return r.putBack(ctx, 0)
+}
+
+// afterwards returns a context for undoing what a run under ctx has done. It outlives
+// ctx for as long as whoever has ended that waits.
+func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
 	limit := undoTimeout
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, job.ErrShutdown):
@@ -47,9 +55,7 @@ func (r *run) undo(ctx context.Context) error {
 	case cause != nil:
 		limit = cancelTimeout
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
-	defer cancel()
-	return r.putBack(ctx, 0)
+	return context.WithTimeout(context.WithoutCancel(ctx), limit)
 }
 
 // errNoTime is why something was not put back after other things had taken all
@@ -210,9 +216,9 @@ func (e *OwedError) only(kind workdir.DebtKind) bool {
 // undoChanges puts back what the run has changed at vSphere, or may have.
 func (r *run) undoChanges(ctx context.Context) {
 	if r.done || r.prepared || errors.As(context.Cause(ctx), new(job.Cancelled)) {
-		r.undone = r.undo(ctx)
+		r.undone = errors.Join(r.unsettled, r.undo(ctx))
 	} else {
-		r.undone = r.stillOwed(nil)
+		r.undone = errors.Join(r.unsettled, r.stillOwed(nil))
 	}
 }
 

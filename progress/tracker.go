@@ -28,6 +28,7 @@ const (
 	Exporting   Phase = "exporting"
 	Verifying   Phase = "verifying"
 	Describing  Phase = "describing" // OVF descriptor, domain XML, final rename
+	Landing     Phase = "landing"    // the images and the domain go to libvirt
 	Done        Phase = "done"
 )
 

@@ -49,6 +49,7 @@ type Receipt struct {
 	Asked
 	Files  []ReceiptFile `json:"files"`
 	Result job.Result    `json:"result"`
+	Steps  []StepDone    `json:"steps,omitempty"` // done with the files since, in their order
 }
 
 // Asked is what was exported, and what it was to become.

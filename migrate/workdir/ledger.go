@@ -39,6 +39,7 @@ type ledger struct {
 	Owed
 	Disks   map[string]*Disk `json:"disks"`             // by device key
 	Install *Install         `json:"install,omitempty"` // set once everything is verified
+	Step    *Step            `json:"step,omitempty"`    // that follows the export, and has no end yet
 }
 
 // Disk tells how far one disk is.

@@ -55,6 +55,7 @@ const (
 	DebtLease    DebtKind = "lease"    // an export lease that locks the VM
 	DebtSnapshot DebtKind = "snapshot" // a temporary snapshot
 	DebtDrives   DebtKind = "drives"   // CD/DVD drives that are out
+	DebtStep     DebtKind = "step"     // what a step that follows the export has begun; not at vSphere
 )
 
 func (d Debt) String() string {
@@ -100,12 +101,12 @@ func (w *Dir) Debts() []Debt {
 }
 
 // Interrupted reports whether something is unfinished beside the disks: at
-// vSphere, or in giving files their names.
+// vSphere, in giving files their names, or of a step that follows.
 func (w *Dir) Interrupted() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	return w.ledger.Install != nil || now.Before(w.ledger.BusyUntil) || len(w.ledger.debts(now)) > 0
+	return w.ledger.Install != nil || w.ledger.Step != nil || now.Before(w.ledger.BusyUntil) || len(w.ledger.debts(now)) > 0
 }
 
 // NoteSnapshot records that vSphere is about to be asked for the temporary

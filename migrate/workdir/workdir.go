@@ -278,7 +278,7 @@ func (w *Dir) Begin(id Identity, jobID string) (resumed bool, err error) {
 	}
 	// What is owed at vSphere stays known at every moment: the new ledger is
 	// there before anything of the old work goes.
-	w.ledger = ledger{Version: ledgerVersion, JobID: jobID, VM: id, Disks: map[string]*Disk{}, Owed: w.ledger.Owed}
+	w.ledger = ledger{Version: ledgerVersion, JobID: jobID, VM: id, Disks: map[string]*Disk{}, Owed: w.ledger.Owed, Step: w.ledger.Step}
 	if err := w.save(); err != nil {
 		return false, err
 	}
@@ -349,14 +349,14 @@ func (w *Dir) Release() {
 
 // Close unlocks. With keep, what the ledger vouches for stays for the next run;
 // otherwise, and when it vouches for nothing, the work directory goes, unless
-// something at vSphere is still to be put back.
+// something at vSphere is still to be put back, or a step has no end.
 func (w *Dir) Close(keep bool) error {
 	defer func() { _ = w.Unlock() }()
 	if keep {
 		whole, partial := w.Kept()
 		keep = whole+partial > 0 || w.Interrupted()
 	}
-	if !keep && w.Owes() {
+	if _, begun := w.Step(); !keep && (begun || w.Owes()) {
 		// What could not be put back must stay known.
 		keep = true
 		if err := w.update(func(l *ledger) { l.Disks = map[string]*Disk{} }); err != nil {
@@ -372,10 +372,10 @@ func (w *Dir) Close(keep bool) error {
 }
 
 // Retire ends the work directory of an export that is complete, and unlocks. A
-// ledger that owes something stays.
+// ledger that owes something, or has a step without an end, stays.
 func (w *Dir) Retire() error {
 	defer func() { _ = w.Unlock() }()
-	if w.Owes() {
+	if _, begun := w.Step(); begun || w.Owes() {
 		if err := w.update(func(l *ledger) { l.Install, l.Disks = nil, map[string]*Disk{} }); err != nil {
 			return err
 		}

@@ -17,6 +17,8 @@ func Cleanup(s runs.Status) string {
 	}
 	var parts []string
 	switch s.Reached {
+	case progress.Landing:
+		parts = append(parts, "the export is finished and stays", "what follows it is undone")
 	case progress.Preparing, progress.Exporting, progress.Verifying, progress.Describing:
 		parts = append(parts, "the export lease is aborted")
 		if s.Def.Options.Snapshot {
