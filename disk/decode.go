@@ -41,6 +41,9 @@ type Options struct {
 	// passed (F-NFC-10); what is passed may still be on its way to the writer.
 	// It is called often and must not block.
 	OnPosition func(bytes int64)
+	// OnData is called before OnPosition with how many bytes of the disk the
+	// grains up to there have, those before Resume among them.
+	OnData func(bytes int64)
 	// OnCheckpoint is called about every CheckpointEvery bytes of stream, and
 	// always between grains, when all earlier grains are written and, if the
 	// writer is a [Writer], its Checkpoint has returned. An error ends the
@@ -178,10 +181,20 @@ func (d *decoder) run(ctx context.Context) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	if err == nil && d.o.OnPosition != nil {
-		d.o.OnPosition(d.geo.Capacity)
+	if err == nil {
+		d.passed(d.geo.Capacity)
 	}
 	return err
+}
+
+// passed reports that everything before a byte of the disk is passed.
+func (d *decoder) passed(pos int64) {
+	if d.o.OnData != nil {
+		d.o.OnData(min(d.s.Counts().Grains*d.geo.GrainSize, d.geo.Capacity))
+	}
+	if d.o.OnPosition != nil {
+		d.o.OnPosition(pos)
+	}
 }
 
 // feed reads the stream to its end.
@@ -221,9 +234,7 @@ func (d *decoder) feed(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if d.o.OnPosition != nil {
-			d.o.OnPosition(min(g.LBA*block.SectorSize+d.geo.GrainSize, d.geo.Capacity))
-		}
+		d.passed(min(g.LBA*block.SectorSize+d.geo.GrainSize, d.geo.Capacity))
 	}
 }
 
@@ -240,9 +251,7 @@ func (d *decoder) walk(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		if d.o.OnPosition != nil {
-			d.o.OnPosition(min(g.LBA*block.SectorSize+d.geo.GrainSize, d.geo.Capacity))
-		}
+		d.passed(min(g.LBA*block.SectorSize+d.geo.GrainSize, d.geo.Capacity))
 		if d.checkpointDue() {
 			if err := d.checkpoint(ctx); err != nil {
 				return err

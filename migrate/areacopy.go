@@ -138,7 +138,8 @@ func (c *areaCopy) run(ctx context.Context) error {
 			return err
 		}
 	}
-	c.d.file.SetPosition(c.off)
+	c.d.file.ExpectExactly(c.areas.Total())
+	c.d.file.SetResumed(c.off, pos)
 	if err := c.copy(in, pos); err != nil {
 		return err
 	}
@@ -170,7 +171,7 @@ func (c *areaCopy) copy(in io.Reader, pos int64) error {
 		}
 		pos += n
 		c.off = piece.Offset + n
-		c.d.file.SetPosition(c.off)
+		c.d.file.SetMoved(c.off, pos)
 		if c.off-c.saved >= checkpointBytes {
 			if err := c.checkpoint(); err != nil {
 				return err

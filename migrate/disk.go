@@ -41,6 +41,7 @@ type diskRun struct {
 	r    *run
 	disk vsphere.Disk
 	name string // final file name
+	data Space  // that vSphere tells of
 	file *progress.File
 
 	state    diskState
@@ -57,8 +58,10 @@ type diskRun struct {
 func (r *run) planDisks() {
 	r.t.ResetFiles()
 	r.disks = nil
+	expected := dataOf(r.vm)
 	for i, vd := range r.vm.Disks {
-		d := &diskRun{r: r, disk: vd, name: r.diskName(i), file: r.t.AddFile(r.diskName(i), vd.Capacity)}
+		d := &diskRun{r: r, disk: vd, name: r.diskName(i), data: expected[i], file: r.t.AddFile(r.diskName(i), vd.Capacity)}
+		d.expect()
 		d.lease = &leaseRoute{d: d}
 		d.route = d.lease
 		d.takeRoutes()
@@ -68,6 +71,9 @@ func (r *run) planDisks() {
 		}
 	}
 }
+
+// expect says how much of the disk is data, as far as is known before it comes.
+func (d *diskRun) expect() { d.file.Expect(d.data.AtLeast, d.data.AtMost) }
 
 // takeUp makes d the disk that an earlier run fetched as a whole, if it is that
 // disk and was verified in a way that this job accepts.

@@ -94,6 +94,7 @@ type streamReading struct {
 // tag is of no use: nothing would tell that the stream has changed.
 func (l *leaseRoute) open(ctx context.Context, o pace) (_ reading, err error) {
 	source := l.lease.Source(l.item)
+	l.d.expect()                          // another route may have known better of what it would read
 	l.d.file.SetRoute(progress.NFCStream) // what a probe brings is the stream's begin
 	s := &streamReading{d: l.d, hash: hashState{Algorithm: l.algorithm}, decoders: o.decoders}
 	var at streamPlace
@@ -133,9 +134,11 @@ func (s *streamReading) read(ctx context.Context, out sink) (arrival, error) {
 		_ = hashed.Close()
 	}()
 	d := s.d
+	var data int64 // that lay before the position
 	o := disk.Options{
 		Capacity:   d.disk.Capacity,
-		OnPosition: d.file.SetPosition,
+		OnData:     func(n int64) { data = n },
+		OnPosition: func(pos int64) { d.file.SetMoved(pos, data) },
 		Verify:     d.r.def.Options.Verify == job.VerifyFull,
 		Workers:    s.decoders,
 	}
@@ -144,7 +147,7 @@ func (s *streamReading) read(ctx context.Context, out sink) (arrival, error) {
 		if _, err := io.CopyN(io.Discard, hashed, at.StreamOffset-s.hash.Offset); err != nil {
 			return arrival{}, err
 		}
-		d.file.SetPosition(at.LBA * 512)
+		d.file.SetResumed(at.LBA*512, min(at.Grains*at.GrainSize, d.disk.Capacity))
 		d.file.Event(progress.Info, fmt.Sprintf("resuming at byte %d of the stream", at.StreamOffset))
 	}
 	if s.info.Ranges && s.info.ETag != "" {

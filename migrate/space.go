@@ -58,6 +58,38 @@ func SpaceOf(vm vsphere.VM, o job.Options) Space {
 	return s
 }
 
+// dataOf returns for each disk of vm how much data it holds, and the zero Space where
+// nothing tells: of a thick disk vSphere knows the size only. What the VM has on its
+// datastores, which may include the swap file of one that runs, is shared out by size;
+// how it is in truth the streams will tell.
+func dataOf(vm vsphere.VM) []Space {
+	out := make([]Space, len(vm.Disks))
+	used, thin := vm.CommittedBytes, int64(0)
+	for _, d := range vm.Disks {
+		switch {
+		case d.RDM != "": // is on no datastore
+		case d.Thin:
+			thin += d.Capacity
+		default:
+			used -= d.Capacity
+		}
+	}
+	if used <= 0 || thin <= 0 {
+		return out
+	}
+	least := used
+	if vm.Power != vsphere.PoweredOff {
+		least = max(0, used-vm.MemoryMiB<<20)
+	}
+	part := func(n, capacity int64) int64 { return int64(min(float64(n)/float64(thin), 1) * float64(capacity)) }
+	for i, d := range vm.Disks {
+		if d.Thin && d.RDM == "" {
+			out[i] = Space{AtMost: max(part(used, d.Capacity), 1), AtLeast: part(least, d.Capacity)}
+		}
+	}
+	return out
+}
+
 // Plus returns what both take.
 func (s Space) Plus(t Space) Space { return Space{s.AtMost + t.AtMost, s.AtLeast + t.AtLeast} }
 

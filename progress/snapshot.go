@@ -1,7 +1,5 @@
 package progress
 
-import "time"
-
 // FileSnapshot is one file's counters at an instant. Sizes are bytes.
 type FileSnapshot struct {
 	Name     string    `json:"name"`
@@ -10,7 +8,41 @@ type FileSnapshot struct {
 	Position int64     `json:"position"`
 	Received int64     `json:"received"` // off the wire, bytes fetched again included
 	Retries  int64     `json:"retries"`
+
+	Data     int64  `json:"data,omitempty"`     // of the file's own bytes those that came: holes are not among them
+	Expected int64  `json:"expected,omitempty"` // what Data will be at the end, as far as can be told; 0 when nothing counts it
+	Resumed  int64  `json:"resumed,omitempty"`  // of Data, what an earlier run had brought
+	Cause    string `json:"cause,omitempty"`    // of the latest retry, where it is known
 }
+
+// Size is how many bytes are to be moved for the file: the data that is expected, or
+// the full size where data is not counted; negative when unknown.
+func (f FileSnapshot) Size() int64 {
+	if f.Expected > 0 {
+		return f.Expected
+	}
+	return f.Total
+}
+
+// Done is how many bytes of Size are moved.
+func (f FileSnapshot) Done() int64 {
+	size := f.Size()
+	switch {
+	case f.Total > 0 && f.Position >= f.Total:
+		return size
+	case f.Expected > 0:
+		return min(f.Data, size)
+	case size >= 0:
+		return min(f.Position, size)
+	}
+	return f.Position
+}
+
+// open reports whether bytes of the file are still to come.
+func (f FileSnapshot) open() bool { return f.State != Complete && f.State != Failed }
+
+// working reports whether the file has a place, rather than waiting for one.
+func (f FileSnapshot) working() bool { return f.open() && f.State != Waiting }
 
 // Snapshot is a run's counters at an instant.
 type Snapshot struct {
@@ -20,27 +52,27 @@ type Snapshot struct {
 	// Activity says what the run waits for, or does, that the counters do not
 	// show; mostly empty. See [Tracker.Begin].
 	Activity string `json:"activity,omitempty"`
+
+	// Floor is the percentage below which Percent does not go; see
+	// [Tracker.Steady].
+	Floor float64 `json:"floor,omitempty"`
 }
 
-// Total is the sum of the files' known full sizes in bytes.
+// Total is how many bytes are to be moved for all files together, as far as that is
+// known: the sum of their [FileSnapshot.Size].
 func (s Snapshot) Total() int64 {
 	var n int64
 	for _, f := range s.Files {
-		n += max(f.Total, 0)
+		n += max(f.Size(), 0)
 	}
 	return n
 }
 
-// Position is the sum of the files' positions in bytes, each at most its
-// file's full size where that is known.
+// Position is how many bytes of [Snapshot.Total] are moved.
 func (s Snapshot) Position() int64 {
 	var n int64
 	for _, f := range s.Files {
-		if f.Total >= 0 {
-			n += min(f.Position, f.Total)
-		} else {
-			n += f.Position
-		}
+		n += f.Done()
 	}
 	return n
 }
@@ -75,58 +107,15 @@ func (s Snapshot) Current() string {
 	return ""
 }
 
-// Percent is how much of the known full sizes is done, from 0 to 100. It is
-// 100 only when every file is [Complete].
+// Percent is how much of [Snapshot.Total] is done, from 0 to 100. It is 100 only
+// when every file is [Complete].
 func (s Snapshot) Percent() float64 {
 	if len(s.Files) > 0 && s.Finished() == len(s.Files) {
 		return 100
 	}
 	total := s.Total()
 	if total == 0 {
-		return 0
+		return s.Floor
 	}
-	return min(float64(s.Position())/float64(total)*100, 99.9)
-}
-
-// Meter turns successive snapshots into a rate and a remaining time. It is for
-// one reader; the zero value is ready.
-type Meter struct {
-	last     time.Time
-	received int64
-	position int64
-	rate     float64 // bytes off the wire per second, smoothed
-	pace     float64 // position per second, smoothed
-}
-
-// Reading is what a [Meter] makes of a snapshot.
-type Reading struct {
-	Rate      float64       // bytes off the wire per second
-	Remaining time.Duration // negative when it cannot be told
-}
-
-// meterWindow is the time constant of the smoothing: what happened that long
-// ago weighs about a third.
-const meterWindow = 8 * time.Second
-
-// Observe takes the snapshot s, made at now, into account.
-func (m *Meter) Observe(s Snapshot, now time.Time) Reading {
-	received, position := s.Received(), s.Position()
-	if m.last.IsZero() {
-		m.last, m.received, m.position = now, received, position
-		return Reading{Remaining: -1}
-	}
-	if dt := now.Sub(m.last).Seconds(); dt > 0 {
-		w := dt / (dt + meterWindow.Seconds())
-		if m.rate == 0 && m.pace == 0 {
-			w = 1
-		}
-		m.rate += w * (float64(max(received-m.received, 0))/dt - m.rate)
-		m.pace += w * (float64(max(position-m.position, 0))/dt - m.pace)
-		m.last, m.received, m.position = now, received, position
-	}
-	r := Reading{Rate: m.rate, Remaining: -1}
-	if left := s.Total() - position; m.pace > 0 && left >= 0 {
-		r.Remaining = time.Duration(float64(left) / m.pace * float64(time.Second)).Round(time.Second)
-	}
-	return r
+	return max(min(float64(s.Position())/float64(total)*100, 99.9), s.Floor)
 }

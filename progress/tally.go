@@ -131,9 +131,15 @@ func (t *Tracker) Tally() Tally {
 // SetRoute says by which route the file's bytes come from now on.
 func (f *File) SetRoute(r Route) { f.route.Store(uint32(min(r, routeCount-1))) }
 
+// otherCause is that of a retry of which nobody says more.
+const otherCause = "other"
+
 // AddRetryFor counts one more attempt, and for what cause: one of a few words.
 func (f *File) AddRetryFor(cause string) {
 	f.retries.Add(1)
+	if cause != otherCause {
+		f.cause.Store(cause)
+	}
 	f.tracker.tally.retry(Retry{Route(f.route.Load()), cause})
 }
 

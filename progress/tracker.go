@@ -5,9 +5,11 @@
 // slow a transfer. Rates and remaining times are made from successive
 // snapshots by a [Meter], on the reader's side.
 //
-// True progress of a disk is its position: how far into the disk's capacity
-// the stream has come (LBA times 512, F-NFC-10), not how many compressed bytes
-// have crossed the wire. Both are kept.
+// True progress of a disk is how much of its data has come. That is neither the
+// compressed bytes off the wire nor the position in the disk, how far into its
+// capacity the stream has come (LBA times 512, F-NFC-10): most of a disk may be
+// holes, which cost no time. All three are kept; how much data there will be is
+// estimated ([File.Expect]). One estimate and one [Meter] serve every screen.
 package progress
 
 import (
@@ -75,7 +77,9 @@ type Tracker struct {
 	files  []*File
 	events []Event
 	seq    int64
-	doing  []*Activity   // begun and not ended, in that order
+	doing  []*Activity // begun and not ended, in that order
+	steady bool
+	floor  float64       // with steady: the highest percentage that was told
 	notify chan struct{} // closed and replaced whenever phase or events change
 
 	tally tally
@@ -172,13 +176,30 @@ func (t *Tracker) Snapshot() Snapshot {
 	if n := len(t.doing); n > 0 {
 		s.Activity = t.doing[n-1].text
 	}
-	files := t.files
+	files, steady := t.files, t.steady
 	t.mu.Unlock()
 	s.Files = make([]FileSnapshot, len(files))
+	said := make([]*forecast, len(files))
 	for i, f := range files {
 		s.Files[i] = f.Snapshot()
+		said[i] = f.forecast.Load()
+	}
+	estimate(s.Files, said)
+	if steady {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		s.Floor = t.floor
+		t.floor = s.Percent()
 	}
 	return s
+}
+
+// Steady keeps [Snapshot.Percent] from falling. It is for the total of many runs, of
+// which one that begins again, or turns out to be larger, is a small part.
+func (t *Tracker) Steady() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.steady = true
 }
 
 // File counts one file of a run. Every method may be called from any
@@ -188,8 +209,12 @@ type File struct {
 	tracker  *Tracker
 	total    atomic.Int64
 	position atomic.Int64
+	data     atomic.Int64
+	resumed  atomic.Int64
 	received atomic.Int64
 	retries  atomic.Int64
+	cause    atomic.Value // string; of the latest retry
+	forecast atomic.Pointer[forecast]
 	route    atomic.Uint32 // Route
 	state    atomic.Value  // FileState
 }
@@ -207,11 +232,17 @@ func (f *File) AddReceived(n int64) {
 }
 
 // SetPosition says that everything before byte pos of the full size is done.
-// It may go back: a stream that starts again starts at 0.
-func (f *File) SetPosition(pos int64) { f.position.Store(pos) }
+// It may go back: a stream that starts again starts at 0, and no data has come then.
+func (f *File) SetPosition(pos int64) {
+	if pos == 0 {
+		f.data.Store(0)
+		f.resumed.Store(0)
+	}
+	f.position.Store(pos)
+}
 
 // AddRetry counts one more attempt, for a cause that is not said.
-func (f *File) AddRetry() { f.AddRetryFor("other") }
+func (f *File) AddRetry() { f.AddRetryFor(otherCause) }
 
 // SetState says what is happening to the file.
 func (f *File) SetState(s FileState) { f.state.Store(s) }
@@ -219,14 +250,19 @@ func (f *File) SetState(s FileState) { f.state.Store(s) }
 // Event records text for people about this file.
 func (f *File) Event(level Level, text string) { f.tracker.Event(level, f.name, text) }
 
-// Snapshot returns the counters as they are now.
+// Snapshot returns the counters as they are now, without an estimate of the data:
+// that is one of all files together.
 func (f *File) Snapshot() FileSnapshot {
-	return FileSnapshot{
+	s := FileSnapshot{
 		Name:     f.name,
 		State:    f.state.Load().(FileState),
 		Total:    f.total.Load(),
 		Position: f.position.Load(),
 		Received: f.received.Load(),
 		Retries:  f.retries.Load(),
+		Data:     f.data.Load(),
+		Resumed:  f.resumed.Load(),
 	}
+	s.Cause, _ = f.cause.Load().(string)
+	return s
 }

@@ -27,6 +27,7 @@ type barPrinter struct {
 	lines
 	interval time.Duration
 	size     func() (columns, rows int)
+	plain    bool  // without colours
 	drawn    []int // cells of each line of the frame on the screen
 }
 
@@ -52,13 +53,16 @@ func (p *barPrinter) frame(v view) []byte {
 	b.WriteByte('\r')
 	for _, e := range v.events {
 		text := eventText(e) // in full, over as many lines as it takes: it scrolls by
-		if e.Level == progress.Warning {
+		if e.Level == progress.Warning && !p.plain {
 			text = paint(pterm.FgYellow, text)
 		}
 		b.WriteString(text + clearLine + "\n")
 	}
 	p.drawn = p.drawn[:0]
 	for _, r := range layout(v, columns, rows) {
+		if p.plain {
+			r.color = 0
+		}
 		b.WriteString(r.String() + clearLine + "\n")
 		p.drawn = append(p.drawn, r.width())
 	}

@@ -51,7 +51,8 @@ type Options struct {
 	Stamp bool
 	Name  string
 
-	// Getenv reads NO_COLOR and TERM; nil is os.Getenv.
+	// Getenv reads TERM, which says whether there can be bars, and NO_COLOR, with
+	// which they have no colours; nil is os.Getenv.
 	Getenv func(string) string
 }
 
@@ -80,7 +81,7 @@ func New(w io.Writer, mode Mode, o Options) Printer {
 	out := &output{w: w}
 	switch mode {
 	case Bars:
-		return &barPrinter{lines: lines{out}, interval: interval, size: o.Size}
+		return &barPrinter{lines: lines{out}, interval: interval, size: o.Size, plain: o.Getenv("NO_COLOR") != ""}
 	case JSON:
 		return &jsonPrinter{output: out, interval: interval}
 	default:
@@ -101,7 +102,7 @@ func Start(ctx context.Context, p Printer, t *progress.Tracker) (stop func() err
 }
 
 func capable(getenv func(string) string) bool {
-	return getenv("NO_COLOR") == "" && getenv("TERM") != "dumb" && getenv("TERM") != ""
+	return getenv("TERM") != "dumb" && getenv("TERM") != ""
 }
 
 // terminalSize returns how to ask w for its size, if it is a terminal.

@@ -231,7 +231,7 @@ func TestNothingButATerminalGetsBars(t *testing.T) {
 		"a terminal by choice":      {display.Bars, terminal, nil, true},
 		"a terminal of no kind":     {display.Auto, terminal, nil, false},
 		"a dumb terminal":           {display.Auto, terminal, map[string]string{"TERM": "dumb"}, false},
-		"a terminal with NO_COLOR":  {display.Auto, terminal, map[string]string{"TERM": "xterm", "NO_COLOR": "1"}, false},
+		"a terminal with NO_COLOR":  {display.Auto, terminal, map[string]string{"TERM": "xterm", "NO_COLOR": "1"}, true},
 		"a terminal asked for text": {display.Plain, terminal, map[string]string{"TERM": "xterm"}, false},
 		"a file":                    {display.Auto, nil, map[string]string{"TERM": "xterm"}, false},
 		"a file asked for bars":     {display.Bars, nil, map[string]string{"TERM": "xterm"}, false},

@@ -11,9 +11,11 @@
 //     for each event, for each change of phase, and for every 10 % or 10 s.
 //   - [JSON], for programs: one JSON object to a line, described below.
 //
-// Progress is the position in the disks, not the bytes off the wire, since the
-// latter are compressed (F-NFC-10); the rate is bytes off the wire, and the
-// remaining time comes from the position.
+// Progress is how much of the data to be moved has come: neither the bytes off the
+// wire, which are compressed, nor the place in the disks, which may hold little
+// (F-NFC-10). The rate is bytes off the wire; where none has come for a while, the
+// time since then stands in its place. What is left and when it ends comes from
+// [progress.Meter].
 //
 // Plain and JSON never write an escape sequence; Bars does only to a terminal.
 // Names and messages, which come from outside, pass [SafeText].
@@ -31,6 +33,8 @@
 //	{"type":"result","time":T,"result":{…}}                                ResultLine
 //	{"type":"error","time":T,"error":S,"hint":S}                           ErrorLine
 //
-// "remaining_seconds" is left out when it cannot be told, a "total" that is not
-// known is negative. The last line is a result or an error.
+// "position" and "total" of the run are bytes of data; of a file they are the place in
+// it and its full size, and its "data" and "expected" are bytes of data, where that is
+// counted. "remaining_seconds" is left out when it cannot be told, "stalled_seconds" when
+// nothing is, a "total" that is not known is negative. The last line is a result or an error.
 package display

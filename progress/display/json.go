@@ -33,15 +33,16 @@ type EventLine struct {
 type Pace struct {
 	Rate      int64  `json:"rate"` // bytes off the wire per second
 	Remaining *int64 `json:"remaining_seconds,omitempty"`
+	Stalled   int64  `json:"stalled_seconds,omitempty"` // for how long no byte has come though some should
 }
 
 // ProgressLine is a sample of the run. Sizes are bytes.
 type ProgressLine struct {
 	Head
 	Phase    progress.Phase `json:"phase"`
-	Percent  float64        `json:"percent"` // 0..100, by position
-	Position int64          `json:"position"`
-	Total    int64          `json:"total"`
+	Percent  float64        `json:"percent"`  // 0..100, by what is moved of what is to be moved
+	Position int64          `json:"position"` // bytes of data that are moved
+	Total    int64          `json:"total"`    // bytes of data to be moved, as far as that is known
 	Received int64          `json:"received"` // off the wire
 	Pace
 	Files    []FileProgress `json:"files"`
@@ -129,7 +130,7 @@ func progressLine(v view) ProgressLine {
 }
 
 func pace(r progress.Reading) Pace {
-	p := Pace{Rate: int64(r.Rate)}
+	p := Pace{Rate: int64(r.Rate), Stalled: int64(r.Stalled / time.Second)}
 	if r.Remaining >= 0 {
 		seconds := int64(r.Remaining / time.Second)
 		p.Remaining = &seconds

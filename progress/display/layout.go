@@ -100,14 +100,14 @@ type fileView struct {
 func viewOf(f progress.FileSnapshot, r progress.Reading) fileView {
 	fv := fileView{name: SafeText(f.Name), fraction: -1, color: pterm.FgCyan}
 	percent := units.Bytes(f.Received)
-	if f.Total > 0 {
-		fv.fraction = min(max(float64(f.Position)/float64(f.Total), 0), 1)
+	if size := f.Size(); size > 0 {
+		fv.fraction = min(max(float64(f.Done())/float64(size), 0), 1)
 		percent = fmt.Sprintf("%5.1f%%", fv.fraction*100)
 	}
 	switch f.State {
 	case progress.Complete:
 		fv.fraction, fv.color = 1, pterm.FgGreen
-		fv.info = []string{"complete", units.Bytes(f.Total)}
+		fv.info = []string{"complete", units.Bytes(f.Size())}
 	case progress.Failed:
 		fv.color = pterm.FgRed
 		fv.info = []string{"failed", percent}
@@ -117,26 +117,28 @@ func viewOf(f progress.FileSnapshot, r progress.Reading) fileView {
 		fv.color = pterm.FgYellow
 		fv.info = []string{percent, "retrying"}
 	default:
-		fv.info = []string{percent, units.Rate(r.Rate)}
+		fv.info = []string{percent, Flow(r)}
 		if r.Remaining >= 0 {
 			fv.info = append(fv.info, Duration(r.Remaining)+" left")
 		}
 	}
-	switch {
-	case f.Retries == 1:
-		fv.info = append(fv.info, "1 retry")
-	case f.Retries > 1:
-		fv.info = append(fv.info, fmt.Sprintf("%d retries", f.Retries))
+	if text := Retries(f); text != "" {
+		fv.info = append(fv.info, text)
 	}
 	return fv
 }
 
 func totalInfo(v view) []string {
-	info := []string{fmt.Sprintf("%5.1f%%", v.Percent()), units.Rate(v.total.Rate)}
-	if v.total.Remaining >= 0 && v.Percent() < 100 {
+	info := []string{fmt.Sprintf("%5.1f%%", v.Percent()), Flow(v.total)}
+	timed := v.total.Remaining >= 0 && v.Percent() < 100
+	if timed {
 		info = append(info, Duration(v.total.Remaining)+" left")
 	}
-	return append(info, units.Bytes(v.Position())+" of "+units.Bytes(v.Total()))
+	info = append(info, units.Bytes(v.Position())+" of "+units.Bytes(v.Total()))
+	if timed {
+		info = append(info, "ends "+EndOf(v.total, v.now))
+	}
+	return info
 }
 
 // bar draws one fileView in width cells, nameWidth of them for its name. What

@@ -108,9 +108,9 @@ func (p *plainPrinter) due(v view, last bool) bool {
 
 // progressText is one line about the whole run.
 func progressText(v view) string {
-	text := fmt.Sprintf("%s (%.1f%%)  %s of %s  %s", v.Phase, v.Percent(), units.Bytes(v.Position()), units.Bytes(v.Total()), units.Rate(v.total.Rate))
+	text := fmt.Sprintf("%s (%.1f%%)  %s of %s  %s", v.Phase, v.Percent(), units.Bytes(v.Position()), units.Bytes(v.Total()), Flow(v.total))
 	if v.total.Remaining >= 0 && v.Percent() < 100 {
-		text += "  " + Duration(v.total.Remaining) + " left"
+		text += "  ends " + EndOf(v.total, v.now) + ", " + Duration(v.total.Remaining) + " left"
 	}
 	return text + doing(v)
 }

@@ -2,11 +2,14 @@ package display
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/mattn/go-runewidth"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/safetext"
+	"github.com/hyper2kvm/hyper2kvm/progress"
+	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
 // Duration writes a time span for people with its two largest units: "45s",
@@ -25,6 +28,45 @@ func Duration(d time.Duration) string {
 		return fmt.Sprintf("%dh%02dm", seconds/3600, seconds/60%60)
 	}
 	return fmt.Sprintf("%dd%02dh", seconds/86400, seconds/3600%24)
+}
+
+// Flow is a rate off the wire, or for how long no byte has come though some should.
+func Flow(r progress.Reading) string {
+	if r.Stalled > 0 {
+		return "stalled " + Duration(r.Stalled)
+	}
+	return units.Rate(r.Rate)
+}
+
+// EndOf is the time of day at which a run ends by a reading made at now, to the
+// minute and with the day where that is another: "15:04", "Mon 15:04", "2 Jan 15:04".
+func EndOf(r progress.Reading, now time.Time) string {
+	end := now.Add(r.Remaining).Local()
+	if whole := end.Truncate(time.Minute); whole.Before(end) {
+		end = whole.Add(time.Minute)
+	}
+	switch year, month, day := now.Local().Date(); {
+	case end.Before(time.Date(year, month, day+1, 0, 0, 0, 0, time.Local)):
+		return end.Format("15:04")
+	case end.Before(time.Date(year, month, day+7, 0, 0, 0, 0, time.Local)):
+		return end.Format("Mon 15:04")
+	}
+	return end.Format("2 Jan 15:04")
+}
+
+// Retries tells of the retries of a file and the latest one's cause, "" of none.
+func Retries(f progress.FileSnapshot) string {
+	text := ""
+	switch {
+	case f.Retries == 1:
+		text = "1 retry"
+	case f.Retries > 1:
+		text = fmt.Sprintf("%d retries", f.Retries)
+	}
+	if text != "" && f.Cause != "" {
+		text += ": " + SafeText(strings.ReplaceAll(f.Cause, "_", " "))
+	}
+	return text
 }
 
 // SafeText is [safetext.Escape]: s without anything that a terminal would act upon
