@@ -86,6 +86,29 @@ func (s Snapshot) Received() int64 {
 	return n
 }
 
+// Resumed is the share of [Snapshot.Total] that an earlier run had brought, from 0 to 1.
+func (s Snapshot) Resumed() float64 {
+	var n int64
+	for _, f := range s.Files {
+		n += f.Resumed
+	}
+	if n == 0 {
+		return 0
+	}
+	return min(float64(n)/float64(max(s.Total(), 1)), 1)
+}
+
+// Retries is the sum of the files' retries, with the cause of one that had any.
+func (s Snapshot) Retries() (n int64, cause string) {
+	for _, f := range s.Files {
+		n += f.Retries
+		if f.Cause != "" {
+			cause = f.Cause
+		}
+	}
+	return n, cause
+}
+
 // Finished counts the files whose state is [Complete].
 func (s Snapshot) Finished() int {
 	n := 0

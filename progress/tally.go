@@ -137,7 +137,7 @@ const otherCause = "other"
 // AddRetryFor counts one more attempt, and for what cause: one of a few words.
 func (f *File) AddRetryFor(cause string) {
 	f.retries.Add(1)
-	if cause != otherCause {
+	if cause != otherCause && cause != "" {
 		f.cause.Store(cause)
 	}
 	f.tracker.tally.retry(Retry{Route(f.route.Load()), cause})

@@ -82,8 +82,8 @@ type Progress struct {
 	FilesDownloaded    int     `json:"files_downloaded"`
 	TotalFiles         int     `json:"total_files"`
 	BytesDownloaded    int64   `json:"bytes_downloaded"`    // off the wire
-	TotalBytes         int64   `json:"total_bytes"`         // capacity of the disks and size of the other files
-	PercentComplete    float64 `json:"percent_complete"`    // 0..100, by position in the disks
+	TotalBytes         int64   `json:"total_bytes"`         // bytes of data to be moved, as far as that is known
+	PercentComplete    float64 `json:"percent_complete"`    // 0..100, by what of that is moved
 	EstimatedRemaining string  `json:"estimated_remaining"` // Go duration, empty when it cannot be told
 	Activity           string  `json:"activity,omitempty"`  // what the run waits for or reads again, while no counter moves
 }

@@ -20,6 +20,9 @@ type Options struct {
 	// Leavable says that the jobs go on when the screen is left.
 	Leavable bool
 	Back     bool // one can go back to choose more VMs
+	// Detach says where the jobs could go on without this program, such as the
+	// address of a daemon; "" when nothing is known.
+	Detach string
 	// Do returns a command that calls f and gives an error on as a [Trouble].
 	// Nil calls with context.Background.
 	Do       func(f func(context.Context) error) tea.Cmd
@@ -32,6 +35,10 @@ type Closed struct {
 	Stopping bool
 	Back     bool // to choose more VMs; every job has ended
 }
+
+// Detach is the message with which one hands what is left to a daemon. Only where
+// [Options.Detach] names one.
+type Detach struct{}
 
 // Trouble is an error of something that was asked for.
 type Trouble struct{ Err error }
@@ -51,16 +58,37 @@ type Model struct {
 	group         *runs.Group
 	width, height int
 
-	jobs     []runs.Status
-	log      []runs.Event
-	pace     []pace
-	total    pace
-	cursor   int
-	top      int
+	jobs    []runs.Status
+	log     []logLine
+	pace    []pace
+	overall *runs.Overall
+	tracker *progress.Tracker // of all jobs
+	meter   progress.Meter
+	all     progress.Snapshot
+	total   progress.Reading
+	now     time.Time
+
+	list     list
 	stopping bool
-	asking   bool // whether to cancel the VM under the cursor
+	asking   question
+	help     bool
 	notice   string
 }
+
+// question is what is asked before it is done.
+type question struct {
+	what askedFor
+	job  int // with askCancel
+}
+
+type askedFor int
+
+const (
+	askNothing askedFor = iota
+	askCancel           // one VM
+	askStop             // all of them
+	askDetach
+)
 
 // pace is what is known of one job's speed.
 type pace struct {
@@ -80,7 +108,9 @@ func New(g *runs.Group, o Options) *Model {
 			return func() tea.Msg { return troubleOf(f(context.Background())) }
 		}
 	}
-	m := &Model{o: o, group: g, width: 80, height: 24}
+	m := &Model{o: o, group: g, width: 80, height: 24, tracker: progress.New(), list: list{follow: true}}
+	m.jobs = g.Statuses()
+	m.overall = runs.NewOverall(m.jobs, m.tracker)
 	m.sample(time.Now())
 	return m
 }
@@ -107,6 +137,7 @@ func (m *Model) Update(msg tea.Msg) tea.Cmd {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
 		m.width, m.height = msg.Width, msg.Height
+		m.arrange()
 	case tick:
 		m.sample(time.Time(msg))
 		if m.stopping && m.group.Ended() {
@@ -118,24 +149,38 @@ func (m *Model) Update(msg tea.Msg) tea.Cmd {
 	case Interrupt:
 		return m.interrupt()
 	case tea.KeyPressMsg:
-		return m.key(msg.String())
+		return m.key(msg)
+	case tea.MouseClickMsg:
+		m.list.click(msg.Y - listTop)
+	case tea.MouseWheelMsg:
+		switch msg.Button {
+		case tea.MouseWheelUp:
+			m.list.move(-wheelStep)
+		case tea.MouseWheelDown:
+			m.list.move(wheelStep)
+		}
 	}
 	return nil
 }
 
+// wheelStep is how many rows a notch of the wheel is.
+const wheelStep = 3
+
 // sample looks at the jobs.
 func (m *Model) sample(now time.Time) {
+	m.now = now
 	m.jobs = m.group.Statuses()
-	m.log = m.group.Log(100)
+	m.log = grouped(m.group.Log(logEvents))
 	if len(m.pace) != len(m.jobs) {
 		m.pace = make([]pace, len(m.jobs))
 	}
-	var all progress.Snapshot
 	for i, s := range m.jobs {
 		m.pace[i].observe(s.Progress, now)
-		all.Files = append(all.Files, s.Progress.Files...)
 	}
-	m.total.observe(all, now)
+	m.overall.Count(m.jobs)
+	m.all = m.tracker.Snapshot()
+	m.total = m.meter.Observe(m.all, now)
+	m.arrange()
 	if m.notice == stillRunning && m.group.Ended() {
 		m.notice = ""
 	}
@@ -156,66 +201,11 @@ func (p *pace) observe(s progress.Snapshot, now time.Time) {
 	}
 }
 
-func (m *Model) key(key string) tea.Cmd {
-	m.notice = ""
-	if m.asking {
-		m.asking = false
-		if key == "y" {
-			m.group.Cancel(m.cursor)
-		}
-		if key != "ctrl+c" {
-			return nil
-		}
-	}
-	last := len(m.jobs) - 1
-	switch key {
-	case "ctrl+c":
-		return m.interrupt()
-	case "up", "k":
-		m.cursor = max(m.cursor-1, 0)
-	case "down", "j":
-		m.cursor = max(min(m.cursor+1, last), 0)
-	case "pgup", "home":
-		m.cursor = max(m.cursor-10, 0)
-	case "pgdown", "end":
-		m.cursor = max(min(m.cursor+10, last), 0)
-	case "p", "space":
-		return m.pause()
-	case "r":
-		return m.resume()
-	case "x":
-		m.asking = last >= 0 && !m.jobs[m.cursor].State.Ended()
-	case "enter", "q", "esc":
-		if m.group.Ended() || m.o.Leavable {
-			return message(Closed{})
-		}
-		m.notice = stillRunning
-	case "b":
-		if m.o.Back && m.group.Ended() {
-			return message(Closed{Back: true})
-		}
-	}
-	return nil
-}
-
-// interrupt stops the jobs, and at the second time does not wait for that.
-func (m *Model) interrupt() tea.Cmd {
-	switch {
-	case m.group.Ended() || m.o.Leavable:
-		return message(Closed{})
-	case m.stopping:
-		return message(Closed{Stopping: true})
-	}
-	m.stopping = true
-	m.group.Stop()
-	return nil
-}
-
 func (m *Model) pause() tea.Cmd {
-	if len(m.jobs) == 0 {
+	i := m.list.cursor
+	if i < 0 {
 		return nil
 	}
-	i := m.cursor
 	if m.jobs[i].State == runs.Paused {
 		return m.resume()
 	}
@@ -223,10 +213,10 @@ func (m *Model) pause() tea.Cmd {
 }
 
 func (m *Model) resume() tea.Cmd {
-	if len(m.jobs) == 0 {
+	i := m.list.cursor
+	if i < 0 {
 		return nil
 	}
-	i := m.cursor
 	return m.o.Do(func(ctx context.Context) error { return m.group.Resume(ctx, i) })
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -21,7 +23,10 @@ import (
 
 // halfway exports each VM to the half of two disks and stays there until it is
 // told how to end.
-type halfway struct{ end chan error }
+type halfway struct {
+	end   chan error
+	moved chan *progress.File // not nil: gets the file that moves
+}
 
 func (b halfway) Export(ctx context.Context, j *runs.Job) (job.Result, error) {
 	t := j.Tracker
@@ -34,6 +39,10 @@ func (b halfway) Export(ctx context.Context, j *runs.Job) (job.Result, error) {
 		if state == progress.Active {
 			f.AddRetry()
 			f.Event(progress.Warning, "connection reset; trying again")
+			select {
+			case b.moved <- f:
+			default:
+			}
 		}
 	}
 	select {
@@ -56,6 +65,17 @@ type stage struct {
 	t   *testing.T
 	m   *monitor.Model
 	end chan error
+
+	moving chan *progress.File
+}
+
+// move moves the first file that moves on by n bytes.
+func (s *stage) move(n int64) {
+	f := <-s.moving
+	f.AddReceived(n)
+	f.SetPosition(f.Snapshot().Position + n)
+	s.moving <- f
+	s.tick()
 }
 
 // play runs VMs behind a screen of 100 by 30 and hands it to act, in virtual
@@ -69,13 +89,13 @@ func play(t *testing.T, n int, o monitor.Options, act func(*stage)) {
 			name := fmt.Sprintf("vm%03d", i)
 			specs = append(specs, runs.Spec{Name: name, Def: job.Definition{VMPath: "/DC0/vm/" + name, OutputPath: "/srv/" + name}})
 		}
-		b := halfway{end: make(chan error)}
+		b := halfway{end: make(chan error), moved: make(chan *progress.File, 1)}
 		g := runs.NewGroup(b, specs, runs.Options{})
 		ctx, cancel := context.WithCancelCause(t.Context())
 		over := make(chan struct{})
 		go func() { defer close(over); g.Run(ctx) }()
 		synctest.Wait()
-		s := &stage{t: t, m: monitor.New(g, o), end: b.end}
+		s := &stage{t: t, m: monitor.New(g, o), end: b.end, moving: b.moved}
 		s.m.Update(tea.WindowSizeMsg{Width: 100, Height: 30})
 		act(s)
 		cancel(runs.ErrLeft)
@@ -126,6 +146,16 @@ func (s *stage) press(name string) tea.Cmd {
 		k = tea.KeyPressMsg{Code: tea.KeyEnter}
 	case "down":
 		k = tea.KeyPressMsg{Code: tea.KeyDown}
+	case "up":
+		k = tea.KeyPressMsg{Code: tea.KeyUp}
+	case "pgdown":
+		k = tea.KeyPressMsg{Code: tea.KeyPgDown}
+	case "home":
+		k = tea.KeyPressMsg{Code: tea.KeyHome}
+	case "end":
+		k = tea.KeyPressMsg{Code: tea.KeyEnd}
+	case "esc":
+		k = tea.KeyPressMsg{Code: tea.KeyEscape}
 	}
 	return s.m.Update(k)
 }
@@ -142,7 +172,7 @@ func (s *stage) do(name string) {
 
 func TestFewVMsShowTheirDisks(t *testing.T) {
 	play(t, 2, monitor.Options{Title: "vc"}, func(s *stage) {
-		s.want("2 running", "vm000", "vm000-disk-0.qcow2", "complete", "vm001-disk-1.qcow2", "active", "1 retries",
+		s.want("2 running", "vm000", "vm000-disk-0.qcow2", "complete", "vm001-disk-1.qcow2", "active", "1 retry",
 			"total", "75.0%", "3.0 GiB of 4.0 GiB", "connection reset; trying again", "p pause/resume")
 	})
 }
@@ -196,8 +226,16 @@ func TestCancelAsksFirst(t *testing.T) {
 
 func TestControlCStopsEverythingAndClosesWhenItIsCleanedUp(t *testing.T) {
 	play(t, 3, monitor.Options{}, func(s *stage) {
+		s.want("2 running, 1 waiting")
 		if cmd := s.press("ctrl+c"); cmd != nil {
 			t.Error("the first ctrl-C closed the screen")
+		}
+		s.want("stop all 3 exports?", "2 running, 1 waiting")
+		s.press("n")
+		s.want("2 running, 1 waiting")
+		s.press("ctrl+c")
+		if cmd := s.press("y"); cmd != nil {
+			t.Error("what stops everything closed the screen")
 		}
 		if text := ansi.Strip(s.m.View().Content); !strings.Contains(text, "ctrl-c again leaves at once") {
 			t.Errorf("it is not said what happens:\n%s", text)
@@ -213,13 +251,16 @@ func TestControlCStopsEverythingAndClosesWhenItIsCleanedUp(t *testing.T) {
 	})
 }
 
-func TestControlCTwiceDoesNotWait(t *testing.T) {
+func TestControlCOnceMoreDoesNotWait(t *testing.T) {
 	play(t, 1, monitor.Options{}, func(s *stage) {
 		s.press("ctrl+c")
+		if cmd := s.press("ctrl+c"); cmd != nil {
+			t.Error("a second ctrl-C, which means it, left")
+		}
 		// The group has not been given the time to end.
 		msg := s.press("ctrl+c")
 		if msg == nil || msg() != (monitor.Closed{Stopping: true}) {
-			t.Error("the second ctrl-C did not leave")
+			t.Error("the third ctrl-C did not leave")
 		}
 	})
 }
@@ -274,5 +315,214 @@ func TestTroubleIsTold(t *testing.T) {
 	play(t, 1, monitor.Options{Interval: time.Second}, func(s *stage) {
 		s.m.Update(monitor.Trouble{Err: errors.New("no such job")})
 		s.want("no such job")
+	})
+}
+
+// finish ends n of the VMs that run.
+func (s *stage) finish(n int) {
+	for range n {
+		s.end <- nil
+		synctest.Wait()
+	}
+}
+
+// lacks fails when the screen shows one of parts.
+func (s *stage) lacks(parts ...string) {
+	s.t.Helper()
+	text := s.screen(100, 30)
+	for _, p := range parts {
+		if strings.Contains(text, p) {
+			s.t.Errorf("the screen shows %q:\n%s", p, text)
+		}
+	}
+}
+
+func TestWhatRunsStandsFirstAndWhatIsDoneIsSummedUp(t *testing.T) {
+	play(t, 60, monitor.Options{}, func(s *stage) {
+		s.finish(40)
+		s.want("2 running, 18 waiting, 40 done", "❯ vm040", "vm041", "vm042")
+		s.lacks("vm000", "vm039")
+		for range 18 {
+			s.press("down")
+		}
+		s.press("end")
+		s.want("❯ vm059", "✓ 40 done, 120.0 GiB  (v shows them)")
+		s.press("v")
+		s.press("end")
+		s.want("❯ vm039", "3.0 GiB in")
+		s.press("v")
+		s.want("❯ vm040", "vm042")
+	})
+}
+
+func TestTheScreenFollowsWhatMovesUntilOneLooksAround(t *testing.T) {
+	play(t, 60, monitor.Options{}, func(s *stage) {
+		s.want("❯ vm000")
+		s.finish(10)
+		s.want("❯ vm010")
+		for range 10 {
+			s.press("down")
+		}
+		s.want("❯ vm020")
+		s.finish(5)
+		s.want("❯ vm020", "vm015")
+		s.press("f")
+		s.finish(20)
+		s.want("❯ vm035", "vm036")
+	})
+}
+
+func TestHomeEndAndPagesReachEveryVM(t *testing.T) {
+	play(t, 100, monitor.Options{}, func(s *stage) {
+		s.screen(100, 30)
+		s.press("pgdown")
+		s.want("❯ vm022")
+		s.press("end")
+		s.want("❯ vm099")
+		s.press("home")
+		s.want("❯ vm000")
+		s.press("up")
+		s.want("❯ vm000")
+	})
+}
+
+func TestTheListIsFiltered(t *testing.T) {
+	play(t, 100, monitor.Options{}, func(s *stage) {
+		for _, k := range []string{"/", "v", "m", "0", "9"} {
+			s.press(k)
+		}
+		s.want("/vm09", "❯ vm090", "vm099", "2 running, 98 waiting")
+		s.lacks("vm000", "vm002")
+		s.press("enter")
+		s.want("esc show all")
+		s.press("esc")
+		s.want("❯ vm000")
+		s.press("/")
+		s.press("z")
+		s.press("enter")
+		s.want("no VM is shown")
+		s.press("p") // nothing is under the cursor
+		s.press("x")
+		s.press("esc")
+		s.want("2 running, 98 waiting")
+	})
+}
+
+func TestOnlyWhatFailedIsShown(t *testing.T) {
+	play(t, 100, monitor.Options{}, func(s *stage) {
+		s.finish(3)
+		s.end <- errors.New("no route to host")
+		s.press("e")
+		s.want("1 failed", "no route to host", "❯ vm")
+		s.lacks("vm050")
+		s.press("e")
+		s.want("vm006")
+	})
+}
+
+func TestTheMouseChoosesAndScrolls(t *testing.T) {
+	play(t, 100, monitor.Options{}, func(s *stage) {
+		lines := strings.Split(s.screen(100, 30), "\n")
+		for y, l := range lines {
+			if strings.Contains(l, "vm005") {
+				s.m.Update(tea.MouseClickMsg{X: 5, Y: y, Button: tea.MouseLeft})
+			}
+		}
+		s.want("❯ vm005")
+		s.m.Update(tea.MouseWheelMsg{Button: tea.MouseWheelDown})
+		s.want("❯ vm008")
+		s.m.Update(tea.MouseWheelMsg{Button: tea.MouseWheelUp})
+		s.want("❯ vm005")
+		s.m.Update(tea.MouseClickMsg{X: 5, Y: 29, Button: tea.MouseLeft}) // on no VM
+		s.want("❯ vm005")
+	})
+}
+
+func TestTheLogTellsOnceWhatRepeats(t *testing.T) {
+	play(t, 60, monitor.Options{}, func(s *stage) {
+		s.finish(30)
+		text := s.screen(100, 30)
+		if n := strings.Count(text, "connection reset"); n != 1 {
+			t.Errorf("it is told %d times:\n%s", n, text)
+		}
+		s.want("vm031 and 31 more", "(32 times) connection reset; trying again")
+	})
+}
+
+func TestHelpTellsTheKeys(t *testing.T) {
+	play(t, 100, monitor.Options{}, func(s *stage) {
+		s.press("?")
+		s.want("only names with these words", "leave the rest to a daemon", "any key")
+		s.press("x") // closes it, and does nothing else
+		s.want("2 running, 98 waiting", "? help")
+	})
+}
+
+func TestEscAndQDoNotEndWhatRuns(t *testing.T) {
+	play(t, 2, monitor.Options{}, func(s *stage) {
+		for _, k := range []string{"esc", "q"} {
+			if cmd := s.press(k); cmd != nil {
+				t.Errorf("%s left", k)
+			}
+			s.want("ctrl-c stops them", "2 running")
+		}
+	})
+}
+
+func TestDetachAsksAndSaysHowWhereNoDaemonIsKnown(t *testing.T) {
+	play(t, 2, monitor.Options{}, func(s *stage) {
+		if cmd := s.press("d"); cmd != nil {
+			t.Error("it detached to nowhere")
+		}
+		s.want("-daemon", "tmux")
+	})
+}
+
+func TestDetachHandsTheRestOver(t *testing.T) {
+	play(t, 3, monitor.Options{Detach: "unix:///run/d.sock"}, func(s *stage) {
+		s.end <- nil
+		s.tick()
+		s.press("d")
+		s.want("hand the other 2 to unix:///run/d.sock?")
+		if cmd := s.press("n"); cmd != nil {
+			t.Error("no was taken for yes")
+		}
+		s.press("d")
+		if cmd := s.press("y"); cmd == nil || cmd() != (monitor.Detach{}) {
+			t.Error("it was not handed over")
+		}
+	})
+}
+
+func TestTheTotalHasEveryVMFromTheStartAndNeverFalls(t *testing.T) {
+	play(t, 60, monitor.Options{}, func(s *stage) {
+		percent := regexp.MustCompile(`total .* (\d+\.\d)%`)
+		last := 0.0
+		for n := range 58 {
+			text := s.screen(100, 30)
+			m := percent.FindStringSubmatch(text)
+			if m == nil {
+				t.Fatalf("no total:\n%s", text)
+			}
+			now, _ := strconv.ParseFloat(m[1], 64)
+			if now < last || now > float64(n+2)/60*100+1 {
+				t.Errorf("with %d of 60 done the total is %v %%, after %v %%", n, now, last)
+			}
+			last = now
+			s.finish(1)
+		}
+	})
+}
+
+func TestTheEndOfTheRunIsTold(t *testing.T) {
+	play(t, 2, monitor.Options{}, func(s *stage) {
+		s.want("1 retry")
+		s.lacks("ends")
+		s.move(1 << 20)
+		time.Sleep(10 * time.Second)
+		s.move(1 << 28)
+		s.want("left, ends ")
+		time.Sleep(time.Minute)
+		s.want("stalled 1m0")
 	})
 }

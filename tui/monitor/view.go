@@ -16,19 +16,27 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
+// listTop is the line of the screen on which the list begins.
+const listTop = 2
+
 // View draws the screen.
 func (m *Model) View() tea.View {
 	log := m.logHeight()
-	rows := max(m.height-3-log, 1)
+	rows := m.listHeight()
 	lines := []string{m.title(), m.totalLine()}
-	lines = append(lines, m.rows(rows)...)
-	lines = append(lines, m.logPane(log)...)
+	if m.help {
+		lines = append(lines, cell.Block(helpText(m.o), m.width, rows+log)...)
+	} else {
+		lines = append(lines, m.rows(rows)...)
+		lines = append(lines, m.logPane(log)...)
+	}
 	lines = append(lines, m.helpLine())
 	for i := range lines {
 		lines[i] = cell.Clip(lines[i], m.width)
 	}
 	v := tea.NewView(strings.Join(lines[:min(len(lines), max(m.height, 1))], "\n"))
 	v.AltScreen = true
+	v.MouseMode = tea.MouseModeCellMotion
 	return v
 }
 
@@ -36,7 +44,26 @@ func (m *Model) logHeight() int {
 	if m.height < 14 {
 		return 0
 	}
-	return min(max(m.height/3, 4), 12)
+	return min(max(m.height/3, 4), 12, max(len(m.log)+1, 4))
+}
+
+func (m *Model) listHeight() int { return max(m.height-listTop-1-m.logHeight(), 1) }
+
+// arrange brings the list up to date.
+func (m *Model) arrange() {
+	m.list.height = m.listHeight()
+	m.list.arrange(m.jobs, m.fits)
+}
+
+// fits reports whether jobs have room with everything that can be said of them.
+func (m *Model) fits(jobs []int) bool {
+	n := 0
+	for _, i := range jobs {
+		if n += 1 + len(m.below(i)); n > m.list.height {
+			return false
+		}
+	}
+	return true
 }
 
 func (m *Model) title() string {
@@ -53,27 +80,31 @@ func (m *Model) title() string {
 	return cell.Edges(" "+cell.Heading.Paint("hyper2kvm")+"  "+cell.Safe(m.o.Title), strings.Join(parts, ", ")+" ", m.width)
 }
 
+// totalLine is how far all jobs are together, and when they end.
 func (m *Model) totalLine() string {
-	var all progress.Snapshot
-	open, known := 0, 0
-	for _, s := range m.jobs {
-		all.Files = append(all.Files, s.Progress.Files...)
-		if !s.State.Ended() {
-			open++
-		}
-		if len(s.Progress.Files) > 0 {
-			known++
-		}
-	}
-	if open == 0 {
+	if m.open() == 0 {
 		return cell.Fit(" "+cell.Bold.Paint("finished")+": "+m.outcome(), m.width)
 	}
-	info := fmt.Sprintf(" %5.1f%%  %s of %s  %s", all.Percent(), units.Bytes(all.Position()), units.Bytes(all.Total()), units.Rate(m.total.reading.Rate))
-	if r := m.total.reading.Remaining; r >= 0 && known == len(m.jobs) {
-		info += "  " + display.Duration(r) + " left"
+	percent := m.all.Percent()
+	parts := []string{
+		fmt.Sprintf(" %5.1f%%", percent),
+		fmt.Sprintf("  %s of %s", units.Bytes(m.all.Position()), units.Bytes(m.all.Total())),
+		"  " + display.Flow(m.total),
+		"", "",
 	}
-	bar := cell.Bar(all.Percent()/100, min(m.width-8-cell.Width(info), 40), cell.Accent)
-	return cell.Fit(" total "+bar+info, m.width)
+	if m.total.Remaining >= 0 {
+		parts[3] = "  " + display.Duration(m.total.Remaining) + " left"
+		parts[4] = ", ends " + display.EndOf(m.total, m.now)
+	}
+	const label, least = " total ", 6 // the bar is at least so wide
+	for _, i := range []int{1, 4, 2} {
+		if len(label)+least+cell.Width(strings.Join(parts, "")) > m.width {
+			parts[i] = "" // what matters least goes first
+		}
+	}
+	info := strings.Join(parts, "")
+	bar := cell.Bar(percent/100, min(m.width-len(label)-cell.Width(info), 40), cell.Accent)
+	return cell.Fit(label+bar+info, m.width)
 }
 
 // outcome sums up what became of all jobs.
@@ -94,34 +125,55 @@ func (m *Model) outcome() string {
 	return text
 }
 
-// rows draws the jobs: with their disks while everything fits, else with those
-// of the job under the cursor alone.
+// rows draws the list: with the disks of all jobs while everything fits, else with
+// those of the job under the cursor alone, and what is done summed up.
 func (m *Model) rows(height int) []string {
-	all := 0
-	for i := range m.jobs {
-		all += 1 + len(m.below(i))
-	}
+	l := &m.list
+	shown, whole := l.shown(), m.fits(l.order)
 	var lines []string
-	at := 0 // line of the cursor
-	for i, s := range m.jobs {
-		if i == m.cursor {
-			at = len(lines)
+	var jobs []int      // of each line
+	first, last := 0, 0 // of the lines of the job under the cursor
+	for _, i := range shown {
+		under := i == l.cursor
+		if under {
+			first = len(lines)
 		}
-		lines = append(lines, m.jobLine(i, s))
-		if all <= height || i == m.cursor {
+		lines = append(lines, m.jobLine(i, m.jobs[i]))
+		if whole || under {
 			lines = append(lines, m.below(i)...)
 		}
+		if under {
+			last = len(lines) - 1
+		}
+		for len(jobs) < len(lines) {
+			jobs = append(jobs, i)
+		}
 	}
-	if len(lines) <= height {
-		m.top = 0
-		return cell.Block(lines, m.width, height)
+	if l.folded > 0 {
+		if last == len(lines)-1 {
+			last++ // the end of the list is in sight
+		}
+		lines, jobs = append(lines, m.foldLine(l.order[len(shown):])), append(jobs, -1)
 	}
-	bottom := at
-	if m.cursor < len(m.jobs) {
-		bottom += min(len(m.below(m.cursor)), height-1)
+	if len(l.order) == 0 && l.narrow() {
+		lines, jobs = append(lines, cell.Dim.Paint("   no VM is shown; esc shows all again")), append(jobs, -1)
 	}
-	m.top = max(min(m.top, at, len(lines)-height), bottom-height+1, 0)
-	return cell.Block(lines[m.top:], m.width, height)
+	last = min(last, first+height-1)
+	l.top = max(min(l.top, first, len(lines)-height), last-height+1, 0)
+	if l.follow {
+		l.top = 0
+	}
+	l.at = jobs[l.top:min(l.top+height, len(jobs))]
+	return cell.Block(lines[l.top:], m.width, height)
+}
+
+// foldLine sums up jobs that are done.
+func (m *Model) foldLine(done []int) string {
+	var size int64
+	for _, i := range done {
+		size += m.jobs[i].Result.TotalSize
+	}
+	return cell.Good.Paint(fmt.Sprintf("   ✓ %d done", len(done))) + cell.Dim.Paint(fmt.Sprintf(", %s  (v shows them)", units.Bytes(size)))
 }
 
 // below are the lines under a job: its disks while it moves, what came of it
@@ -153,7 +205,7 @@ func (m *Model) widths() (name, state, bar int) {
 func (m *Model) jobLine(i int, s runs.Status) string {
 	name, state, bar := m.widths()
 	pointer, style := " ", cell.Bold
-	if i == m.cursor {
+	if i == m.list.cursor {
 		pointer = "❯"
 	}
 	label := string(s.State)
@@ -175,9 +227,27 @@ func (m *Model) jobLine(i int, s runs.Status) string {
 	percent := s.Progress.Percent()
 	line += cell.Bar(percent/100, bar, stateStyle(s.State)) + fmt.Sprintf(" %5.1f%%", percent)
 	if s.State == runs.Running && s.Progress.Phase == progress.Exporting {
-		line += speed(m.pace[i].reading)
+		line += speed(m.pace[i].reading, m.width-cell.Width(line))
+	}
+	if n, _ := s.Progress.Retries(); n > 0 {
+		line += m.retries(progress.FileSnapshot{Retries: n, Cause: causeOf(s)}, line)
 	}
 	return line
+}
+
+// causeOf is that of the latest retry of a job.
+func causeOf(s runs.Status) string {
+	_, cause := s.Progress.Retries()
+	return cause
+}
+
+// retries are told where they fit behind a line.
+func (m *Model) retries(f progress.FileSnapshot, line string) string {
+	text := "  " + display.Retries(f)
+	if cell.Width(line)+cell.Width(text) > m.width {
+		return ""
+	}
+	return cell.Warn.Paint(text)
 }
 
 func (m *Model) fileLine(f progress.FileSnapshot, r progress.Reading, held bool) string {
@@ -188,27 +258,39 @@ func (m *Model) fileLine(f progress.FileSnapshot, r progress.Reading, held bool)
 		label, style = "held", cell.Warn
 	}
 	fraction := 0.0
-	if f.Total > 0 {
-		fraction = float64(f.Position) / float64(f.Total)
+	if size := f.Size(); size > 0 {
+		fraction = float64(f.Done()) / float64(size)
 	}
 	line := cell.Spaces(5) + cell.FitTail(cell.Safe(f.Name), name-2) + " " + style.Paint(cell.Fit(label, state)) + " " +
 		cell.Bar(fraction, bar, style) + fmt.Sprintf(" %5.1f%%", min(fraction, 1)*100)
 	if f.State == progress.Active && !held {
-		line += speed(r)
+		line += speed(r, m.width-cell.Width(line))
 	}
 	if f.Retries > 0 {
-		line += cell.Warn.Paint(fmt.Sprintf("  %d retries", f.Retries))
+		line += m.retries(f, line)
 	}
 	return line
 }
 
-// speed is a rate and what is left at it.
-func speed(r progress.Reading) string {
-	s := " " + cell.Right(units.Rate(r.Rate), 12)
-	if r.Remaining >= 0 {
-		s += " " + cell.Right(display.Duration(r.Remaining), 6) + " left"
+// speed is a rate and what is left at it; in little room, what is left alone, and that
+// nothing comes before that.
+func speed(r progress.Reading, room int) string {
+	flow, left := " "+cell.Right(display.Flow(r), 12), ""
+	if r.Stalled > 0 {
+		flow = cell.Warn.Paint(flow)
 	}
-	return s
+	if r.Remaining >= 0 {
+		left = " " + cell.Right(display.Duration(r.Remaining), 6) + " left"
+	}
+	switch {
+	case cell.Width(flow)+cell.Width(left) <= room:
+		return flow + left
+	case r.Stalled > 0:
+		return cell.Warn.Paint(" " + display.Flow(r))
+	case left != "" && cell.Width(left) <= room:
+		return left
+	}
+	return cell.Clip(" "+display.Flow(r), room)
 }
 
 // resultLines say what landed where and how it was verified.
@@ -273,41 +355,83 @@ func fileStyle(s progress.FileState) cell.Style {
 	return cell.Dim
 }
 
-func (m *Model) logPane(height int) []string {
-	if height == 0 {
-		return nil
-	}
-	lines := []string{cell.Rule("log", m.width)}
-	for _, e := range m.log[max(len(m.log)-height+1, 0):] {
-		text := e.Text
-		if e.File != "" {
-			text = e.File + ": " + text
-		}
-		style := cell.Plain
-		if e.Level == progress.Warning {
-			style = cell.Warn
-		}
-		lines = append(lines, " "+cell.Dim.Paint(e.Time.Local().Format("15:04:05"))+" "+cell.Safe(e.Job)+"  "+style.Paint(cell.Safe(text)))
-	}
-	return cell.Block(lines, m.width, height)
-}
-
 func (m *Model) helpLine() string {
+	if text := m.questionText(); text != "" {
+		return cell.Fit(cell.Warn.Paint(" "+text+" ")+cell.Bold.Paint("y")+" yes  any other key: no", m.width)
+	}
 	switch {
-	case m.asking:
-		return cell.Fit(cell.Warn.Paint(fmt.Sprintf(" cancel %s and remove its part files? ", cell.Safe(m.jobs[m.cursor].Name)))+
-			cell.Bold.Paint("y")+" yes  any other key: no", m.width)
+	case m.help:
+		return cell.Fit(cell.Dim.Paint(" any key: back to the list"), m.width)
+	case m.list.typing:
+		return cell.Fit(cell.Accent.Paint(" /")+cell.Bold.Paint(cell.Safe(m.list.filter))+cell.Dim.Paint("  names with these words; enter keeps it, esc shows all"), m.width)
 	case m.stopping:
 		return cell.Fit(cell.Warn.Paint(" stopping and cleaning up at the vCenter; ctrl-c again leaves at once"), m.width)
 	case m.notice != "":
 		return cell.Fit(" "+cell.Warn.Paint(m.notice), m.width)
 	case m.group.Ended():
+		keys := []string{"enter close"}
 		if m.o.Back {
-			return cell.Keys(m.width, "enter close", "b back to the list", "r run this one again", "↑↓ look around")
+			keys = append(keys, "b back to the list")
 		}
-		return cell.Keys(m.width, "enter close", "r run this one again", "↑↓ look around")
-	case m.o.Leavable:
-		return cell.Keys(m.width, "p pause/resume", "x cancel", "q leave, jobs go on", "r run again", "↑↓ choose")
+		return cell.Keys(m.width, append(keys, "r run this one again", "↑↓ look around", "e failed only", "/ filter", "? help")...)
+	case m.list.narrow():
+		return cell.Keys(m.width, "esc show all", "p pause/resume", "x cancel", "r run again", "↑↓ choose", "? help")
 	}
-	return cell.Keys(m.width, "p pause/resume", "x cancel", "ctrl-c stop all", "r run again", "↑↓ choose")
+	last := "ctrl-c stop all"
+	if m.o.Leavable {
+		last = "q leave, jobs go on"
+	}
+	keys := []string{"p pause/resume", "x cancel", last, "? help", "↑↓ choose"}
+	if !m.o.Leavable {
+		keys = append(keys, "d detach")
+	}
+	return cell.Keys(m.width, append(keys, "/ filter", "r run again")...)
+}
+
+// questionText is what is asked, "" for nothing.
+func (m *Model) questionText() string {
+	switch m.asking.what {
+	case askCancel:
+		return fmt.Sprintf("cancel %s and remove its part files?", cell.Safe(m.jobs[m.asking.job].Name))
+	case askStop:
+		return fmt.Sprintf("stop all %d exports? what is here is kept", m.open())
+	case askDetach:
+		return fmt.Sprintf("hand the other %d to %s?", m.open(), cell.Safe(m.o.Detach))
+	}
+	return ""
+}
+
+// open counts the jobs that have not ended.
+func (m *Model) open() int {
+	n := 0
+	for _, s := range m.jobs {
+		if !s.State.Ended() {
+			n++
+		}
+	}
+	return n
+}
+
+func helpText(o Options) []string {
+	leave := "stop all; what is here is kept for the next run"
+	if o.Leavable {
+		leave = "leave; the jobs go on"
+	}
+	var lines []string
+	for _, item := range [][2]string{
+		{"↑↓ j k", "choose; page up/down, home, end, the wheel and clicks, too"},
+		{"f", "follow what moves, or stay on this one"},
+		{"/", "only names with these words"},
+		{"e", "only what failed      esc  show all"},
+		{"v", "show what is done one by one"},
+		{"p", "pause or resume this one"},
+		{"x", "cancel it             r  run it again"},
+		{"d", "leave the rest to a daemon"},
+		{"ctrl-c", leave},
+		{"", "sizes are what the VMs have on their datastores, as in the list"},
+		{"", "the mouse selects text with shift held"},
+	} {
+		lines = append(lines, "  "+cell.Bold.Paint(cell.Fit(item[0], 8))+item[1])
+	}
+	return lines
 }

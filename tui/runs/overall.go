@@ -1,6 +1,7 @@
 package runs
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -31,68 +32,112 @@ func (g *Group) RunToEnd(ctx context.Context) {
 // overallPause is how often the overall progress is brought up to date.
 const overallPause = 500 * time.Millisecond
 
-// unknownSize stands for the size of a VM that is not known, in bytes.
+// unknownSize stands for the size of a VM as long as neither its own nor that of any
+// other has been learned, in bytes.
 const unknownSize = 1 << 20
 
-// Overall counts the whole group into one tracker, for displays of one run: each VM
-// is a file of it, from the start, in bytes of what the VM has on its datastores. It
-// returns when ctx ends, with the last state counted.
+// Overall counts the whole group into one tracker, for displays of one run, until ctx
+// ends; see [Overall].
 func (g *Group) Overall(ctx context.Context, t *progress.Tracker) {
-	o := overall{group: g, to: t}
-	for _, s := range g.Statuses() {
-		o.files = append(o.files, t.AddFile(s.Name, o.size(s)))
-	}
-	o.received, o.seen = make([]int64, len(o.files)), make([]int64, len(o.files))
+	o := NewOverall(g.Statuses(), t)
+	seen := make([]int64, len(o.files)) // last event of each job
 	t.SetPhase(progress.Exporting)
 	tick := time.NewTicker(overallPause)
 	defer tick.Stop()
-	for {
+	for ended := false; ; {
 		changed := g.Changed()
-		o.count()
+		o.Count(g.Statuses())
+		for i, events := range g.eventsAfter(seen) {
+			for _, ev := range events {
+				o.files[i].Event(ev.Level, ev.Text)
+			}
+		}
+		if ended {
+			return
+		}
 		select {
 		case <-tick.C:
 		case <-changed:
 		case <-ctx.Done():
-			o.count()
-			return
+			ended = true // with the last state counted
 		}
 	}
 }
 
-// overall is a tracker of all jobs at work.
-type overall struct {
-	group    *Group
-	to       *progress.Tracker
-	files    []*progress.File
-	received []int64 // as counted so far
-	seen     []int64 // last event of each job
+// Overall is all jobs of a group in one tracker: each VM is a file of it, from the
+// start and to the end, in bytes of what the VM has on its datastores. How much of that
+// is done is the VM's own percentage, so the total is of one measure whatever was known
+// of the disks beforehand; it never falls.
+type Overall struct {
+	files []*progress.File
+	was   []progress.Snapshot // of each job, as counted
 }
 
-func (*overall) size(s Status) int64 { return max(s.Size, unknownSize) }
+// NewOverall counts jobs into t from now on.
+func NewOverall(jobs []Status, t *progress.Tracker) *Overall {
+	t.Steady()
+	o := &Overall{was: make([]progress.Snapshot, len(jobs))}
+	for i, size := range sizes(jobs) {
+		o.files = append(o.files, t.AddFile(jobs[i].Name, size))
+	}
+	o.Count(jobs)
+	return o
+}
 
-// count brings the tracker up to date.
-func (o *overall) count() {
-	for i, s := range o.group.Statuses() {
-		f, size := o.files[i], o.size(s)
-		if n := s.Progress.Received(); n > o.received[i] {
-			f.AddReceived(n - o.received[i])
-			o.received[i] = n
+// Count brings the tracker up to date with the jobs, which are those of NewOverall.
+func (o *Overall) Count(jobs []Status) {
+	for i, size := range sizes(jobs) {
+		f, s := o.files[i], jobs[i]
+		f.SetTotal(size)
+		if n := s.Progress.Received() - o.was[i].Received(); n > 0 {
+			f.AddReceived(n)
 		}
+		part := func(share float64) int64 { return int64(float64(size) * share) }
 		switch s.State {
 		case Done:
 			f.SetPosition(size)
 		case Waiting:
 			f.SetPosition(0)
 		default:
-			f.SetPosition(int64(float64(size) * s.Progress.Percent() / 100))
+			if had := s.Progress.Resumed(); had > 0 {
+				f.SetResumed(0, part(had))
+			}
+			f.SetPosition(part(s.Progress.Percent() / 100))
+		}
+		retries, cause := s.Progress.Retries()
+		for before, _ := o.was[i].Retries(); before < retries; before++ {
+			f.AddRetryFor(cmp.Or(cause, "other"))
 		}
 		f.SetState(fileState(s.State))
+		o.was[i] = s.Progress
 	}
-	for i, e := range o.group.eventsAfter(o.seen) {
-		for _, ev := range e {
-			o.files[i].Event(ev.Level, ev.Text)
+}
+
+// sizes is how much each job counts, in bytes. A VM of which nothing is known yet
+// counts as the mean of those whose size was learned on the way.
+func sizes(jobs []Status) []int64 {
+	var learned, n int64
+	for _, s := range jobs {
+		if total := s.Progress.Total(); s.Size <= 0 && total > 0 {
+			learned, n = learned+total, n+1
 		}
 	}
+	mean := int64(unknownSize)
+	if n > 0 {
+		mean = learned / n
+	}
+	out := make([]int64, len(jobs))
+	for i, s := range jobs {
+		switch total := s.Progress.Total(); {
+		case s.Size > 0:
+			out[i] = s.Size
+		case total > 0:
+			out[i] = total
+		default:
+			out[i] = max(mean, 1)
+		}
+	}
+	return out
 }
 
 // eventsAfter returns the events of each job after the given ones, and moves those on.
