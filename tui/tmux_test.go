@@ -257,6 +257,10 @@ func TestTmuxControlCInMidTransferCleansUp(t *testing.T) {
 	p.keys("p")
 	p.until("1 running")
 	p.keys("C-c")
+	p.until("stop the export that is left?")
+	p.keys("n")
+	p.until("1 running", "ctrl-c stop all")
+	p.keys("C-c", "y")
 	p.until("cancelled: the export lease is aborted", "the temporary snapshot, if one was taken, is removed", "ENDED BADLY")
 	if open := srv.Leases(); len(open) > 0 {
 		t.Errorf("leases are left: %v", open)

@@ -394,7 +394,7 @@ func (m *Model) questionText() string {
 	case askCancel:
 		return fmt.Sprintf("cancel %s and remove its part files?", cell.Safe(m.jobs[m.asking.job].Name))
 	case askStop:
-		return fmt.Sprintf("stop all %d exports? what is here is kept", m.open())
+		return fmt.Sprintf("stop %s? what is here is kept", exportsText(m.open()))
 	case askDetach:
 		return fmt.Sprintf("hand the other %d to %s?", m.open(), cell.Safe(m.o.Detach))
 	}
@@ -434,4 +434,11 @@ func helpText(o Options) []string {
 		lines = append(lines, "  "+cell.Bold.Paint(cell.Fit(item[0], 8))+item[1])
 	}
 	return lines
+}
+
+func exportsText(n int) string {
+	if n == 1 {
+		return "the export that is left"
+	}
+	return fmt.Sprintf("all %d exports", n)
 }
