@@ -18,7 +18,10 @@ type Result struct {
 	// Unmapped are the port groups of the VM's network cards that the job's
 	// network map does not name: those cards are on libvirt's network "default".
 	Unmapped []string `json:"unmapped_networks,omitempty"`
-	Notes    []string `json:"notes,omitempty"` // what a person should know: fallbacks, what could not be verified
+	// Network is what VMware Tools reported while the guest ran; nil when nothing. The
+	// file NAME.network.json holds the same.
+	Network *GuestNetwork `json:"network,omitempty"`
+	Notes   []string      `json:"notes,omitempty"` // what a person should know: fallbacks, what could not be verified
 }
 
 // Verification is how a disk was verified. A result may come from a newer daemon

@@ -25,6 +25,9 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := r.noteNetwork(); err != nil {
+		return err
+	}
 	r.prepared = true
 	changed, err := r.removeCDROM(ctx)
 	if err != nil {

@@ -38,6 +38,7 @@ func (r *run) finalNames() []string {
 	for i := range r.vm.Disks {
 		names = append(names, r.diskName(i))
 	}
+	names = append(names, r.networkName())
 	if r.ovf() {
 		return append(names, r.ovfName(), r.manifestName(), r.nvramName())
 	}
@@ -167,6 +168,11 @@ func (r *run) describe(ctx context.Context) (workdir.Receipt, error) {
 		renames = append(renames, workdir.Rename{From: r.domainName(), To: r.domainName()})
 		result.DomainXML, result.Unmapped = r.work.Final(r.domainName()), r.unmapped()
 	}
+	network, reported, err := r.describeNetwork()
+	if err != nil {
+		return workdir.Receipt{}, err
+	}
+	renames, result.Network = append(renames, network...), reported
 	for _, d := range r.disks {
 		result.Disks = append(result.Disks, d.result)
 	}

@@ -154,6 +154,7 @@ var detailed = []string{
 	"config.instanceUuid", "config.uuid", "config.guestId", "config.guestFullName",
 	"config.template", "config.firmware", "config.changeVersion", "config.hardware", "config.annotation",
 	"config.bootOptions", "config.changeTrackingEnabled", "guest.toolsRunningStatus",
+	"guest.hostName", "guest.net", "guest.ipStack",
 }
 
 // Refresh reads a VM that List or Find returned again, with everything that a
@@ -183,6 +184,7 @@ func (vm *VM) setDetail(m *mo.VirtualMachine) {
 	if s := m.Summary.Storage; s != nil {
 		vm.CommittedBytes, vm.ProvisionedBytes = s.Committed, s.Committed+s.Uncommitted
 	}
+	vm.Guest = guestNetworkOf(m.Guest)
 	if m.Guest != nil {
 		vm.ToolsRunning = m.Guest.ToolsRunningStatus == string(types.VirtualMachineToolsRunningStatusGuestToolsRunning)
 	}

@@ -145,6 +145,8 @@ type VM struct {
 	ChangeTracking   bool   `json:"change_tracking,omitempty"` // CBT is on
 	ChangeVersion    string `json:"change_version,omitempty"`  // changes whenever the configuration does
 	Annotation       string `json:"annotation,omitempty"`
+
+	Guest *GuestNetwork `json:"-"` // what VMware Tools have said of the network; nil when nothing
 }
 
 // Controller types of a [Disk].

@@ -40,6 +40,9 @@ type ledger struct {
 	Disks   map[string]*Disk `json:"disks"`             // by device key
 	Install *Install         `json:"install,omitempty"` // set once everything is verified
 	Step    *Step            `json:"step,omitempty"`    // that follows the export, and has no end yet
+
+	// Network is what the guest's Tools said last, for they say nothing once it is off.
+	Network *job.GuestNetwork `json:"network,omitempty"`
 }
 
 // Disk tells how far one disk is.
@@ -106,6 +109,19 @@ func (w *Dir) NoteVM(ref, path, jobVM string) error {
 // that the ledger speaks of.
 func (w *Dir) NoteChangeVersion(version string) error {
 	return w.strike(func(l *ledger) { l.VM.ChangeVersion = version })
+}
+
+// NoteNetwork records what the guest's Tools have said of its network.
+func (w *Dir) NoteNetwork(n *job.GuestNetwork) error {
+	return w.update(func(l *ledger) { l.Network = n })
+}
+
+// Network is what the guest's Tools said last, in this run or an earlier one; nil when
+// nothing. It is not to be changed.
+func (w *Dir) Network() *job.GuestNetwork {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ledger.Network
 }
 
 // Restart makes the ledger one of the VM id, of which nothing was fetched yet.

@@ -278,7 +278,11 @@ func (w *Dir) Begin(id Identity, jobID string) (resumed bool, err error) {
 	}
 	// What is owed at vSphere stays known at every moment: the new ledger is
 	// there before anything of the old work goes.
-	w.ledger = ledger{Version: ledgerVersion, JobID: jobID, VM: id, Disks: map[string]*Disk{}, Owed: w.ledger.Owed, Step: w.ledger.Step}
+	next := ledger{Version: ledgerVersion, JobID: jobID, VM: id, Disks: map[string]*Disk{}, Owed: w.ledger.Owed, Step: w.ledger.Step}
+	if w.ledger.VM.InstanceUUID == id.InstanceUUID {
+		next.Network = w.ledger.Network
+	}
+	w.ledger = next
 	if err := w.save(); err != nil {
 		return false, err
 	}

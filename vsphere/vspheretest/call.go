@@ -105,6 +105,7 @@ func (s *Server) sdk(h http.Handler) http.Handler {
 		}
 		s.logCall(r, c, g)
 		s.hooks.call(c.method)
+		s.followGuests()
 		s.answerCall(w, r, h, c, g)
 	})
 }

@@ -84,6 +84,9 @@ type VM struct {
 	CBT           bool     // changed block tracking: QueryChangedDiskAreas answers (F-DS-5)
 	Snapshots     []string // taken in this order, each the child of the one before
 
+	// Guest is what VMware Tools in the guest are; nil when there are none.
+	Guest *Guest
+
 	DisabledMethods  []string // such as "ExportVm": shown as disabledMethod, and refused
 	DeniedPrivileges []string // such as "VApp.Export", on this VM: calls that need one fault NoPermission
 }

@@ -96,6 +96,7 @@ func (g *gateway) intercept(method *simulator.Method) interface {
 		"ExportSnapshot":               "VirtualMachineSnapshot",
 		"QueryChangedDiskAreas":        "VirtualMachine",
 		"CancelTask":                   "Task",
+		"ShutdownGuest":                "VirtualMachine",
 		"CreateDescriptor":             "OvfManager",
 		"CreateContainerView":          "ViewManager",
 		"Logout":                       "SessionManager",

@@ -28,6 +28,9 @@ var privileged = map[string][]string{
 	"CreateSnapshot_Task":   {"VirtualMachine.State.CreateSnapshot"},
 	"RemoveSnapshot_Task":   {"VirtualMachine.State.RemoveSnapshot"},
 	"QueryChangedDiskAreas": {"VirtualMachine.Provisioning.DiskRandomRead"},
+	"PowerOnVM_Task":        {"VirtualMachine.Interact.PowerOn"},
+	"PowerOffVM_Task":       {"VirtualMachine.Interact.PowerOff"},
+	"ShutdownGuest":         {"VirtualMachine.Interact.PowerOff"},
 }
 
 // forbid refuses a call for which a privilege is missing; nil lets it pass.
