@@ -18,9 +18,14 @@ type Format string
 // Formats a job can ask for. The empty string means [FormatOVF].
 const (
 	FormatOVF   Format = "ovf"   // VMDKs as vSphere sends them, descriptor, manifest
+	FormatOVA   Format = "ova"   // the same in one tar file
 	FormatRaw   Format = "raw"   // sparse raw images and a libvirt domain
 	FormatQcow2 Format = "qcow2" // qcow2 version 3 images and a libvirt domain
 )
+
+// Streams reports whether the disks stay as vSphere sends them, in an OVF package, and
+// are not made into images for KVM.
+func (f Format) Streams() bool { return f == FormatOVF || f == FormatOVA || f == "" }
 
 // Transport is how a disk's bytes leave vSphere.
 type Transport string

@@ -21,7 +21,7 @@ const (
 // its port group.
 func (v *validator) networkMap(o Options) {
 	const field = "options.network_map"
-	if len(o.NetworkMap) > 0 && o.Format == FormatOVF {
+	if len(o.NetworkMap) > 0 && o.Format.Streams() {
 		v.add(field, "needs format %s or %s: an OVF names the networks that the VM had", FormatQcow2, FormatRaw)
 	}
 	if len(o.NetworkMap) > maxNetworks {

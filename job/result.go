@@ -6,7 +6,8 @@ import "time"
 type Result struct {
 	VMName    string        `json:"vm_name"`
 	OutputDir string        `json:"output_dir"`
-	OVFPath   string        `json:"ovf_path"`              // empty for raw and qcow2
+	OVFPath   string        `json:"ovf_path"`              // empty for all formats but ovf
+	OVAPath   string        `json:"ova_path,omitempty"`    // empty for all formats but ova
 	DomainXML string        `json:"domain_path,omitempty"` // libvirt domain XML, empty for ovf
 	Files     []string      `json:"files"`                 // absolute paths
 	TotalSize int64         `json:"total_size"`            // bytes of all files as ls shows them
@@ -53,7 +54,7 @@ const FromFile = "file"
 
 // DiskResult tells how one disk arrived and how it was verified.
 type DiskResult struct {
-	File        string       `json:"file"`        // absolute path
+	File        string       `json:"file"`        // absolute path; of format ova, that of the tar it is in
 	Capacity    int64        `json:"capacity"`    // bytes
 	Transferred int64        `json:"transferred"` // bytes off the wire in this run, 0 when it was there already
 	StreamSize  int64        `json:"stream_size"` // bytes of the stream as sent; of the areas that were read, from a datastore

@@ -180,15 +180,15 @@ func (v *validator) options(o Options) {
 	v.within("options.parallel_downloads", o.ParallelDownloads, 1, MaxParallelDownloads)
 	v.within("options.retries", o.Retries, 0, MaxRetries)
 	switch o.Format {
-	case FormatOVF, FormatRaw, FormatQcow2:
+	case FormatOVF, FormatOVA, FormatRaw, FormatQcow2:
 	default:
-		v.add("options.format", "must be %s, %s or %s", FormatOVF, FormatRaw, FormatQcow2)
+		v.add("options.format", "must be %s, %s, %s or %s", FormatOVF, FormatOVA, FormatRaw, FormatQcow2)
 	}
 	switch o.Transport {
 	case "", TransportNFC, TransportAuto:
 	case TransportDatastore, TransportNFC902:
 		if o.Format != FormatRaw && o.Format != FormatQcow2 {
-			v.add("options.transport", "%s needs format %s or %s: an OVF directory is made of the streams that only a lease gives",
+			v.add("options.transport", "%s needs format %s or %s: an OVF package is made of the streams that only a lease gives",
 				o.Transport, FormatQcow2, FormatRaw)
 		} else if o.Compress {
 			v.add("options.transport", "%s excludes compress: compressed images are made of the streams that only a lease gives", o.Transport)
@@ -206,7 +206,7 @@ func (v *validator) options(o Options) {
 	if o.Compress && o.Format != FormatQcow2 {
 		v.add("options.compress", "needs format %s", FormatQcow2)
 	}
-	if o.Virtio && o.Format == FormatOVF {
+	if o.Virtio && o.Format.Streams() {
 		v.add("options.virtio", "needs format %s or %s: an OVF keeps the VM's own hardware", FormatQcow2, FormatRaw)
 	}
 }

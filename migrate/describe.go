@@ -24,16 +24,24 @@ import (
 // some hundred KiB.
 const maxNVRAM = 16 << 20
 
-func (r *run) ovf() bool { return r.def.Options.Format == job.FormatOVF }
+// ovf says whether the disks stay as they come, in an OVF package: a directory, or one
+// tar.
+func (r *run) ovf() bool { return r.def.Options.Format.Streams() }
+
+func (r *run) ova() bool { return r.def.Options.Format == job.FormatOVA }
 
 // Final file names.
 func (r *run) ovfName() string      { return r.work.Base() + ".ovf" }
 func (r *run) manifestName() string { return r.work.Base() + ".mf" }
 func (r *run) nvramName() string    { return r.work.Base() + ".nvram" }
 func (r *run) domainName() string   { return r.work.Base() + ".xml" }
+func (r *run) ovaName() string      { return r.work.Base() + ".ova" }
 
 // finalNames lists the files that the export may leave, but the receipt.
 func (r *run) finalNames() []string {
+	if r.ova() {
+		return []string{r.ovaName()}
+	}
 	var names []string
 	for i := range r.vm.Disks {
 		names = append(names, r.diskName(i))
@@ -154,14 +162,22 @@ func (r *run) describe(ctx context.Context) (workdir.Receipt, error) {
 		renames = append(renames, workdir.Rename{From: d.part(), To: d.name})
 	}
 	result := job.Result{VMName: r.vm.Name, OutputDir: r.def.OutputPath, Success: true}
-	if r.ovf() {
+	switch {
+	case r.ovf():
 		described, err := r.describeOVF(ctx)
 		if err != nil {
 			return workdir.Receipt{}, err
 		}
 		renames = append(renames, described...)
-		result.OVFPath = r.work.Final(r.ovfName())
-	} else {
+		if !r.ova() {
+			result.OVFPath = r.work.Final(r.ovfName())
+			break
+		}
+		if renames, err = r.pack(ctx, renames); err != nil {
+			return workdir.Receipt{}, err
+		}
+		result.OVAPath = r.work.Final(r.ovaName())
+	default:
 		if err := r.describeDomain(); err != nil {
 			return workdir.Receipt{}, err
 		}

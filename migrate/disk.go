@@ -96,9 +96,9 @@ func (d *diskRun) takeUp(e workdir.Disk) {
 	}
 }
 
-// diskName is the final file name of disk number i.
+// diskName is the final file name of disk number i, in an OVA if that is asked for.
 func (r *run) diskName(i int) string {
-	ext := map[job.Format]string{job.FormatOVF: "vmdk", job.FormatRaw: "raw", job.FormatQcow2: "qcow2"}
+	ext := map[job.Format]string{job.FormatOVF: "vmdk", job.FormatOVA: "vmdk", job.FormatRaw: "raw", job.FormatQcow2: "qcow2"}
 	return fmt.Sprintf("%s-disk-%d.%s", r.work.Base(), i, ext[r.def.Options.Format])
 }
 
@@ -283,7 +283,7 @@ func (d *diskRun) attempt(ctx context.Context, o pace) (err error) {
 		d.file.AddWritten(volume.Allocated(info))
 	}
 	d.arrival = got
-	d.result.File, d.result.Capacity, d.result.Resumed = d.r.work.Final(d.name), d.disk.Capacity, at != nil
+	d.result.File, d.result.Capacity, d.result.Resumed = d.r.finalPath(d.name), d.disk.Capacity, at != nil
 	if got.result.Verified != "" {
 		return d.enter()
 	}

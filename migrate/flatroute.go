@@ -48,7 +48,7 @@ func (r *run) wantsDatastore() bool {
 func (r *run) notInAreas() error {
 	switch o := r.def.Options; {
 	case r.ovf():
-		return &refusedError{errors.New("an OVF directory is made of the lease's stream")}
+		return &refusedError{errors.New("an OVF package is made of the lease's stream")}
 	case o.Verify == job.VerifyManifest:
 		return &refusedError{errors.New("a manifest vouches for the lease's stream only")}
 	case o.Compress:

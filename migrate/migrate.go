@@ -235,7 +235,9 @@ func (r *run) do(ctx context.Context) (result job.Result, err error) {
 		}
 		return result, err
 	}
-	release() // what is still to come is small, and the disks leave the work directory
+	if !r.ova() {
+		release() // what is still to come is small, and the disks leave the work directory
+	}
 	if receipt, err = r.describe(ctx); err != nil {
 		return result, err
 	}

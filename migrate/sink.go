@@ -29,7 +29,7 @@ type sink interface {
 // one that is there.
 func (r *run) openSink(at disk.At, capacity int64, from *disk.Position) (sink, error) {
 	switch r.def.Options.Format {
-	case job.FormatOVF:
+	case job.FormatOVF, job.FormatOVA:
 		return openStreamSink(at, from)
 	case job.FormatRaw:
 		if from != nil {
@@ -43,7 +43,7 @@ func (r *run) openSink(at disk.At, capacity int64, from *disk.Position) (sink, e
 		}
 		return newImageSink(qcow2.CreateAt(at, capacity, o))
 	}
-	return nil, fault.Permanent(fmt.Errorf("unknown format %q: ovf, raw and qcow2 are known", r.def.Options.Format))
+	return nil, fault.Permanent(fmt.Errorf("unknown format %q: ovf, ova, raw and qcow2 are known", r.def.Options.Format))
 }
 
 // imageSink decodes the stream into a disk image.

@@ -48,12 +48,15 @@ func SpaceOf(vm vsphere.VM, o job.Options) Space {
 		used = capacity
 	}
 	s := Space{AtMost: used}
-	compressed := o.Format == job.FormatOVF || o.Format == "" || o.Compress
+	compressed := o.Format.Streams() || o.Compress
 	if thin && !compressed && vm.Snapshots == 0 && vm.CommittedBytes > 0 {
 		s.AtLeast = used
 		if vm.Power != vsphere.PoweredOff {
 			s.AtLeast = max(0, min(vm.CommittedBytes-vm.MemoryMiB<<20, used))
 		}
+	}
+	if o.Format == job.FormatOVA {
+		s.AtMost *= 2 // the disks, and the tar that they are copied into
 	}
 	return s
 }

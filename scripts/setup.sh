@@ -43,6 +43,7 @@ rpmlint                                  rpmlint
 man                                      man-db
 debootstrap                              debootstrap
 unshare                                  util-linux
+virt-v2v                                 virt-v2v
 '
 package_needs='
 zip                                      zip

@@ -59,5 +59,5 @@ func TestTmuxASavedVCenterSetsTheFormatThatOneStartsFrom(t *testing.T) {
 	p.until("● ovf", "○ raw")
 	p.keys("C-c")
 	p.run(100, 30, append(env, "HYPER2KVM_FORMAT=vhdx")...)
-	p.until("HYPER2KVM_FORMAT: must be ovf, raw or qcow2", "ENDED BADLY")
+	p.until("HYPER2KVM_FORMAT: must be ovf, ova, raw or qcow2", "ENDED BADLY")
 }

@@ -33,7 +33,7 @@ func (w *wizard) networkFields() []*form.Field {
 		}
 		f := form.Text("Network "+group, w.networks[group],
 			"VMs: "+few(on[group])+". The libvirt network for their cards, or bridge:NAME; left empty it is \"default\".")
-		f.Hidden = func() bool { return w.format == string(job.FormatOVF) }
+		f.Hidden = func() bool { return job.Format(w.format).Streams() }
 		fields = append(fields, f)
 	}
 	return fields

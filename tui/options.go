@@ -21,19 +21,19 @@ const maxVMs = 16
 func (w *wizard) newForm() *form.Model {
 	o := &w.choices.Options
 	virtio := form.Switch("Virtio", &o.Virtio, "Disks and NICs on virtio in the libvirt domain. The guest needs the drivers; without them it does not boot.")
-	virtio.Hidden = func() bool { return w.format == string(job.FormatOVF) }
+	virtio.Hidden = func() bool { return job.Format(w.format).Streams() }
 	compress := form.Switch("Compress", &o.Compress, "Compressed qcow2 clusters, taken over from vSphere's stream: smaller, and no slower to write.")
 	compress.Hidden = func() bool { return w.format != string(job.FormatQcow2) }
 	transport := form.Choice("Read disks by", &w.transport, []string{string(job.TransportNFC), string(job.TransportAuto), string(job.TransportDatastore), string(job.TransportNFC902)},
 		"nfc: the export lease. datastore: ranges of the disk's file, of a VM that is off and has no snapshots. nfc902: at random over port 902 of the host. auto: what can be, and says why.")
-	transport.Hidden = func() bool { return w.format == string(job.FormatOVF) }
+	transport.Hidden = func() bool { return job.Format(w.format).Streams() }
 	snapshot := form.Switch("Snapshot running VMs", &o.Snapshot, "A VM that runs is exported from a temporary snapshot. Without, it is refused.")
 	snapshot.Hidden = func() bool { return w.running() == 0 }
 	atOnce := form.Number("VMs at a time", &w.choices.VMs, 1, maxVMs, "Each ESXi host sends a disk at its own speed; VMs of several hosts add up.")
 	atOnce.Hidden = func() bool { return w.s.leavable || len(w.chosen) < 2 }
 	fields := []*form.Field{
-		form.Choice("Format", &w.format, []string{string(job.FormatQcow2), string(job.FormatRaw), string(job.FormatOVF)},
-			"qcow2 and raw come with a libvirt domain for KVM; ovf keeps the disks as vSphere sends them."),
+		form.Choice("Format", &w.format, []string{string(job.FormatQcow2), string(job.FormatRaw), string(job.FormatOVF), string(job.FormatOVA)},
+			"qcow2 and raw come with a libvirt domain for KVM; ovf keeps the disks as vSphere sends them, ova does so in one file."),
 		form.Text("Output directory", &w.choices.Output, "Made if it is not there. Of several VMs, each gets a directory of its own in it."),
 		atOnce,
 		form.Number("Disks at a time per VM", &o.ParallelDownloads, 1, job.MaxParallelDownloads, "Transfers side by side, of disks and of ranges where the host serves them."),

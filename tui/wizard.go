@@ -279,7 +279,7 @@ func (w *wizard) final() plan.Choices {
 		c.Options.Transport = job.Transport(w.transport)
 	}
 	c.Options.NetworkMap = w.networkMap()
-	if c.Options.Format == job.FormatOVF {
+	if c.Options.Format.Streams() {
 		c.Options.Virtio, c.Options.Transport, c.Options.NetworkMap = false, "", nil
 	}
 	return c

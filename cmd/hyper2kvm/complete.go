@@ -104,7 +104,7 @@ func flagAtEnd(words []string) (flag, begun string, ok bool) {
 func (a *app) values(cmd *cli.Command, flag string) (values []string, known bool) {
 	switch flag {
 	case "format":
-		values = []string{string(job.FormatOVF), string(job.FormatRaw), string(job.FormatQcow2)}
+		values = []string{string(job.FormatOVF), string(job.FormatOVA), string(job.FormatRaw), string(job.FormatQcow2)}
 		switch cmd.Name {
 		case "check":
 			values = append(values, reportFormats...)

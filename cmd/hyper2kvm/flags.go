@@ -19,7 +19,7 @@ import (
 // too, so that it judges the very export that would be run.
 func optionFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "format", Usage: "`FORMAT` to land in: ovf (default), raw, or qcow2; " + profile.FormatVariable + " or a saved profile sets another default"},
+		&cli.StringFlag{Name: "format", Usage: "`FORMAT` to land in: ovf (default), ova, raw, or qcow2; " + profile.FormatVariable + " or a saved profile sets another default"},
 		&cli.StringFlag{Name: "transport", Value: string(job.TransportNFC), Usage: "how disks are read: nfc, through the export lease; datastore, in ranges; nfc902, at random over port 902 of the host; auto chooses"},
 		&cli.BoolFlag{Name: "snapshot", Usage: "export a running VM from a temporary snapshot"},
 		&cli.BoolFlag{Name: "remove-cdrom", Usage: "take CD/DVD drives out of the VM first; put back if the export fails"},

@@ -12,7 +12,7 @@ import (
 // networkSteps says where the cards of the VMs will be, a sentence for each network
 // and one for all port groups without one.
 func networkSteps(vms []vsphere.VM, o job.Options) []string {
-	if o.Format == job.FormatOVF || o.Format == "" {
+	if o.Format.Streams() {
 		return nil
 	}
 	on := map[string][]string{} // network -> port groups

@@ -75,6 +75,8 @@ func NextStep(r job.Result) string {
 	switch {
 	case r.DomainXML != "":
 		return "Next: virsh define " + word(r.DomainXML)
+	case r.OVAPath != "":
+		return "Next: virt-v2v -i ova " + word(r.OVAPath) + " -o local -os DIR"
 	case r.OVFPath != "":
 		return "Next: virt-v2v -i ova " + word(r.OutputDir) + " -o local -os DIR"
 	}

@@ -225,6 +225,8 @@ func Steps(vms []vsphere.VM, c Choices) []string {
 		steps = append(steps, text+", with a libvirt domain for each VM.")
 	case job.FormatRaw:
 		steps = append(steps, "Each disk becomes a sparse raw image, with a libvirt domain for each VM.")
+	case job.FormatOVA:
+		steps = append(steps, "Disks stay VMDK as vSphere sends them, with an OVF descriptor and a manifest, in one OVA. While it is put together it takes the space twice.")
 	default:
 		steps = append(steps, "Disks stay VMDK as vSphere sends them, with an OVF descriptor and a manifest.")
 	}
@@ -236,7 +238,7 @@ func Steps(vms []vsphere.VM, c Choices) []string {
 	case job.TransportAuto:
 		steps = append(steps, "Disks are read from the datastore in ranges or over port 902 of the host where that can be, for which vSphere has no checksum, and through the export lease otherwise.")
 	}
-	if o.Virtio && o.Format != job.FormatOVF {
+	if o.Virtio && !o.Format.Streams() {
 		steps = append(steps, "The domain has disks and NICs on virtio: the guest needs the drivers, or it does not boot.")
 	}
 	steps = append(steps, networkSteps(vms, o)...)

@@ -52,10 +52,10 @@ func DefaultFormat(getenv func(string) string, p Profile, fallback job.Format) (
 	switch format {
 	case "":
 		return fallback, nil
-	case job.FormatOVF, job.FormatRaw, job.FormatQcow2:
+	case job.FormatOVF, job.FormatOVA, job.FormatRaw, job.FormatQcow2:
 		return format, nil
 	}
-	return "", fmt.Errorf("%s: must be %s, %s or %s", where, job.FormatOVF, job.FormatRaw, job.FormatQcow2)
+	return "", fmt.Errorf("%s: must be %s, %s, %s or %s", where, job.FormatOVF, job.FormatOVA, job.FormatRaw, job.FormatQcow2)
 }
 
 // Store is the file of profiles.
