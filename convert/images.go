@@ -84,7 +84,7 @@ func (r *run) fill(ctx context.Context, d *sourceDisk, out disk.Writer, file *pr
 	if d.data == nil {
 		return nil // empty
 	}
-	o := vmdkfile.Options{Verify: true, OnPosition: file.SetPosition}
+	o := vmdkfile.Options{Verify: true, OnPosition: file.SetPosition, OnRead: file.AddReceived}
 	if !d.data.Stream {
 		if err := r.hashFiles(ctx, d, result); err != nil {
 			return err

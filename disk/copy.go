@@ -30,6 +30,8 @@ type CopyOptions struct {
 	// OnPosition is called, in order, with how many bytes of the disk are passed. It
 	// must not block.
 	OnPosition func(bytes int64)
+	// OnRead is called with how many bytes were read. It must not block.
+	OnRead func(bytes int64)
 }
 
 // CopyImage reads src, a disk of capacity bytes, front to back and writes it to w, in
@@ -120,6 +122,9 @@ func (c *imageCopy) read(ctx context.Context) error {
 			p.off, p.n = start, int(min(batchData, c.capacity-start))
 			if n, err := c.src.ReadAt(p.buf[:p.n], start); n < p.n {
 				return fmt.Errorf("read %d bytes of the disk at %d: %w", p.n, start, cut(err))
+			}
+			if c.o.OnRead != nil {
+				c.o.OnRead(int64(p.n))
 			}
 			c.work <- p // never blocks for long: a worker takes it
 		}

@@ -141,16 +141,18 @@ type Options struct {
 	// OnPosition is called, in order, with how many bytes of the disk are passed. It
 	// must not block.
 	OnPosition func(bytes int64)
+	// OnRead is called with how many bytes were read of the files. It must not block.
+	OnRead func(bytes int64)
 }
 
 // CopyTo writes the disk to w. See [disk.DecodeStream] and [disk.CopyImage]; the errors
 // are theirs, with the name of the file.
 func (d *Disk) CopyTo(ctx context.Context, w io.WriterAt, o Options) (err error) {
 	if d.Stream {
-		_, err = disk.DecodeStream(ctx, &until{ctx, io.NewSectionReader(d.file, 0, d.file.Size())}, w,
+		_, err = disk.DecodeStream(ctx, &until{ctx, io.NewSectionReader(d.file, 0, d.file.Size()), o.OnRead}, w,
 			disk.Options{Capacity: d.Capacity, Verify: o.Verify, Tee: o.Tee, OnPosition: o.OnPosition})
 	} else {
-		err = disk.CopyImage(ctx, (*image)(d), d.Capacity, w, disk.CopyOptions{OnPosition: o.OnPosition})
+		err = disk.CopyImage(ctx, (*image)(d), d.Capacity, w, disk.CopyOptions{OnPosition: o.OnPosition, OnRead: o.OnRead})
 	}
 	if err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("%s: %w", d.name, err)
@@ -160,15 +162,20 @@ func (d *Disk) CopyTo(ctx context.Context, w io.WriterAt, o Options) (err error)
 
 // until is a reader that ends with a context.
 type until struct {
-	ctx context.Context //nolint:containedctx // io.Reader takes none
-	r   io.Reader
+	ctx    context.Context //nolint:containedctx // io.Reader takes none
+	r      io.Reader
+	onRead func(int64) // may be nil
 }
 
 func (u *until) Read(p []byte) (int, error) {
 	if u.ctx.Err() != nil {
 		return 0, context.Cause(u.ctx)
 	}
-	return u.r.Read(p)
+	n, err := u.r.Read(p)
+	if u.onRead != nil {
+		u.onRead(int64(n))
+	}
+	return n, err
 }
 
 // readFull reads all of p. That the file has become shorter is an error.
