@@ -233,13 +233,24 @@ func (s *HTTPSource) checkRange(resp *http.Response, off, n int64) (int64, error
 	return n, nil
 }
 
+// Ask sends one request by a method, for ask as its Range header unless that is empty,
+// with everything else that a transfer sends along, and returns whatever is answered.
+// It is for whoever wants to know how a server answers. The caller closes the body.
+func (s *HTTPSource) Ask(ctx context.Context, method, ask string) (*http.Response, error) {
+	return s.send(ctx, method, ask)
+}
+
 // do sends one GET, with the Range header ask unless that is empty.
 func (s *HTTPSource) do(ctx context.Context, ask string) (*http.Response, error) {
+	return s.send(ctx, http.MethodGet, ask)
+}
+
+func (s *HTTPSource) send(ctx context.Context, method, ask string) (*http.Response, error) {
 	if s.URL == nil {
 		return nil, Permanent(errors.New("transfer: an HTTPSource without a URL"))
 	}
 	place := RedactURL(s.URL)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, s.URL.String(), nil)
 	if err != nil {
 		return nil, Permanent(redactError(place, err))
 	}

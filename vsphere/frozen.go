@@ -30,7 +30,13 @@ type FrozenOptions struct {
 type FrozenDisk struct {
 	*nfc.Reader
 	Single bool // it has a single link, so that its allocated blocks are those of the disk (F-902-17)
+
+	alone *atomic.Bool
 }
+
+// Alone says that the last ticket was for the disk alone, because one for all files of
+// the VM was refused.
+func (d *FrozenDisk) Alone() bool { return d.alone.Load() }
 
 // Frozen says why a disk of t cannot be read over port 902, as far as that is known
 // without asking anybody; nil when it may work. The error is an [ErrUnsupported].
@@ -72,15 +78,32 @@ func (c *Client) OpenFrozen(ctx context.Context, t Target, d Disk, o FrozenOptio
 		}
 		d = frozen[i]
 	}
-	told := func(string) {}
-	if o.Tell != nil {
-		var once sync.Once // each connection needs a ticket
-		told = func(text string) { once.Do(func() { o.Tell(text) }) }
+	return c.newFrozen(t, d, o), nil
+}
+
+// Greet902 goes to port 902 of a VM's host with a ticket, as far as the greeting, and
+// tells what was seen of it; alone is [FrozenDisk.Alone]. It opens no disk, so that the
+// VM may run. The ticket is not used, and runs out.
+func (c *Client) Greet902(ctx context.Context, vm VM, d Disk) (seen nfc.Seen, alone bool, err error) {
+	disk := c.newFrozen(Target{VM: vm}, d, FrozenOptions{})
+	defer disk.Close()
+	err = disk.Greet(ctx)
+	return disk.Seen(), disk.Alone(), err
+}
+
+func (c *Client) newFrozen(t Target, d Disk, o FrozenOptions) *FrozenDisk {
+	alone := new(atomic.Bool)
+	var once sync.Once // each connection needs a ticket
+	told := func(text string) {
+		alone.Store(true)
+		if o.Tell != nil {
+			once.Do(func() { o.Tell(text) })
+		}
 	}
 	var host atomic.Value // of the last ticket
 	host.Store("")
 	return &FrozenDisk{
-		Single: !d.Parent,
+		Single: !d.Parent, alone: alone,
 		Reader: nfc.NewReader(nfc.Options{
 			Path: "[" + d.Datastore + "] " + d.File, Capacity: d.Capacity, Validator: stateOf(t, d),
 			Ticket: func(ctx context.Context, other bool) (nfc.Ticket, error) {
@@ -97,7 +120,7 @@ func (c *Client) OpenFrozen(ctx context.Context, t Target, d Disk, o FrozenOptio
 			Trust:       c.trustAt(func() string { return host.Load().(string) }),
 			Connections: o.Connections, Place: o.Place, Tell: o.Tell, Stall: o.Stall, Dial: c.reach.host,
 		}),
-	}, nil
+	}
 }
 
 // refusedForGood marks vSphere's own refusals as ones that asking again does not mend.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -46,6 +47,7 @@ type Lease struct {
 // file is how an item is fetched.
 type file struct {
 	url    *url.URL
+	any    bool // the lease's URL has * in place of a host
 	expect expected
 }
 
@@ -280,6 +282,25 @@ func (l *Lease) Source(item Item) transfer.Source {
 		return noSource{fmt.Errorf("the lease of %s offers no item %q", l.on, item.Key)}
 	}
 	return l.client.source(f.url, l.transport(f))
+}
+
+// Naming is how a lease names the host of an item (F-NFC-5, F-NFC-6).
+type Naming struct {
+	Any         bool // by *: the host is the one connected to
+	ByAddress   bool // by an IP address, otherwise by a name
+	Thumbprint  bool // the lease tells the certificate's thumbprint
+	Certificate bool // and the certificate itself
+}
+
+// Naming tells how the lease names the host of an item; the zero value for one that
+// is not of this lease.
+func (l *Lease) Naming(item Item) Naming {
+	f, ok := l.files[item.Key]
+	if !ok {
+		return Naming{}
+	}
+	_, err := netip.ParseAddr(strings.Trim(f.url.Hostname(), "[]"))
+	return Naming{Any: f.any, ByAddress: err == nil, Thumbprint: len(f.expect.pins) > 0, Certificate: len(f.expect.pem) > 0}
 }
 
 // transport returns the connections to an item's host. Each host has its own,

@@ -35,7 +35,7 @@ func readItems(urls []types.HttpNfcLeaseDeviceUrl, disks []Disk, service *url.UR
 			item.Size = d.FileSize
 		}
 		items = append(items, item)
-		files[key] = file{url: u, expect: expectedOf(d)}
+		files[key] = file{url: u, any: anyHost(d.Url), expect: expectedOf(d)}
 	}
 	if len(items) == 0 {
 		return nil, nil, errors.New("the lease offers nothing")
@@ -118,7 +118,7 @@ func parseDeviceURL(s string, service *url.URL) (*url.URL, error) {
 		host = host[at+1:]
 	}
 	if host == "*" || strings.HasPrefix(host, "*:") {
-		host = service.Host
+		host = service.Host // anyHost says so
 	}
 	query := ""
 	if q := strings.LastIndexByte(p, '?'); q >= 0 && queryForm.MatchString(p[q+1:]) {
@@ -129,6 +129,12 @@ func parseDeviceURL(s string, service *url.URL) (*url.URL, error) {
 		return nil, errors.New("its URL cannot be read")
 	}
 	return u, nil
+}
+
+// anyHost says whether a device URL stands for the host that one is connected to.
+func anyHost(s string) bool {
+	_, rest, _ := strings.Cut(s, "://")
+	return strings.HasPrefix(rest, "*")
 }
 
 var queryForm = regexp.MustCompile(`^[A-Za-z0-9_.~-]+=[A-Za-z0-9_.~%&=+:-]*$`)

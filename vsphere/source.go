@@ -34,7 +34,7 @@ func (c *Client) dataTransport(addr string, x expected) *http.Transport {
 }
 
 // source reads u over t with the session's cookie.
-func (c *Client) source(u *url.URL, t *http.Transport) transfer.Source {
+func (c *Client) source(u *url.URL, t *http.Transport) *transfer.HTTPSource {
 	return &transfer.HTTPSource{
 		Client: &http.Client{
 			Transport: t,

@@ -1,7 +1,7 @@
 // Command hyper2kvm gets VMs out of VMware vSphere and ready for KVM.
 //
 // Without a subcommand, on a terminal, it is interactive. Its one-shot
-// commands are list, check, export, convert, run, resume, and clean. The vCenter and the credentials come
+// commands are list, check, export, convert, run, resume, clean, and probe. The vCenter and the credentials come
 // from the GOVC_* variables, as govc reads them.
 //
 // Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the vCenter cannot be reached,
@@ -25,6 +25,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/internal/daemonflags"
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
+	"github.com/hyper2kvm/hyper2kvm/probe"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/report"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -83,7 +84,7 @@ func complain(p *terminal.Printer, err error) {
 	if errors.As(err, &told) {
 		return
 	}
-	if errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) && !errors.Is(err, probe.ErrLeft) {
 		p.Error("interrupted; what was changed at the vCenter is undone")
 	} else {
 		lines := strings.Split(err.Error(), "\n")
@@ -113,6 +114,8 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &usage), errors.Is(err, vsphere.ErrPattern):
 		return exitUsage
+	case errors.Is(err, probe.ErrLeft):
+		return exitFailed
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
 	case errors.As(err, &several) && several.Partial():

@@ -70,6 +70,9 @@ type handshake struct {
 	host     string
 	wait     func() error // sets the time for the next answer
 	patience time.Duration
+
+	version int  // of the host, once it has told
+	late    bool // message 36 came after 51
 }
 
 func (h *handshake) run(tag string) error {
@@ -94,12 +97,15 @@ func (h *handshake) run(tag string) error {
 		if err := h.status(); err != nil {
 			return err
 		}
+		h.late = true
 	}
 	m, err := h.expect(classicVersion)
 	if err != nil {
 		return err
 	}
-	if v := binary.LittleEndian.Uint32(m[4:]); v < leastVersion {
+	v := binary.LittleEndian.Uint32(m[4:])
+	h.version = int(v)
+	if v < leastVersion {
 		return &Error{Host: h.host, Stage: "version", Kind: ErrUnsupported, Err: fmt.Errorf("it has version %d of NFC, and %d is the least that reads disks at random", v, leastVersion)}
 	}
 	for _, m := range [][]byte{namesMessage(), classic(classicFeatures, 3, 0), classic(classicAIO)} {

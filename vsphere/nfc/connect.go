@@ -25,6 +25,7 @@ func (r *Reader) connect(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	host := t.Addr()
+	r.seeTicket(t)
 	if err := t.check(); err != nil {
 		return nil, &Error{Host: host, Stage: "ticket", Kind: ErrUnsupported, Err: err}
 	}
@@ -32,6 +33,7 @@ func (r *Reader) connect(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.see(func(s *Seen) { s.Connected = true })
 	s, err := r.enter(ctx, tcp, t, plain)
 	if err != nil {
 		_ = tcp.Close()
@@ -54,7 +56,37 @@ func (r *Reader) connect(ctx context.Context) (*session, error) {
 		s.close()
 		return nil, &changedError{host: host, path: r.o.Path, want: r.o.Capacity, got: got}
 	}
+	r.see(func(s *Seen) { s.Buffer, s.Opened = int(buffers.size), true })
 	return s, nil
+}
+
+// Greet connects with a ticket, reads the greeting, and hangs up: what the host shows of
+// itself without a disk being opened. The ticket is not presented. See [Reader.Seen].
+func (r *Reader) Greet(ctx context.Context) error {
+	t, err := r.o.Ticket(ctx, false)
+	if err != nil {
+		return err
+	}
+	r.seeTicket(t)
+	if err := t.check(); err != nil {
+		return &Error{Host: t.Addr(), Stage: "ticket", Kind: ErrUnsupported, Err: err}
+	}
+	tcp, err := r.dial(ctx, t.Addr())
+	if err != nil {
+		return err
+	}
+	defer tcp.Close()
+	defer context.AfterFunc(ctx, func() { _ = tcp.Close() })()
+	r.see(func(s *Seen) { s.Connected = true })
+	if err := tcp.SetDeadline(time.Now().Add(r.o.Patience)); err != nil {
+		return broken(t.Addr(), "greeting", err)
+	}
+	line, err := readLine(tcp)
+	if err != nil {
+		return broken(t.Addr(), "greeting", err)
+	}
+	r.seeGreeting(line)
+	return checkGreeting(t.Addr(), line)
 }
 
 func (r *Reader) dial(ctx context.Context, host string) (net.Conn, error) {
@@ -86,6 +118,7 @@ func (r *Reader) enter(ctx context.Context, tcp net.Conn, t Ticket, plain bool) 
 	} else if err != nil {
 		return nil, broken(host, "greeting", err)
 	}
+	r.seeGreeting(line)
 	if err := checkGreeting(host, line); err != nil {
 		return nil, err
 	}
@@ -120,7 +153,9 @@ func (r *Reader) enter(ctx context.Context, tcp net.Conn, t Ticket, plain bool) 
 		conn: second, in: in, peek: func() error { _, err := in.Peek(1); return err },
 		host: host, wait: wait, patience: r.o.StatusPatience,
 	}
-	if err := h.run(tag); err != nil {
+	err = h.run(tag)
+	r.see(func(s *Seen) { s.Version, s.LateStatus = h.version, h.late })
+	if err != nil {
 		return nil, err
 	}
 	if in.Buffered() > 0 {

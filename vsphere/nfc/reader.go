@@ -106,6 +106,7 @@ type Reader struct {
 	step     int  // of bufferSteps
 	other    bool // tickets are asked for by the other way
 	plain    bool // the service is asked for without its prefix
+	seen     Seen
 
 	closing sync.WaitGroup // sessions
 }
