@@ -269,7 +269,7 @@ func (s *stops) pass(what string) {
 
 // watched runs a probe of a VM that runs, with a snapshot, or of one that does not, and
 // stops it at a place.
-func watched(t *testing.T, on bool, at string, count int) (findings.Report, error, []string) {
+func watched(t *testing.T, on bool, at string, count int) (r findings.Report, seen []string, err error) {
 	t.Helper()
 	srv := lab(t, func(c *vspheretest.Config) { c.VMs[0].PoweredOn = on })
 	client := dial(t, srv)
@@ -290,17 +290,18 @@ func watched(t *testing.T, on bool, at string, count int) (findings.Report, erro
 	})
 	o := quick(t)
 	o.VM, o.Snapshot, o.Step = "guest1", true, func(name string) { s.pass("step " + name) }
-	r, err := probe.Run(ctx, client, o)
+	r, err = probe.Run(ctx, client, o)
 	clean(t, srv)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return r, err, s.seen
+	return r, s.seen, err
 }
 
 func TestWhateverInterruptsAProbeNothingIsLeft(t *testing.T) {
 	t.Parallel()
-	for _, on := range []bool{false, true} {
-		_, err, places := watched(t, on, "", 0)
+	covered := map[string]bool{}
+	for _, on := range []bool{true, false} {
+		_, places, err := watched(t, on, "", 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -309,10 +310,14 @@ func TestWhateverInterruptsAProbeNothingIsLeft(t *testing.T) {
 			counts[place]++
 		}
 		for place, n := range counts {
+			if covered[place] {
+				continue // by the VM that runs
+			}
+			covered[place] = true
 			count := (n + 1) / 2 // in the midst
 			t.Run(fmt.Sprintf("running %v, %s, time %d", on, place, count), func(t *testing.T) {
 				t.Parallel()
-				r, err, _ := watched(t, on, place, count)
+				r, _, err := watched(t, on, place, count)
 				if place == "RemoveSnapshot_Task" || place == "HttpNfcLeaseAbort" && err == nil {
 					return // nothing was to come any more
 				}
