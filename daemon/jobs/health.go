@@ -17,18 +17,20 @@ const (
 	TroubleBusy     Trouble = "busy"      // somebody else uses it; this passes
 	TroubleGone     Trouble = "gone"      // it was deleted or replaced while in use
 	TroubleBroken   Trouble = "broken"    // it is damaged, or cannot be read or written
+	TroubleAway     Trouble = "away"      // its server cannot be reached
+	TroubleDenied   Trouble = "denied"    // its server refuses the login, or what is asked for
 )
 
 // StoreError is trouble with the place where a [Store] keeps its jobs. Nothing
 // of what was asked for was done, and it may be asked for again once the trouble
 // is over. Err says to people what is wrong, where, and what to do; it holds no
 // secret.
-//
-// A store returns it only for a place that it does not share, so that a job
-// whose heartbeat fails with it is nobody else's.
 type StoreError struct {
 	Trouble Trouble
 	Err     error
+	// Shared is that other daemons use the same place: a job whose heartbeat fails
+	// may be theirs when its claim has run out. It is nobody else's otherwise.
+	Shared bool
 }
 
 // Error is that of Err.

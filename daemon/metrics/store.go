@@ -13,7 +13,7 @@ import (
 // troubles are the values of the label of store_errors_total.
 var troubles = []string{
 	string(jobs.TroubleFull), string(jobs.TroubleReadOnly), string(jobs.TroubleBusy),
-	string(jobs.TroubleGone), string(jobs.TroubleBroken), "other",
+	string(jobs.TroubleGone), string(jobs.TroubleBroken), string(jobs.TroubleAway), string(jobs.TroubleDenied), "other",
 }
 
 // troubleOf is what is wrong with a store that gave err; empty when nothing is: no

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
+	"github.com/hyper2kvm/hyper2kvm/daemon/store/clock"
 )
 
 // Beside is a state file that another process may be using as its daemon. It
@@ -56,7 +57,7 @@ func prepare(ctx context.Context, path string) error {
 // openBeside opens the file without any lock of ours, and reports whether its schema
 // is older than this program's.
 func openBeside(ctx context.Context, path string) (b *Beside, behind bool, err error) {
-	s := &Store{path: path}
+	s := newStore(&file{clock: clock.New(nil), path: path})
 	b = &Beside{s}
 	defer func() {
 		if err != nil {

@@ -7,7 +7,8 @@
 // store is opened, whoever held a claim in it is dead, so every claim is made
 // to run out at once instead of being waited for. A database that serves
 // several daemons may do neither: it must take the time from its server and
-// let claims run out. The statements themselves are plain SQL.
+// let claims run out (package postgres). The statements are those of package
+// sqlstore.
 //
 // Claims and delays are measured by a clock that does not jump while the process
 // lives (package clock). Whoever opens the file cannot know how its clock stands
@@ -36,6 +37,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/clock"
+	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlstore"
 )
 
 //go:embed migrations/*.sql
@@ -43,6 +45,18 @@ var migrations embed.FS
 
 // Store keeps jobs in a SQLite file. See [Open].
 type Store struct {
+	sqlstore.Store // the statements
+	*file
+}
+
+var (
+	_ jobs.Store   = (*Store)(nil)
+	_ jobs.Pruner  = (*Store)(nil)
+	_ jobs.Secrets = (*Store)(nil)
+)
+
+// file is the [sqlstore.Backend].
+type file struct {
 	clock clock.Clock
 	path  string
 	hold  *holding
@@ -66,12 +80,14 @@ func OpenAt(ctx context.Context, path string, wall func() time.Time) (*Store, er
 	if err != nil {
 		return nil, fmt.Errorf("open state file: %w", err)
 	}
-	s := &Store{clock: clock.New(wall), path: path, hold: newHolding(path)}
+	s := newStore(&file{clock: clock.New(wall), path: path, hold: newHolding(path)})
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open state file %s: %w", path, err), s.Close())
 	}
 	return s, nil
 }
+
+func newStore(f *file) *Store { return &Store{sqlstore.New(f), f} }
 
 func (s *Store) open(ctx context.Context) error {
 	if err := s.hold.acquire(); err != nil {
@@ -128,7 +144,7 @@ func connect(path, option string) (*sql.DB, error) {
 }
 
 // migrate brings the schema up to date.
-func (s *Store) migrate(ctx context.Context) error {
+func (s *file) migrate(ctx context.Context) error {
 	if err := s.intact(ctx); err != nil {
 		return err
 	}
@@ -142,7 +158,7 @@ func (s *Store) migrate(ctx context.Context) error {
 
 // versions returns which version the schema has, and which this program's has,
 // or [ErrNewerSchema].
-func (s *Store) versions(ctx context.Context) (p *goose.Provider, have, want int64, err error) {
+func (s *file) versions(ctx context.Context) (p *goose.Provider, have, want int64, err error) {
 	dir, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, 0, 0, err
@@ -187,8 +203,18 @@ func (s *Store) Close() error {
 	return errors.Join(append(errs, s.hold.release())...)
 }
 
-// tx runs f in one write transaction.
-func (s *Store) tx(ctx context.Context, f func(tx *sql.Tx) error) error {
+// conn is where statements go to.
+func (s *file) conn(q sqlstore.Querier) sqlstore.Conn {
+	return sqlstore.Conn{Querier: q, Clock: func(context.Context) (clock.Moment, error) { return s.clock.Moment(), nil }}
+}
+
+// Read implements [sqlstore.Backend].
+func (s *file) Read(_ context.Context, f func(sqlstore.Conn) error) error {
+	return s.explain(f(s.conn(s.read)))
+}
+
+// Write implements [sqlstore.Backend].
+func (s *file) Write(ctx context.Context, f func(sqlstore.Tx) error) error {
 	c, err := s.writer(ctx)
 	if err != nil {
 		return err
@@ -198,7 +224,7 @@ func (s *Store) tx(ctx context.Context, f func(tx *sql.Tx) error) error {
 	if err != nil {
 		return s.explain(err)
 	}
-	if err := f(tx); err != nil {
+	if err := f(sqlstore.Tx{Conn: s.conn(tx), Moment: s.clock.Moment()}); err != nil {
 		rollback := tx.Rollback()
 		err = s.explain(err)
 		// The end of ctx may have rolled back already, and so may SQLite in
@@ -210,3 +236,39 @@ func (s *Store) tx(ctx context.Context, f func(tx *sql.Tx) error) error {
 	}
 	return s.explain(tx.Commit())
 }
+
+// Create implements [jobs.Queue].
+func (s *Store) Create(ctx context.Context, batch []jobs.NewJob) error {
+	if err := s.hold.present(); err != nil {
+		return err
+	}
+	return s.Store.Create(ctx, batch)
+}
+
+// Claim implements [jobs.Queue].
+func (s *Store) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claimed, error) {
+	if err := s.hold.present(); err != nil && !r.Cancelling {
+		return jobs.Claimed{}, err
+	}
+	return s.Store.Claim(ctx, r)
+}
+
+// Retry implements [jobs.Control].
+func (s *Store) Retry(ctx context.Context, ids []string) (map[string]error, error) {
+	if err := s.hold.present(); err != nil {
+		return nil, err
+	}
+	return s.Store.Retry(ctx, ids)
+}
+
+// Reseal implements [jobs.Secrets]. Afterwards neither the file nor its
+// write-ahead log hold what was replaced.
+func (s *Store) Reseal(ctx context.Context, reseal func(sealed []byte) ([]byte, error)) (int, error) {
+	n, err := s.Store.Reseal(ctx, reseal)
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	return n, s.truncateLog(ctx)
+}
+
+func millis(t time.Time) int64 { return t.UnixMilli() }

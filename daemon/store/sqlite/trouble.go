@@ -12,6 +12,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlstore"
 )
 
 // Errors of [Open]. The last two also are in the *[jobs.StoreError] of the
@@ -37,7 +38,7 @@ const writerTimeout = 10 * time.Second
 
 // explain puts SQLite's errors that a person can act on in terms of
 // [jobs.StoreError].
-func (s *Store) explain(err error) error {
+func (s *file) explain(err error) error {
 	var e *sqlite.Error
 	if !errors.As(err, &e) || errors.As(err, new(*jobs.StoreError)) {
 		return err
@@ -64,13 +65,13 @@ func (s *Store) explain(err error) error {
 }
 
 // corrupt is [ErrCorrupt] with what to do.
-func (s *Store) corrupt() error {
+func (s *file) corrupt() error {
 	return fmt.Errorf("%w: restore %s from a backup, or move it and the files beside it (-wal, -shm) away to begin without any job", ErrCorrupt, s.path)
 }
 
 // intact reads the whole database once and returns [ErrCorrupt] unless it is one
 // in good order.
-func (s *Store) intact(ctx context.Context) error {
+func (s *file) intact(ctx context.Context) error {
 	var verdict string
 	if err := s.write.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&verdict); err != nil {
 		return s.explain(err)
@@ -92,8 +93,8 @@ func (s *Store) Check(ctx context.Context) ([]string, error) {
 // probe writes something, as nothing else proves that it can be done: the time
 // into a number of the database's header that is the application's.
 func (s *Store) probe(ctx context.Context) error {
-	return s.tx(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, fmt.Sprintf(`PRAGMA user_version = %d`, time.Now().UnixMilli()&0x7fffffff))
+	return s.Write(ctx, func(tx sqlstore.Tx) error {
+		_, err := tx.Exec(ctx, fmt.Sprintf(`PRAGMA user_version = %d`, time.Now().UnixMilli()&0x7fffffff))
 		return err
 	})
 }
@@ -103,7 +104,7 @@ func (s *Store) probe(ctx context.Context) error {
 func (s *Store) New() bool { return s.hold.fresh }
 
 // writer returns the connection for writing.
-func (s *Store) writer(ctx context.Context) (*sql.Conn, error) {
+func (s *file) writer(ctx context.Context) (*sql.Conn, error) {
 	wait, cancel := context.WithTimeout(ctx, writerTimeout)
 	defer cancel()
 	c, err := s.write.Conn(wait)

@@ -1,4 +1,4 @@
-package sqlite
+package sqlstore
 
 import (
 	"database/sql"
@@ -12,7 +12,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
-// columns are what [row.scan] reads.
+// columns are what [scanRow] reads.
 const columns = `seq, id, definition, secret, vcenter, status, claimable_at, epoch, failures, cancel,
 	progress, result, error, started_at, completed_at, updated_at, deaths`
 
@@ -39,13 +39,14 @@ type row struct {
 	dropped     bool // only for find: the password that the job brought is not kept any more
 }
 
-func (r *row) scan(from interface{ Scan(...any) error }) error {
-	return from.Scan(&r.seq, &r.id, &r.definition, &r.secret, &r.vcenter, &r.status, &r.claimableAt, &r.epoch,
+func scanRow(scan func(...any) error) (r row, err error) {
+	err = scan(&r.seq, &r.id, &r.definition, &r.secret, &r.vcenter, &r.status, &r.claimableAt, &r.epoch,
 		&r.failures, &r.cancel, &r.progress, &r.result, &r.failure, &r.startedAt, &r.completedAt, &r.updatedAt, &r.deaths)
+	return r, err
 }
 
-// job returns the row as others see it.
-func (r *row) job(c clock.Clock) (models.Job, error) {
+// job returns the row as others see it at that moment.
+func (r *row) job(m clock.Moment) (models.Job, error) {
 	j := models.Job{
 		Status:      r.status,
 		Progress:    new(models.Progress),
@@ -68,11 +69,23 @@ func (r *row) job(c clock.Clock) (models.Job, error) {
 			return models.Job{}, fmt.Errorf("job %s: stored result: %w", r.id, err)
 		}
 	}
-	if r.status == models.StatusPending && r.claimableAt.Int64 > millis(c.Steady()) {
-		at := c.Shown(time.UnixMilli(r.claimableAt.Int64))
+	if r.status == models.StatusPending && r.claimableAt.Int64 > millis(m.Steady) {
+		at := m.Shown(time.UnixMilli(r.claimableAt.Int64))
 		j.NextAttempt = &at
 	}
 	return j, nil
+}
+
+// views are rows as others see them at that moment.
+func views(all []row, m clock.Moment) ([]models.Job, error) {
+	shown := make([]models.Job, len(all))
+	for i, r := range all {
+		var err error
+		if shown[i], err = r.job(m); err != nil {
+			return nil, err
+		}
+	}
+	return shown, nil
 }
 
 // cancelled returns the request to cancel, or nil.
@@ -97,7 +110,14 @@ func marks(n int) string {
 	return strings.TrimSuffix(strings.Repeat("?, ", n), ", ")
 }
 
-func millis(t time.Time) int64 { return t.UnixMilli() }
+// anys are values as arguments.
+func anys[T any](values []T) []any {
+	args := make([]any, len(values))
+	for i, v := range values {
+		args[i] = v
+	}
+	return args
+}
 
 func when(ms sql.NullInt64) *time.Time {
 	if !ms.Valid {

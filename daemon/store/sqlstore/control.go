@@ -1,4 +1,4 @@
-package sqlite
+package sqlstore
 
 import (
 	"context"
@@ -19,61 +19,54 @@ const (
 )
 
 // Cancel implements [jobs.Control].
-func (s *Store) Cancel(ctx context.Context, id string, c job.Cancelled) (models.Status, error) {
-	now := s.clock.Now()
+func (s Store) Cancel(ctx context.Context, id string, c job.Cancelled) (models.Status, error) {
 	parts := cancelRemove
 	if c.KeepParts {
 		parts = cancelKeep
 	}
 	var r row
-	err := s.tx(ctx, func(tx *sql.Tx) error {
-		if err := r.find(ctx, tx, id); err != nil {
+	err := s.db.Write(ctx, func(tx Tx) (err error) {
+		if r, err = tx.find(ctx, id); err != nil {
 			return err
 		}
-		var err error
 		switch {
 		case r.status == models.StatusCancelled || r.cancel != "":
 		case r.status.Final():
 			return jobs.ErrFinished
 		case r.ran == 0:
 			r.status = models.StatusCancelled
-			_, err = tx.ExecContext(ctx, `
+			_, err = tx.Exec(ctx, `
 				UPDATE jobs SET status = ?, claimable_at = NULL, completed_at = ?, updated_at = ? WHERE seq = ?`,
-				r.status, millis(now), millis(now), r.seq)
+				r.status, millis(tx.Now), millis(tx.Now), r.seq)
 			if err == nil {
-				err = appendEvents(ctx, tx, r.seq, state(now, r.status, ""))
+				err = tx.appendEvents(ctx, r.seq, id, state(tx.Now, r.status, ""))
 			}
 		default:
-			_, err = tx.ExecContext(ctx, `
+			tx.tell(jobs.Notice{Type: jobs.NoticeCancel, Job: id}, jobs.Notice{Type: jobs.NoticeQueue})
+			_, err = tx.Exec(ctx, `
 				UPDATE jobs SET cancel = ?, updated_at = ?,
 					claimable_at = CASE WHEN status = 'pending' THEN ? ELSE claimable_at END
-				WHERE seq = ?`, parts, millis(now), millis(s.clock.Steady()), r.seq)
+				WHERE seq = ?`, parts, millis(tx.Now), millis(tx.Steady), r.seq)
 		}
 		return err
 	})
-	if err != nil {
-		return r.status, err
-	}
-	return r.status, nil
+	return r.status, err
 }
 
 // Retry implements [jobs.Control].
-func (s *Store) Retry(ctx context.Context, ids []string) (map[string]error, error) {
-	if err := s.hold.present(); err != nil {
-		return nil, err
-	}
+func (s Store) Retry(ctx context.Context, ids []string) (map[string]error, error) {
 	progress, err := json.Marshal(models.Progress{Phase: string(models.StatusPending)})
 	if err != nil {
 		return nil, err
 	}
-	outcome := make(map[string]error, len(ids))
-	err = s.tx(ctx, func(tx *sql.Tx) error {
+	var outcome map[string]error
+	err = s.db.Write(ctx, func(tx Tx) error {
+		outcome = make(map[string]error, len(ids))
 		for _, id := range ids {
 			if _, seen := outcome[id]; seen {
 				continue
 			}
-			var r row
-			err := r.find(ctx, tx, id)
+			r, err := tx.find(ctx, id)
 			switch {
 			case err == nil && r.status == models.StatusCompleted:
 				err = jobs.ErrCompleted
@@ -82,7 +75,7 @@ func (s *Store) Retry(ctx context.Context, ids []string) (map[string]error, erro
 			case err == nil && r.dropped:
 				err = jobs.ErrNoPassword
 			case err == nil:
-				if err := s.retry(ctx, tx, r.seq, string(progress)); err != nil {
+				if err := tx.retry(ctx, r.seq, id, string(progress)); err != nil {
 					return err
 				}
 			case !errors.Is(err, jobs.ErrNotFound):
@@ -90,34 +83,34 @@ func (s *Store) Retry(ctx context.Context, ids []string) (map[string]error, erro
 			}
 			outcome[id] = err
 		}
+		tx.tell(jobs.Notice{Type: jobs.NoticeQueue})
 		return nil
 	})
 	return outcome, err
 }
 
-func (s *Store) retry(ctx context.Context, tx *sql.Tx, seq int64, progress string) error {
-	now := s.clock.Now()
-	_, err := tx.ExecContext(ctx, `
+func (t Tx) retry(ctx context.Context, seq int64, id, progress string) error {
+	_, err := t.Exec(ctx, `
 		UPDATE jobs SET status = 'pending', claimable_at = ?, delay = 0, updated_at = ?, failures = 0, deaths = 0, reached = 0,
 			error = '', progress = ?, result = NULL, started_at = NULL, completed_at = NULL
-		WHERE seq = ?`, millis(s.clock.Steady()), millis(now), progress, seq)
+		WHERE seq = ?`, millis(t.Steady), millis(t.Now), progress, seq)
 	if err != nil {
 		return err
 	}
-	return appendEvents(ctx, tx, seq, state(now, models.StatusPending, ""))
+	return t.appendEvents(ctx, seq, id, state(t.Now, models.StatusPending, ""))
 }
 
 // SetLimit implements [jobs.Control].
-func (s *Store) SetLimit(ctx context.Context, id, limit string) error {
-	return s.tx(ctx, func(tx *sql.Tx) error {
-		var r row
-		if err := r.find(ctx, tx, id); err != nil {
+func (s Store) SetLimit(ctx context.Context, id, limit string) error {
+	return s.db.Write(ctx, func(tx Tx) error {
+		r, err := tx.find(ctx, id)
+		if err != nil {
 			return err
 		}
 		if r.status.Final() {
 			return jobs.ErrFinished
 		}
-		if err := tx.QueryRowContext(ctx, `SELECT definition FROM jobs WHERE seq = ?`, r.seq).Scan(&r.definition); err != nil {
+		if err := tx.QueryRow(ctx, `SELECT definition FROM jobs WHERE seq = ?`, r.seq).Scan(&r.definition); err != nil {
 			return err
 		}
 		var def job.Definition
@@ -129,34 +122,36 @@ func (s *Store) SetLimit(ctx context.Context, id, limit string) error {
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `UPDATE jobs SET definition = ?, updated_at = ? WHERE seq = ?`,
-			string(changed), millis(s.clock.Now()), r.seq)
+		tx.tell(jobs.Notice{Type: jobs.NoticeLimit, Job: id})
+		_, err = tx.Exec(ctx, `UPDATE jobs SET definition = ?, updated_at = ? WHERE seq = ?`, string(changed), millis(tx.Now), r.seq)
 		return err
 	})
 }
 
 // Delete implements [jobs.Control].
-func (s *Store) Delete(ctx context.Context, id string) error {
-	return s.tx(ctx, func(tx *sql.Tx) error {
-		var r row
-		if err := r.find(ctx, tx, id); err != nil {
+func (s Store) Delete(ctx context.Context, id string) error {
+	return s.db.Write(ctx, func(tx Tx) error {
+		r, err := tx.find(ctx, id)
+		if err != nil {
 			return err
 		}
 		if !r.status.Final() {
 			return jobs.ErrNotFinished
 		}
-		_, err := tx.ExecContext(ctx, `DELETE FROM jobs WHERE seq = ?`, r.seq)
+		tx.tell(jobs.Notice{Type: jobs.NoticeJob, Job: id})
+		_, err = tx.Exec(ctx, `DELETE FROM jobs WHERE seq = ?`, r.seq)
 		return err
 	})
 }
 
-// find reads what steering a job needs to know.
-func (r *row) find(ctx context.Context, tx *sql.Tx, id string) error {
-	err := tx.QueryRowContext(ctx, `
-		SELECT seq, status, ran, cancel, own_user AND secret IS NULL FROM jobs WHERE id = ?`, id).
+// find reads what steering a job needs to know. Nobody else changes the job until
+// the transaction ends.
+func (t Tx) find(ctx context.Context, id string) (r row, err error) {
+	err = t.QueryRow(ctx, `
+		SELECT seq, status, ran, cancel, own_user AND secret IS NULL FROM jobs WHERE id = ?`+t.Dialect.Hold, id).
 		Scan(&r.seq, &r.status, &r.ran, &r.cancel, &r.dropped)
 	if errors.Is(err, sql.ErrNoRows) {
-		return jobs.ErrNotFound
+		err = jobs.ErrNotFound
 	}
-	return err
+	return r, err
 }

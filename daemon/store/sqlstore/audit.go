@@ -1,4 +1,4 @@
-package sqlite
+package sqlstore
 
 import (
 	"context"
@@ -10,17 +10,13 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 )
 
-// Audit returns where the audit log of the file is kept.
-func (s *Store) Audit() audit.Store { return auditLog{s} }
-
 // auditLog is an [audit.Store].
-type auditLog struct{ s *Store }
+type auditLog struct{ db Backend }
 
-func scanRecord(from interface{ Scan(...any) error }) (audit.Record, error) {
-	var r audit.Record
+func scanRecord(scan func(...any) error) (r audit.Record, err error) {
 	var hash []byte
-	if err := from.Scan(&r.Number, &hash, &r.Data); err != nil {
-		return audit.Record{}, err
+	if err := scan(&r.Number, &hash, &r.Data); err != nil {
+		return r, fmt.Errorf("audit log: %w", err)
 	}
 	if len(hash) == len(r.Hash) { // another one is no hash of anything, which Verify tells
 		copy(r.Hash[:], hash)
@@ -30,8 +26,13 @@ func scanRecord(from interface{ Scan(...any) error }) (audit.Record, error) {
 
 // Append implements [audit.Store].
 func (l auditLog) Append(ctx context.Context, next func(audit.Record) (audit.Record, error)) error {
-	return l.s.tx(ctx, func(tx *sql.Tx) error {
-		last, err := scanRecord(tx.QueryRowContext(ctx, `SELECT number, hash, data FROM audit ORDER BY number DESC LIMIT 1`))
+	return l.db.Write(ctx, func(tx Tx) error {
+		if tx.Dialect.LockAudit != "" {
+			if _, err := tx.Exec(ctx, tx.Dialect.LockAudit); err != nil {
+				return err
+			}
+		}
+		last, err := scanRecord(tx.QueryRow(ctx, `SELECT number, hash, data FROM audit ORDER BY number DESC LIMIT 1`).Scan)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
@@ -39,7 +40,7 @@ func (l auditLog) Append(ctx context.Context, next func(audit.Record) (audit.Rec
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO audit (number, hash, data) VALUES (?, ?, ?)`, r.Number, r.Hash[:], r.Data)
+		_, err = tx.Exec(ctx, `INSERT INTO audit (number, hash, data) VALUES (?, ?, ?)`, r.Number, r.Hash[:], r.Data)
 		return err
 	})
 }
@@ -57,19 +58,10 @@ func (l auditLog) Before(ctx context.Context, n int64, limit int) ([]audit.Recor
 	return l.records(ctx, `SELECT number, hash, data FROM audit WHERE number < ? ORDER BY number DESC LIMIT ?`, n, limit)
 }
 
-func (l auditLog) records(ctx context.Context, query string, args ...any) ([]audit.Record, error) {
-	rows, err := l.s.read.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, l.s.explain(err)
-	}
-	defer rows.Close()
-	var all []audit.Record
-	for rows.Next() {
-		r, err := scanRecord(rows)
-		if err != nil {
-			return nil, fmt.Errorf("audit log: %w", l.s.explain(err))
-		}
-		all = append(all, r)
-	}
-	return all, l.s.explain(rows.Err())
+func (l auditLog) records(ctx context.Context, query string, args ...any) (all []audit.Record, err error) {
+	err = l.db.Read(ctx, func(c Conn) error {
+		all, err = collect(ctx, c, scanRecord, query, args...)
+		return err
+	})
+	return all, err
 }

@@ -1,0 +1,197 @@
+// Package pgtest starts PostgreSQL servers for tests: Debian's program, as an
+// unprivileged user, on a unix socket in a directory of its own, without any care for
+// what a loss of power would do.
+//
+// A server ends with its test program, also when that panics or is killed: a shell
+// between the two sees the end of a pipe.
+package pgtest
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver
+)
+
+// Password is that of the user named password, who needs one.
+const Password = "correct horse"
+
+// Server is a server. Its user is postgres, who needs no password, and may do
+// everything.
+type Server struct {
+	dir    string // has the socket and the data
+	who    *syscall.Credential
+	binary string
+	keeper *exec.Cmd
+	pipe   func() error // closes it, which ends the server
+	n      atomic.Int64
+}
+
+// Main runs the tests of a package with a server, and returns the exit code.
+func Main(m interface{ Run() int }, at **Server) int {
+	s, err := Start(context.Background())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "PostgreSQL does not start; scripts/setup.sh test installs it:", err)
+		return 1
+	}
+	*at = s
+	code := m.Run()
+	if err := s.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, "end of PostgreSQL:", err)
+		return 1
+	}
+	return code
+}
+
+// Start makes a cluster and starts its server.
+func Start(ctx context.Context) (s *Server, err error) {
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
+	if len(found) == 0 {
+		return nil, errors.New("there is no /usr/lib/postgresql/*/bin/postgres")
+	}
+	s = &Server{binary: found[len(found)-1]}
+	if s.dir, err = os.MkdirTemp("", "pg"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(s.dir))
+		}
+	}()
+	if os.Geteuid() == 0 { // as which the server does not run
+		if s.who, err = unprivileged(); err != nil {
+			return nil, err
+		}
+		if err := os.Chown(s.dir, int(s.who.Uid), int(s.who.Gid)); err != nil {
+			return nil, err
+		}
+	}
+	initdb := s.command(ctx, filepath.Join(filepath.Dir(s.binary), "initdb"), "--pgdata="+s.data(), "--username=postgres",
+		"--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
+	if out, err := initdb.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
+	}
+	hba := "local all password scram-sha-256\nlocal all nobody reject\nlocal all all trust\n"
+	if err := os.WriteFile(filepath.Join(s.data(), "pg_hba.conf"), []byte(hba), 0o600); err != nil {
+		return nil, err
+	}
+	if err := s.start(ctx); err != nil {
+		return nil, err
+	}
+	_, err = s.exec(ctx, "postgres", `CREATE ROLE password LOGIN PASSWORD '`+Password+`'; CREATE ROLE nobody LOGIN; CREATE ROLE poor LOGIN`)
+	return s, err
+}
+
+// unprivileged is a user that servers may run as.
+func unprivileged() (*syscall.Credential, error) {
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		u, err = user.Lookup("nobody")
+	}
+	if err != nil {
+		return nil, err
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid), NoSetGroups: false}, err
+}
+
+func (s *Server) data() string { return filepath.Join(s.dir, "data") }
+
+// command is a program that runs as the server's user.
+func (s *Server) command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = s.dir
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.who}
+	return cmd
+}
+
+// start runs the server, and waits until it answers.
+func (s *Server) start(ctx context.Context) error {
+	const keep = `"$@" >>log 2>&1 & server=$!; cat >/dev/null; kill -INT $server 2>/dev/null; wait $server; exit 0`
+	s.keeper = s.command(context.WithoutCancel(ctx), "/bin/sh", "-c", keep, "sh", s.binary, "-D", s.data(),
+		"-c", "listen_addresses=", "-c", "unix_socket_directories="+s.dir, "-c", "max_connections=300",
+		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
+		"-c", "shared_buffers=16MB", "-c", "max_wal_size=64MB", "-c", "autovacuum_naptime=1min", "-c", "log_min_messages=warning")
+	in, err := s.keeper.StdinPipe()
+	if err != nil {
+		return err
+	}
+	s.pipe = in.Close
+	if err := s.keeper.Start(); err != nil {
+		return err
+	}
+	deadline := time.Now().Add(time.Minute)
+	for {
+		_, err := s.exec(ctx, "postgres", `SELECT 1`)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+			return fmt.Errorf("%w\n%s", errors.Join(err, s.Stop()), log)
+		}
+		<-time.After(20 * time.Millisecond) // it has no other way to tell
+	}
+}
+
+// Stop ends the server; connections are cut off. [Server.Restart] starts it again.
+func (s *Server) Stop() error { return errors.Join(s.pipe(), s.keeper.Wait()) }
+
+// Restart starts a server that was stopped.
+func (s *Server) Restart(ctx context.Context) error { return s.start(ctx) }
+
+// Close ends the server and removes what it had.
+func (s *Server) Close() error { return errors.Join(s.Stop(), os.RemoveAll(s.dir)) }
+
+// URL is that of a database, for a user.
+func (s *Server) URL(user, database string) string {
+	return fmt.Sprintf("postgres://%s@/%s?host=%s", user, database, s.dir)
+}
+
+// Exec runs statements in a database as postgres.
+func (s *Server) exec(ctx context.Context, database, statements string) (sql.Result, error) {
+	db, err := sql.Open("pgx", s.URL("postgres", database)+"&default_query_exec_mode=simple_protocol")
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	return db.ExecContext(ctx, statements)
+}
+
+// Exec runs statements in a database as postgres.
+func (s *Server) Exec(t testing.TB, database, statements string) {
+	t.Helper()
+	if _, err := s.exec(t.Context(), database, statements); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Database makes an empty database with that owner, and drops it when the test ends.
+func (s *Server) Database(t testing.TB, owner string) (name string) {
+	t.Helper()
+	name = "test" + strconv.FormatInt(s.n.Add(1), 10)
+	s.Exec(t, "postgres", `CREATE DATABASE `+name+` OWNER `+strings.ReplaceAll(owner, `"`, ``))
+	t.Cleanup(func() {
+		if _, err := s.exec(context.Background(), "postgres", `DROP DATABASE `+name+` WITH (FORCE)`); err != nil {
+			t.Error(err)
+		}
+	})
+	return name
+}
