@@ -35,6 +35,7 @@ curl                                     curl
 tmux                                     tmux
 shellcheck                               shellcheck
 cpio                                     cpio
+/usr/lib/postgresql/*/bin/postgres       postgresql
 promtool                                 prometheus
 prometheus                               prometheus
 lintian                                  lintian

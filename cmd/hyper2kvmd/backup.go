@@ -41,6 +41,9 @@ func backup(ctx context.Context, cmd *cli.Command, file string, p *terminal.Prin
 	if err != nil {
 		return cliargs.UsageError{Err: err}
 	}
+	if s.shared() {
+		return cliargs.Usage("the store is a PostgreSQL database: copy it with pg_dump, as docs/backup.md says")
+	}
 	if _, err := os.Stat(s.db); err != nil {
 		return fmt.Errorf("there is no database to copy: %w; -state-dir names another directory", err)
 	}

@@ -14,12 +14,11 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
-	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/listen"
+	"github.com/hyper2kvm/hyper2kvm/daemon/secret"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sealer"
-	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlite"
 	"github.com/hyper2kvm/hyper2kvm/daemon/watch"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
@@ -51,7 +50,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	}
 	defer set.Close() // the server has closed what it served
 	reload := reloadOnHangup(set, log, p.ErrTTY)
-	state, err := s.openState(ctx, log)
+	state, err := s.openState(ctx, v.secrets, log)
 	if err != nil {
 		return err
 	}
@@ -65,7 +64,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	if err := wantAuthentication(ctx, set, who); err != nil {
 		return err
 	}
-	auditLog := audit.New(store.Audit(), s.auditHead(), log)
+	auditLog := s.auditLog(store, log)
 	ended, err := auditStart(ctx, auditLog, log)
 	if err != nil {
 		return err
@@ -87,7 +86,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		Admit: v.policy.Admit, VCenters: r, MaxDeaths: int(s.config.Daemon.MaxDeaths),
 		Secrets: store, KeepPasswords: s.keepPasswords(), Observer: watched.metrics,
 		MaxQueued: cmp.Or(int(s.config.Limits.QueuedJobs), config.DefaultQueuedJobs), Room: watched.floor,
-		Pruner: store, Retention: s.retention(), Forgetting: forgetting(auditLog),
+		Pruner: store, Notices: state.notices(), Retention: s.retention(), Forgetting: forgetting(auditLog),
 	})
 	watched.ready.Certificates = func() []watch.Certificate { return certificates(set) }
 	watched.over(manager)
@@ -101,9 +100,9 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		Ready: watched.ready, Metrics: watched.metrics, Observer: watched.metrics,
 	})
 	log.Info("hyper2kvmd is listening", "addr", mainAddr(set), "urls", set.URLs(), "version", version.String(),
-		"database", s.db, "new", store.New(), "jobs", countsText(state.known), "vcenters", v.names())
+		"database", state.name, "new", store.New(), "jobs", countsText(state.known), "vcenters", v.names())
 	if store.New() {
-		log.Info("the database is new: there was none, or an empty file", "database", s.db)
+		log.Info("the database is new: there was none, or an empty one", "database", state.name)
 	}
 	banner(p, set.URLs())
 	return supervise(ctx, set, handler, manager, log, reload, watched.run, watched.floor.Run, func(ctx context.Context) error {
@@ -118,12 +117,13 @@ const keyEvery = 5 * time.Second
 // state is what the daemon keeps on disk.
 type state struct {
 	keys  *sealer.Keyring // of the passwords in jobs
-	store *sqlite.Store
+	store store
+	name  string      // of the store
 	known jobs.Counts // at the start
 }
 
 // openState opens it, and makes what is not there yet. The store is to be closed.
-func (s settings) openState(ctx context.Context, log *slog.Logger) (st state, err error) {
+func (s settings) openState(ctx context.Context, secrets *secret.Reader, log *slog.Logger) (st state, err error) {
 	if err := s.makeStateDir(); err != nil {
 		return st, err
 	}
@@ -131,53 +131,30 @@ func (s settings) openState(ctx context.Context, log *slog.Logger) (st state, er
 	if err != nil {
 		return st, cliargs.UsageError{Err: err}
 	}
-	store, err := openStore(ctx, s.db)
+	store, name, err := s.openStore(ctx, secrets, log)
 	if err != nil {
 		return st, err
 	}
-	if err = tellOfKey(ctx, newKey, store, log); err == nil {
+	if err = tellOfKey(ctx, newKey, keys, store, log); err == nil {
 		st.known, err = store.Counts(ctx)
 	}
 	if err != nil {
 		return st, errors.Join(err, store.Close())
 	}
-	st.keys, st.store = keys, store
+	st.keys, st.store, st.name = keys, store, name
 	return st, nil
 }
 
-// openStore opens the database. One that no start can mend is a matter of
-// configuration: systemd is not to try again.
-func openStore(ctx context.Context, path string) (*sqlite.Store, error) {
-	store, err := sqlite.Open(ctx, path)
-	if errors.Is(err, sqlite.ErrCorrupt) || errors.Is(err, sqlite.ErrMissing) || errors.Is(err, sqlite.ErrNewerSchema) {
-		return nil, cliargs.UsageError{Err: err}
-	}
-	return store, err
+// notices is how daemons on the same store tell each other; nil where there is one only.
+func (st state) notices() jobs.Notices {
+	n, _ := st.store.(jobs.Notices)
+	return n
 }
 
 // countsText is how the log counts jobs.
 func countsText(c jobs.Counts) string {
 	return fmt.Sprintf("%d pending, %d running, %d completed, %d failed, %d cancelled",
 		c.Pending, c.Running, c.Completed, c.Failed, c.Cancelled)
-}
-
-// tellOfKey says that a key was made, and what that means for the passwords of
-// jobs that were sealed with another one.
-func tellOfKey(ctx context.Context, made bool, store *sqlite.Store, log *slog.Logger) error {
-	if !made {
-		return nil
-	}
-	n, err := store.Sealed(ctx)
-	if err != nil {
-		return err
-	}
-	if n > 0 {
-		log.Warn("the key that encrypted the passwords in jobs is gone and a new one was made: these jobs will fail; "+
-			"put the old secret.key back, or submit them again", "jobs", n)
-		return nil
-	}
-	log.Info("a key was made that encrypts the passwords in jobs; keep it with the database")
-	return nil
 }
 
 // jobsPerVCenter are the configured limits of jobs at once, by the key under

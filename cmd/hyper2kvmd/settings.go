@@ -60,6 +60,12 @@ func settingsFrom(cmd *cli.Command, getenv func(string) string) (settings, error
 			return s, fmt.Errorf("DOWNLOAD_WORKERS: must be 1 to %d", job.MaxParallelDownloads)
 		}
 	}
+	if url := cmd.String("store"); url != "" {
+		if err := config.CheckStoreURL(url); err != nil {
+			return s, fmt.Errorf("-store: %w", err)
+		}
+		s.config.Store.URL = url
+	}
 	if s.db = cmd.String("db"); s.db == "" {
 		dir := cmp.Or(cmd.String("state-dir"), d.StateDir, systemdStateDir(getenv), userStateDir(getenv))
 		s.db = filepath.Join(dir, "jobs.db")

@@ -16,7 +16,6 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
-	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlite"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
@@ -60,7 +59,7 @@ localhost; root and the daemon's own user are, on the unix socket.`,
 
 // besides is what the commands that work beside a daemon need.
 type besides struct {
-	store *sqlite.Beside
+	store besideStore
 	log   *audit.Log
 }
 
@@ -85,11 +84,11 @@ func (s settings) beside(ctx context.Context) (besides, error) {
 	if err := s.makeStateDir(); err != nil {
 		return besides{}, err
 	}
-	store, err := sqlite.OpenBeside(ctx, s.db)
+	store, err := s.openBeside(ctx)
 	if err != nil {
 		return besides{}, err
 	}
-	return besides{store, audit.New(store.Audit(), s.auditHead(), nil)}, nil
+	return besides{store, s.auditLog(store, nil)}, nil
 }
 
 // audited does something that is not the database's between two entries of the

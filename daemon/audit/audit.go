@@ -21,6 +21,12 @@
 // back from an old backup, is noticed: [Log.Verify] reports it, and the next entry
 // notes it for good.
 //
+// # Several daemons
+//
+// Where daemons share a store, each has a head file of its own, which names the last
+// entry that this daemon added. It is written after the commit, and entries after it
+// are the others': [NewShared].
+//
 // # Not promised
 //
 // The hashes are no signature. Whoever may write the database and the head can make

@@ -12,7 +12,12 @@ import (
 // head is the file that says how the log ends. It is written before an entry is
 // committed, and names the entry before, too: after a crash in between, the log
 // ends with that one.
-type head struct{ path string }
+type head struct {
+	path string
+	// shared is that others add entries, too: the file names the last one of this
+	// daemon, and is written when that is committed.
+	shared bool
+}
 
 // end is what the file says.
 type end struct {
@@ -80,8 +85,8 @@ func (h head) compare(last Record) (fault string, err error) {
 		return err.Error(), nil
 	case err != nil:
 		return "", err
-	case e == nil && last.Number == 0:
-		return "", nil
+	case e == nil && (last.Number == 0 || h.shared):
+		return "", nil // a daemon that is new to the store has added nothing
 	case e == nil:
 		return fmt.Sprintf("the head file is missing, though there are %d entries", last.Number), nil
 	case e.number == last.Number && e.hash == last.Hash:
@@ -90,6 +95,8 @@ func (h head) compare(last Record) (fault string, err error) {
 		return "", nil // a crash while that entry was written
 	case e.number > last.Number:
 		return fmt.Sprintf("entries after number %d are missing: there were %d, the last with hash %s", last.Number, e.number, e.hash), nil
+	case e.number < last.Number && h.shared:
+		return "", nil // Verify looks whether the one that is named is still there
 	case e.number < last.Number:
 		return fmt.Sprintf("entries after number %d were not written by this program", e.number), nil
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
@@ -18,6 +19,9 @@ type Log struct {
 	store Store
 	head  head
 	log   *slog.Logger
+
+	mu  sync.Mutex // of writing the head of a shared store
+	top int64      // number of the entry that it names
 }
 
 // New returns the log in a store. headPath is the file that has the hash of the
@@ -26,7 +30,14 @@ func New(store Store, headPath string, logger *slog.Logger) *Log {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &Log{store: store, head: head{headPath}, log: logger}
+	return &Log{store: store, head: head{path: headPath}, log: logger}
+}
+
+// NewShared is [New] for a store in which other daemons write, too.
+func NewShared(store Store, headPath string, logger *slog.Logger) *Log {
+	l := New(store, headPath, logger)
+	l.head.shared = true
+	return l
 }
 
 // Change is a change whose first entry is written.
@@ -72,7 +83,7 @@ func (c *Change) End(ctx context.Context, e Entry) error {
 
 // append adds an entry and returns its number.
 func (l *Log) append(ctx context.Context, e Entry) (int64, error) {
-	var r Record
+	var r, before Record
 	err := l.store.Append(ctx, func(last Record) (Record, error) {
 		fault, err := l.head.compare(last)
 		if err != nil {
@@ -84,9 +95,15 @@ func (l *Log) append(ctx context.Context, e Entry) (int64, error) {
 		if err != nil {
 			return Record{}, err
 		}
-		r = Record{Number: last.Number + 1, Hash: last.next(data), Data: data}
+		r, before = Record{Number: last.Number + 1, Hash: last.next(data), Data: data}, last
+		if l.head.shared {
+			return r, nil
+		}
 		return r, l.head.set(last, r)
 	})
+	if err == nil && l.head.shared {
+		err = l.headTo(before, r, e.HeadFault != "")
+	}
 	if err != nil {
 		return 0, fmt.Errorf("audit log: %w", err)
 	}
@@ -101,6 +118,18 @@ func (l *Log) append(ctx context.Context, e Entry) (int64, error) {
 	}
 	l.log.InfoContext(ctx, "audit", what...)
 	return r.Number, nil
+}
+
+// headTo has the head file name an entry that was added to a shared store, unless it
+// names a later one, which is right.
+func (l *Log) headTo(before, r Record, fault bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r.Number < l.top && !fault {
+		return nil
+	}
+	l.top = r.Number
+	return l.head.set(before, r)
 }
 
 // Page returns at most limit records before the number n, the last first; n 0 is

@@ -41,6 +41,7 @@ const maxSize = 1 << 20
 // named vCenters.
 type Config struct {
 	Daemon    Daemon `yaml:"daemon"`
+	Store     Store  `yaml:"store"`
 	Listen    Listen `yaml:"listen"`
 	Access    Access `yaml:"access"`
 	Reach     `yaml:",inline"`
@@ -202,6 +203,7 @@ func (c Config) validate() error {
 	if _, ok := c.VCenters[d.DefaultVCenter]; d.DefaultVCenter != "" && !ok {
 		bad("daemon.default_vcenter", "is none of vcenters")
 	}
+	c.Store.validate(bad)
 	c.Listen.validate(d, bad)
 	c.Access.validate(bad)
 	absolute("access.oidc.ca_file", c.Access.OIDC.CAFile)
@@ -219,8 +221,6 @@ func (c Config) validate() error {
 			bad(p+"username", "is missing")
 		}
 		checkPassword(p, v, bad)
-		absolute(p+"password_file", v.PasswordFile)
-		credential(p+"password_credential", v.PasswordCredential)
 		absolute(p+"ca_file", v.CAFile)
 		if v.Insecure && (v.Thumbprint != "" || v.CAFile != "") {
 			bad(p+"insecure", "excludes thumbprint and ca_file, which would not be looked at")

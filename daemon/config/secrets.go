@@ -3,6 +3,7 @@ package config
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -78,6 +79,9 @@ func (v VCenter) Password(credentialsDir string) (string, error) {
 // PasswordVariables are the variables of the environment that hold passwords.
 func (c Config) PasswordVariables() []string {
 	var names []string
+	if c.Store.PasswordEnv != "" {
+		names = append(names, c.Store.PasswordEnv)
+	}
 	for _, name := range c.Names() {
 		if env := c.VCenters[name].PasswordEnv; env != "" && !slices.Contains(names, env) {
 			names = append(names, env)
@@ -108,17 +112,28 @@ func checkPassword(p string, v VCenter, bad func(key, format string, args ...any
 			bad(p+"password", "comes from one place only: give one of %s", passwordKeys)
 		}
 	}
-	if v.PasswordEnv != "" && !validVariable(v.PasswordEnv) {
+	checkSource(p, v.PasswordSource(), bad)
+}
+
+// checkSource checks each place that a password may come from.
+func checkSource(p string, s secret.Source, bad func(key, format string, args ...any)) {
+	if s.File != "" && !filepath.IsAbs(s.File) {
+		bad(p+"password_file", "must be an absolute path")
+	}
+	if strings.ContainsAny(s.Credential, "/\x00") || s.Credential == "." || s.Credential == ".." {
+		bad(p+"password_credential", "must be the name of a systemd credential, not a path")
+	}
+	if s.Env != "" && !validVariable(s.Env) {
 		bad(p+"password_env", "must be the name of a variable, in letters, digits and _, and not its value")
 	}
-	if len(v.PasswordCommand) > 0 && !validProgram(v.PasswordCommand[0]) {
+	if len(s.Command) > 0 && !validProgram(s.Command[0]) {
 		bad(p+"password_command", "must begin with a program: its absolute path, or its name in the daemon's PATH, and its arguments as further elements; there is no shell")
 	}
-	if slices.ContainsFunc(v.PasswordCommand, func(arg string) bool { return strings.ContainsRune(arg, 0) }) {
+	if slices.ContainsFunc(s.Command, func(arg string) bool { return strings.ContainsRune(arg, 0) }) {
 		bad(p+"password_command", "must not hold a NUL byte")
 	}
-	checkSpan(p+"password_ttl", v.PasswordTTL, bad)
-	if v.PasswordTTL != 0 && len(v.PasswordCommand) == 0 {
+	checkSpan(p+"password_ttl", Duration(s.TTL), bad)
+	if s.TTL != 0 && len(s.Command) == 0 {
 		bad(p+"password_ttl", "needs password_command: everything else is read each time")
 	}
 }

@@ -148,8 +148,12 @@ func (e *execution) follow(base, ctx context.Context, ended <-chan ending) (end 
 					e.beat(base)
 				}
 			}
+		case <-e.run.look:
+			e.beat(base)
+			e.limit(base)
 		case <-sample.C:
 			e.sample(true)
+			e.tell(base)
 			if len(e.tracker.EventsAfter(e.seq)) > 0 || e.claimed.Deaths > 0 && e.further() {
 				e.beat(base)
 			}
@@ -194,8 +198,7 @@ func (e *execution) beat(base context.Context) {
 		if e.trouble.tell(err) {
 			e.log.Error("cannot write a heartbeat; trying again", "error", err)
 		}
-		// A store in trouble gives the job to nobody else.
-		if !time.Now().Before(e.until) && !errors.As(err, new(*StoreError)) {
+		if e.ends(err) {
 			e.run.cancel(job.ErrClaimLost)
 		}
 		return
@@ -212,6 +215,18 @@ func (e *execution) beat(base context.Context) {
 	if signals.Cancel != nil && !e.run.cleanup { // else it is being cleaned up
 		e.run.cancel(*signals.Cancel)
 	}
+}
+
+// ends reports whether the claim may be lost that could not be renewed because of
+// err. A store in trouble that nobody else uses gives the job to nobody else. One that
+// is shared does when the claim has run out: the run ends a heartbeat before, so that
+// it is over by then.
+func (e *execution) ends(err error) bool {
+	left := time.Until(e.until)
+	if trouble := new(StoreError); errors.As(err, &trouble) {
+		return trouble.Shared && left <= e.m.o.Heartbeat
+	}
+	return left <= 0
 }
 
 // news returns what happened since the last write, as events for the log, and

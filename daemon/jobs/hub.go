@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"sync"
+	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 )
@@ -19,6 +20,8 @@ type hub struct {
 type topic struct {
 	view
 	subs map[chan struct{}]struct{}
+	// asked is until when another daemon wants to hear of the run here.
+	asked time.Time
 }
 
 // view is what a watcher sees of a topic.
@@ -26,6 +29,16 @@ type view struct {
 	version  int64            // grows with every change of the stored job
 	tick     int64            // grows with every report of progress meant for watchers
 	progress *models.Progress // of a run in this process, never changed in place
+	remote   *models.Progress // of a run at another daemon, as that told last
+	heard    time.Time        // when it did
+}
+
+// elsewhere is the progress that another daemon has told lately, or nil.
+func (v view) elsewhere(lately time.Duration) *models.Progress {
+	if v.remote == nil || time.Since(v.heard) > lately {
+		return nil
+	}
+	return v.remote
 }
 
 // at returns the topic of a job, which it makes if need be. The caller holds
@@ -63,6 +76,44 @@ func (h *hub) changed(id string) {
 	t.version++
 	t.notify()
 	h.tidy(id, t)
+}
+
+// allChanged says that any job may have changed in the store.
+func (h *hub) allChanged() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, t := range h.topics {
+		t.version++
+		t.notify()
+	}
+}
+
+// remote says how far a run at another daemon is.
+func (h *hub) remote(id string, p *models.Progress) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t, ok := h.topics[id]; ok && t.progress == nil {
+		t.view.remote, t.heard = p, time.Now()
+		t.tick++
+		t.notify()
+	}
+}
+
+// ask says that another daemon wants to hear of a run here for a while.
+func (h *hub) ask(id string, d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t, ok := h.topics[id]; ok && t.progress != nil {
+		t.asked = time.Now().Add(d)
+	}
+}
+
+// askedFor reports whether another daemon wants to hear of a run here.
+func (h *hub) askedFor(id string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t, ok := h.topics[id]
+	return ok && time.Now().Before(t.asked)
 }
 
 // report says how far a run is. Watchers are told only with tick, which bounds

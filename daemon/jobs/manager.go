@@ -58,6 +58,7 @@ type run struct {
 	cleanup bool // claimed only to clean up after a cancel
 	cancel  context.CancelCauseFunc
 	done    chan struct{} // closed when the outcome is in the store, or given up
+	look    chan struct{} // holds one token when another daemon has changed the job
 
 	late    atomic.Bool // the job has ended, and the run is still undoing
 	cleared atomic.Bool // it got further than any run before it
@@ -72,6 +73,9 @@ func New(store Store, runner Runner, o Options) *Manager {
 	}
 	if o.Pruner == nil {
 		o.Pruner, _ = store.(Pruner)
+	}
+	if o.Notices == nil {
+		o.Notices, _ = store.(Notices)
 	}
 	m := &Manager{
 		store:   store,
@@ -102,6 +106,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	settling.Go(func() { m.settleAll(ctx) })
 	settling.Go(func() { m.dropPasswords(ctx) })
 	settling.Go(func() { m.retain(ctx) })
+	if m.o.Notices != nil {
+		settling.Go(func() { m.o.Notices.Listen(ctx, m.heard) })
+	}
 	for {
 		m.breaker.probe(ctx, m)
 		m.claimAll(ctx, base)
@@ -211,6 +218,7 @@ func (m *Manager) start(base context.Context, c Claimed) *run {
 		cleanup: c.Cancel != nil,
 		cancel:  cancel,
 		done:    make(chan struct{}),
+		look:    make(chan struct{}, 1),
 	}
 	id := c.Claim.JobID
 	m.mu.Lock()

@@ -2,8 +2,10 @@ package jobs
 
 import (
 	"context"
+	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
 // NoticeType says what a [Notice] tells.
@@ -37,4 +39,78 @@ type Notices interface {
 	Listen(ctx context.Context, heard func(Notice))
 	// Tell gives a notice to the other daemons.
 	Tell(ctx context.Context, n Notice) error
+}
+
+// heard does what a notice of another daemon asks for.
+func (m *Manager) heard(n Notice) {
+	switch n.Type {
+	case NoticeQueue:
+		m.nudge()
+	case NoticeJob:
+		if n.Job == "" {
+			m.hub.allChanged()
+			return
+		}
+		m.hub.changed(n.Job)
+	case NoticeCancel, NoticeLimit:
+		m.mu.Lock()
+		r := m.runs[n.Job]
+		m.mu.Unlock()
+		if r != nil {
+			select {
+			case r.look <- struct{}{}:
+			default: // it is about to look
+			}
+		}
+		m.hub.changed(n.Job)
+	case NoticeWatched:
+		m.hub.ask(n.Job, m.lately())
+	case NoticeProgress:
+		if n.Progress != nil {
+			m.hub.remote(n.Job, n.Progress)
+		}
+	}
+}
+
+// lately is for how long what another daemon has told or asked for is good. Watchers
+// look at the store, and ask again, at every heartbeat.
+func (m *Manager) lately() time.Duration { return 3 * m.o.Heartbeat }
+
+// tell gives a notice to the other daemons, if there can be any. It takes little time,
+// whatever the store does.
+func (m *Manager) tell(ctx context.Context, n Notice) {
+	if m.o.Notices == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.o.Sample)
+	defer cancel()
+	if err := m.o.Notices.Tell(ctx, n); err != nil {
+		m.log.Debug("other daemons are not told", "notice", n.Type, "job", n.Job, "error", err)
+	}
+}
+
+// tell tells how far the run is where that is watched.
+func (e *execution) tell(base context.Context) {
+	if id := e.claimed.Claim.JobID; e.m.o.Notices != nil && e.m.hub.askedFor(id) {
+		p := e.progress
+		e.m.tell(base, Notice{Type: NoticeProgress, Job: id, Progress: &p})
+	}
+}
+
+// limit gives the run the limit that the store has, which another daemon may have
+// changed.
+func (e *execution) limit(base context.Context) {
+	if e.m.o.Throttle == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(base, e.m.o.Heartbeat)
+	defer cancel()
+	page, err := e.m.store.List(ctx, Query{IDs: []string{e.claimed.Claim.JobID}})
+	if err != nil || len(page.Jobs) == 0 {
+		e.log.Warn("cannot read the job's limit again; it keeps the one that it has", "error", err)
+		return
+	}
+	if rate, err := units.ParseRate(page.Jobs[0].Definition.Options.Limit); err == nil {
+		e.m.o.Throttle.Set(e.claimed.Claim.JobID, rate)
+	}
 }

@@ -44,6 +44,10 @@ type Options struct {
 	Pruner     Pruner
 	Forgetting Forgetting
 
+	// Notices tells other daemons on the same store, and hears of them; nil is the
+	// store, if it can.
+	Notices Notices
+
 	// Observer hears what becomes of runs; nil is nobody.
 	Observer Observer
 

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"time"
@@ -60,9 +61,11 @@ func (w *Watcher) Next(ctx context.Context) (models.Event, error) {
 		if w.final {
 			return models.Event{}, io.EOF
 		}
-		if now.progress != nil && now.tick != w.seen.tick {
+		if now.tick != w.seen.tick {
 			w.seen.tick = now.tick
-			return w.report(now.progress), nil
+			if p := cmp.Or(now.progress, now.elsewhere(w.m.lately())); p != nil {
+				return w.report(p), nil
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -113,8 +116,12 @@ func (w *Watcher) load(ctx context.Context) error {
 			w.pending = append(w.pending, models.Event{Type: models.EventLog, Time: time.Now().UTC(), Level: "warning", Text: w.waiting})
 		}
 	}
-	elsewhere := job.Status == models.StatusRunning && w.m.hub.live(w.id) == nil
-	if elsewhere && (w.seen.progress == nil || *job.Progress != *w.seen.progress) {
+	if job.Status != models.StatusRunning || w.m.hub.live(w.id) != nil {
+		return nil
+	}
+	w.m.tell(ctx, Notice{Type: NoticeWatched, Job: w.id})
+	told := w.m.hub.look(w.id).elsewhere(w.m.lately())
+	if told == nil && (w.seen.progress == nil || *job.Progress != *w.seen.progress) {
 		w.pending = append(w.pending, w.report(job.Progress))
 	}
 	return nil

@@ -33,6 +33,7 @@ var onlyForTests = []string{
 	module + "daemon/api/apitest",
 	module + "disk/disktest",
 	module + "internal/directio/directiotest",
+	module + "daemon/store/postgres/pgtest",
 	module + "daemon/store/storetest",
 	module + "internal/volume/volumetest",
 	"github.com/vmware/govmomi/simulator",
@@ -43,7 +44,7 @@ var onlyForTests = []string{
 var (
 	network  = []string{"net/http"}
 	govmomi  = []string{"github.com/vmware/govmomi"}
-	database = []string{"modernc.org/sqlite"}
+	database = []string{"modernc.org/sqlite", "github.com/jackc/pgx"}
 	engine   = []string{module + "migrate", module + "vsphere", module + "transfer", module + "disk"}
 )
 

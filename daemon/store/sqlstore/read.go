@@ -135,9 +135,21 @@ func (s Store) Waiting(ctx context.Context, vcenter string) (int, error) {
 		WHERE vcenter = ? AND claimable_at IS NOT NULL AND cancel = '' AND status = 'pending'`, vcenter)
 }
 
-// Sealed returns how many jobs hold a sealed password that a run may need.
-func (s Store) Sealed(ctx context.Context) (int, error) {
-	return s.number(ctx, `SELECT count(*) FROM jobs WHERE secret IS NOT NULL AND status <> 'completed'`)
+// Sealed returns how many jobs hold a sealed password that a run may need, and the
+// newest of those.
+func (s Store) Sealed(ctx context.Context) (n int, newest []byte, err error) {
+	const sealed = ` FROM jobs WHERE secret IS NOT NULL AND status <> 'completed'`
+	err = s.db.Read(ctx, func(c Conn) error {
+		if err := c.QueryRow(ctx, `SELECT count(*)`+sealed).Scan(&n); err != nil || n == 0 {
+			return err
+		}
+		err := c.QueryRow(ctx, `SELECT secret`+sealed+` ORDER BY seq DESC LIMIT 1`).Scan(&newest)
+		if errors.Is(err, sql.ErrNoRows) { // it was dropped just now
+			n, err = 0, nil
+		}
+		return err
+	})
+	return n, newest, err
 }
 
 // Counts implements [jobs.Reader].

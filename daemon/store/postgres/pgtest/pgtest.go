@@ -108,7 +108,7 @@ func unprivileged() (*syscall.Credential, error) {
 		return nil, err
 	}
 	gid, err := strconv.ParseUint(u.Gid, 10, 32)
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid), NoSetGroups: false}, err
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, err
 }
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
