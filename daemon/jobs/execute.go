@@ -219,12 +219,12 @@ func (e *execution) beat(base context.Context) {
 
 // ends reports whether the claim may be lost that could not be renewed because of
 // err. A store in trouble that nobody else uses gives the job to nobody else. One that
-// is shared does when the claim has run out: the run ends a heartbeat before, so that
-// it is over by then.
+// is shared does when the claim has run out: the run ends two heartbeats before, of
+// which the next try may take one, so that it is over by then.
 func (e *execution) ends(err error) bool {
 	left := time.Until(e.until)
 	if trouble := new(StoreError); errors.As(err, &trouble) {
-		return trouble.Shared && left <= e.m.o.Heartbeat
+		return trouble.Shared && left <= 2*e.m.o.Heartbeat
 	}
 	return left <= 0
 }

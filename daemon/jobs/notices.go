@@ -72,6 +72,9 @@ func (m *Manager) heard(n Notice) {
 	}
 }
 
+// tellTimeout bounds how long a run or a watcher waits for others to be told.
+const tellTimeout = 2 * time.Second
+
 // lately is for how long what another daemon has told or asked for is good. Watchers
 // look at the store, and ask again, at every heartbeat.
 func (m *Manager) lately() time.Duration { return 3 * m.o.Heartbeat }
@@ -82,7 +85,7 @@ func (m *Manager) tell(ctx context.Context, n Notice) {
 	if m.o.Notices == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, m.o.Sample)
+	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
 	defer cancel()
 	if err := m.o.Notices.Tell(ctx, n); err != nil {
 		m.log.Debug("other daemons are not told", "notice", n.Type, "job", n.Job, "error", err)

@@ -103,8 +103,14 @@ func (w *Watcher) report(p *models.Progress) models.Event {
 func (w *Watcher) load(ctx context.Context) error {
 	w.seen.version = w.m.hub.look(w.id).version
 	var err error
-	if w.pending, err = w.m.store.Events(ctx, w.id, w.last, 0); err != nil || len(w.pending) > 0 {
+	if w.pending, err = w.m.store.Events(ctx, w.id, w.last, 0); err != nil {
 		return err
+	}
+	if n := len(w.pending); n > 0 {
+		if !w.pending[n-1].Status.Final() {
+			w.ask(ctx)
+		}
+		return nil
 	}
 	job, err := w.m.Get(ctx, w.id)
 	if err != nil {
@@ -119,10 +125,17 @@ func (w *Watcher) load(ctx context.Context) error {
 	if job.Status != models.StatusRunning || w.m.hub.live(w.id) != nil {
 		return nil
 	}
-	w.m.tell(ctx, Notice{Type: NoticeWatched, Job: w.id})
+	w.ask(ctx)
 	told := w.m.hub.look(w.id).elsewhere(w.m.lately())
 	if told == nil && (w.seen.progress == nil || *job.Progress != *w.seen.progress) {
 		w.pending = append(w.pending, w.report(job.Progress))
 	}
 	return nil
+}
+
+// ask has the daemon that runs the job tell how far it is, if that is another one.
+func (w *Watcher) ask(ctx context.Context) {
+	if w.m.hub.live(w.id) == nil {
+		w.m.tell(ctx, Notice{Type: NoticeWatched, Job: w.id})
+	}
 }

@@ -110,9 +110,9 @@ func (d *database) explain(ctx context.Context, err error) error {
 		return d.trouble(jobs.TroubleDenied, "refuses the login: look at the user, its password and the server's pg_hba.conf: %w", err)
 	case c == "3D000":
 		return d.trouble(jobs.TroubleGone, "is not there: make it with CREATE DATABASE … OWNER %s: %w", d.config.User, err)
-	case c == "42501":
+	case c == "42501" || c == "3F000":
 		return d.trouble(jobs.TroubleDenied, "refuses it: the user has no right to it; let it own the database: %w", err)
-	case c == "42P01" || c == "42703" || c == "3F000":
+	case c == "42P01" || c == "42703":
 		return d.trouble(jobs.TroubleGone, "lacks tables that it had: restore it from a backup: %w", err)
 	case c == "25006":
 		d.dropIdle() // so that the next try finds the server that is writable now

@@ -157,6 +157,15 @@ func (s *Server) Stop() error { return errors.Join(s.pipe(), s.keeper.Wait()) }
 // Restart starts a server that was stopped.
 func (s *Server) Restart(ctx context.Context) error { return s.start(ctx) }
 
+// Standby has the server be a standby, or not, when it is started again.
+func (s *Server) Standby(is bool) error {
+	signal := filepath.Join(s.data(), "standby.signal")
+	if !is {
+		return os.Remove(signal)
+	}
+	return os.WriteFile(signal, nil, 0o644) //nolint:gosec // the server's user reads it
+}
+
 // Close ends the server and removes what it had.
 func (s *Server) Close() error { return errors.Join(s.Stop(), os.RemoveAll(s.dir)) }
 
@@ -188,10 +197,14 @@ func (s *Server) Database(t testing.TB, owner string) (name string) {
 	t.Helper()
 	name = "test" + strconv.FormatInt(s.n.Add(1), 10)
 	s.Exec(t, "postgres", `CREATE DATABASE `+name+` OWNER `+strings.ReplaceAll(owner, `"`, ``))
-	t.Cleanup(func() {
-		if _, err := s.exec(context.Background(), "postgres", `DROP DATABASE `+name+` WITH (FORCE)`); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { s.Drop(t, name) })
 	return name
+}
+
+// Drop removes a database, also at the end of a test.
+func (s *Server) Drop(t testing.TB, name string) {
+	t.Helper()
+	if _, err := s.exec(context.Background(), "postgres", `DROP DATABASE `+name+` WITH (FORCE)`); err != nil {
+		t.Error(err)
+	}
 }
