@@ -64,6 +64,7 @@ func TestScripts(t *testing.T) {
 			"answered": answered,
 			"end":      end,
 			"vanishes": vanishes,
+			"postgres": startPostgres,
 			"exit1":    exits(1),
 			"exit2":    exits(2),
 			"serial":   serial,

@@ -116,7 +116,9 @@ func (s settings) audited(ctx context.Context, e audit.Entry, do func() error) e
 }
 
 // auditHead is the file that says how the audit log ends.
-func (s settings) auditHead() string { return filepath.Join(filepath.Dir(s.db), "audit.head") }
+func (s settings) auditHead() string { return filepath.Join(filepath.Dir(s.db), headFile) }
+
+const headFile = "audit.head"
 
 // byCommand is ctx for what a command does: whoever can write the daemon's files.
 func byCommand(ctx context.Context) context.Context {

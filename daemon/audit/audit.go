@@ -65,6 +65,7 @@ const (
 	CreateToken   Action = "tokens.create"
 	RevokeToken   Action = "tokens.revoke"
 	RotateKey     Action = "keys.rotate"
+	MoveStore     Action = "store.migrate"
 	DaemonStart   Action = "daemon.start"
 	DaemonStop    Action = "daemon.stop"
 )

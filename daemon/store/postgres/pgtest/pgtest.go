@@ -16,7 +16,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -196,9 +195,17 @@ func (s *Server) Exec(t testing.TB, database, statements string) {
 func (s *Server) Database(t testing.TB, owner string) (name string) {
 	t.Helper()
 	name = "test" + strconv.FormatInt(s.n.Add(1), 10)
-	s.Exec(t, "postgres", `CREATE DATABASE `+name+` OWNER `+strings.ReplaceAll(owner, `"`, ``))
+	if err := s.Make(t.Context(), name, owner); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { s.Drop(t, name) })
 	return name
+}
+
+// Make makes an empty database with that owner.
+func (s *Server) Make(ctx context.Context, name, owner string) error {
+	_, err := s.exec(ctx, "postgres", `CREATE DATABASE `+name+` OWNER `+owner)
+	return err
 }
 
 // Drop removes a database, also at the end of a test.
