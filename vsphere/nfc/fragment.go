@@ -6,53 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 )
-
-// maxFragments is how many parts an answer may come in: one for each sector of the
-// longest read.
-const maxFragments = readSize / sectorSize
-
-// cover knows which bytes of an answer are there.
-type cover struct {
-	parts [][2]uint32 // [from, to) in order, none touching the next
-	count int         // of fragments
-}
-
-// add takes in n bytes from at on. A fragment that brings what is there already is
-// refused.
-func (c *cover) add(at, n uint32) error {
-	if c.count++; c.count > maxFragments {
-		return errors.New("too many fragments")
-	}
-	from, to := at, at+n
-	i, _ := slices.BinarySearchFunc(c.parts, from, func(p [2]uint32, from uint32) int {
-		if p[1] < from {
-			return -1
-		}
-		return 1
-	})
-	// Part i is the first that ends at from or behind it.
-	j := i
-	if j < len(c.parts) && c.parts[j][1] == from {
-		from = c.parts[j][0]
-		j++
-	}
-	if j < len(c.parts) && c.parts[j][0] < to {
-		return fmt.Errorf("a fragment of %d bytes at %d that is there already", n, at)
-	}
-	if j < len(c.parts) && c.parts[j][0] == to {
-		to = c.parts[j][1]
-		j++
-	}
-	c.parts = slices.Replace(c.parts, i, j, [2]uint32{from, to})
-	return nil
-}
-
-// whole says whether all of n bytes are there.
-func (c *cover) whole(n uint32) bool {
-	return len(c.parts) == 1 && c.parts[0] == [2]uint32{0, n}
-}
 
 // decode writes what a fragment that came as wire stands for into dst, which has
 // its length. A host may send any fragment raw, and say so or not (F-902-16).

@@ -22,7 +22,7 @@ const (
 
 // readSize is the longest read that is asked for, in bytes: the longest that every
 // host is said to answer (F-902-15).
-const readSize = 1 << 20
+const readSize = transfer.PieceSize
 
 // bufferSteps are the buffers that a session asks for, one after the other while the
 // host refuses: of the second no host has been seen to refuse, and the third leaves
@@ -153,7 +153,7 @@ func (r *Reader) Open(ctx context.Context, off, n int64) (io.ReadCloser, error) 
 	if err != nil {
 		return nil, err
 	}
-	return newBody(ctx, r, s, off, n), nil
+	return r.body(ctx, s, off, n), nil
 }
 
 // session returns the connection that is least in use, or a new one while there may

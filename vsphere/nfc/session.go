@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/panics"
+	"github.com/hyper2kvm/hyper2kvm/transfer"
 )
 
 // Times of a session. What the host is waited for while it is asked for something is
@@ -51,12 +52,12 @@ type session struct {
 type op struct {
 	kind   uint32
 	id     uint32
-	off    int64  // read: where
-	buf    []byte // read: what for; the session's until done
-	cover  cover  // read: what has come
-	chunks int    // allocated: how many
-	extra  []byte // allocated: the bitmap
-	reply  []byte // payload of the last reply
+	off    int64          // read: where
+	buf    []byte         // read: what for; the session's until done
+	cover  transfer.Cover // read: what has come
+	chunks int            // allocated: how many
+	extra  []byte         // allocated: the bitmap
+	reply  []byte         // payload of the last reply
 	done   chan struct{}
 	err    error // once done
 }
@@ -321,7 +322,7 @@ func (s *session) place(o *op, payload []byte) (whole bool, err error) {
 	if f.code != raw && f.code != s.code {
 		return false, s.strange(fmt.Errorf("a fragment coded as %d", f.code))
 	}
-	if err := o.cover.add(f.at, f.n); err != nil {
+	if err := o.cover.Add(f.at, f.n); err != nil {
 		return false, s.strange(err)
 	}
 	dst := o.buf[f.at : f.at+f.n]
@@ -329,7 +330,7 @@ func (s *session) place(o *op, payload []byte) (whole bool, err error) {
 		if _, err := io.ReadFull(s.in, dst); err != nil {
 			return false, err
 		}
-		return o.cover.whole(uint32(len(o.buf))), nil
+		return o.cover.Whole(uint32(len(o.buf))), nil
 	}
 	wire, release := scratch(int(f.wire))
 	defer release()
@@ -339,7 +340,7 @@ func (s *session) place(o *op, payload []byte) (whole bool, err error) {
 	if err := decode(dst, wire, f.code); err != nil {
 		return false, s.strange(err)
 	}
-	return o.cover.whole(uint32(len(o.buf))), nil
+	return o.cover.Whole(uint32(len(o.buf))), nil
 }
 
 func (s *session) bitmap(o *op, payload []byte) error {

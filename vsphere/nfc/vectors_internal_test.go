@@ -153,45 +153,6 @@ func TestWhatDoesNotFitItsFragmentIsRefused(t *testing.T) {
 	}
 }
 
-func TestAnAnswerIsWholeWhenItsFragmentsCoverItInAnyOrder(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		parts [][2]uint32 // at, n
-		whole bool
-		bad   bool
-	}{
-		"one":                {[][2]uint32{{0, 100}}, true, false},
-		"backwards":          {[][2]uint32{{80, 20}, {40, 40}, {0, 40}}, true, false},
-		"the middle last":    {[][2]uint32{{0, 40}, {60, 40}, {40, 20}}, true, false},
-		"a gap":              {[][2]uint32{{0, 40}, {41, 59}}, false, false},
-		"twice":              {[][2]uint32{{0, 40}, {0, 40}}, false, true},
-		"over the last byte": {[][2]uint32{{0, 40}, {39, 10}}, false, true},
-		"over the first":     {[][2]uint32{{40, 40}, {30, 11}}, false, true},
-		"around":             {[][2]uint32{{40, 10}, {30, 40}}, false, true},
-		"within":             {[][2]uint32{{0, 100}, {10, 1}}, false, true},
-	} {
-		var cov cover
-		var err error
-		for _, p := range c.parts {
-			if err = cov.add(p[0], p[1]); err != nil {
-				break
-			}
-		}
-		if (err != nil) != c.bad || err == nil && cov.whole(100) != c.whole {
-			t.Errorf("%s: %v, whole %t", name, err, cov.whole(100))
-		}
-	}
-	var cov cover
-	for i := range uint32(maxFragments) {
-		if err := cov.add(2*i, 1); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if cov.add(2*maxFragments, 1) == nil {
-		t.Error("there is no end to fragments")
-	}
-}
-
 func TestCapabilitiesAreReadFromTheGreetingAsHostsWriteIt(t *testing.T) {
 	t.Parallel()
 	const line = "220 VMware Authentication Daemon Version 1.10: SSL Required, ServerDaemonProtocol:SOAP, MKSDisplayProtocol:VNC , VMXARGS supported, NFCSSL supported/t, SHA256 supported"

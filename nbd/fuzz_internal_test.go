@@ -1,0 +1,94 @@
+package nbd
+
+import (
+	"bytes"
+	"testing"
+	"time"
+)
+
+// FuzzHandshake gives the handshake whatever a server may answer.
+func FuzzHandshake(f *testing.F) {
+	f.Add(bytes.Join([][]byte{
+		greeting(3), reply(optStructured, repAck, nil),
+		reply(optMetaContext, repMetaContext, append([]byte{0, 0, 0, 7}, allocation...)), reply(optMetaContext, repAck, nil),
+		reply(optGo, repInfo, described(1<<20, 3)), reply(optGo, repInfo, blocks(512, 1<<25)), reply(optGo, repAck, nil),
+	}, nil))
+	f.Add(bytes.Join([][]byte{greeting(1), reply(optStructured, repUnsupported, nil), reply(optGo, repUnsupported, nil), described(512, 1)[2:], make([]byte, 124)}, nil))
+	f.Add(bytes.Join([][]byte{greeting(3), reply(optStructured, repTLS, nil), reply(optGo, repTLS, []byte("no"))}, nil))
+	f.Add(be.AppendUint64(be.AppendUint64(nil, magicServer), magicOldstyle))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		h := handshake{conn: newScripted(in), name: "server", export: "disk"}
+		if h.run() != nil {
+			return
+		}
+		e := h.got.export
+		if e.size < 0 || e.unit < 1 || e.unit&(e.unit-1) != 0 || e.most < e.unit || e.most > maxRead || e.most%e.unit != 0 || e.size%e.unit != 0 {
+			t.Errorf("%+v", e)
+		}
+	})
+}
+
+// FuzzSession gives a session whatever a server may answer to what it was asked for.
+func FuzzSession(f *testing.F) {
+	f.Add(bytes.Join([][]byte{
+		chunk(0, chunkHole, 0, hole(512, 512)...), chunk(flagDone, chunkData, 0, data(0, make([]byte, 512)...)...),
+		chunk(flagDone, chunkBlockStatus, 1, status(7, 4096, 0, 4096, 3)...),
+	}, nil), true)
+	f.Add(append(simple(0, 0, make([]byte, 1024)...), simple(5, 1)...), false)
+	f.Add(chunk(flagDone, chunkError+1, 0, refusal(5, "no")...), true)
+	f.Add(chunk(0, chunkError+2, 0, append(refusal(5, "no"), 0, 0, 0, 0, 0, 0, 0, 9)...), true)
+	f.Fuzz(func(t *testing.T, in []byte, structured bool) {
+		s := newSession(newScripted(in), agreed{structured: structured, allocation: true, context: 7}, Options{Stall: time.Minute}.withDefaults())
+		buf := bytes.Repeat([]byte{0xee}, 1024+8)
+		read := &op{command: cmdRead, buf: buf[:1024:1024], done: make(chan struct{})}
+		areas := &op{command: cmdBlockStatus, cookie: 1, length: 8192, done: make(chan struct{})}
+		s.slots <- struct{}{}
+		s.slots <- struct{}{}
+		s.ops = map[uint64]*op{0: read, 1: areas}
+		s.run() // ends with what there is to read
+		for _, o := range []*op{read, areas} {
+			select {
+			case <-o.done:
+			default:
+				t.Fatalf("who waits to %s waits for ever", o.stage())
+			}
+		}
+		if !bytes.Equal(buf[1024:], bytes.Repeat([]byte{0xee}, 8)) {
+			t.Error("written past what was asked for")
+		}
+		if read.err == nil && !read.cover.Whole(1024) {
+			t.Error("a read that is not whole counts as such")
+		}
+		sum := int64(0)
+		for _, e := range areas.extents {
+			sum += e.length
+		}
+		if sum > areas.length || areas.err == nil && sum == 0 {
+			t.Errorf("an answer about %d of %d bytes", sum, areas.length)
+		}
+	})
+}
+
+func FuzzExtents(f *testing.F) {
+	f.Add(status(7, 4096, 0, 4096, 3, 1<<31, 2), int64(1<<20))
+	f.Add(status(7, 0, 0), int64(1))
+	f.Fuzz(func(t *testing.T, in []byte, n int64) {
+		if len(in) < 12 || n <= 0 {
+			return
+		}
+		list, err := parseExtents(in, 7, n)
+		if err != nil {
+			return
+		}
+		at := int64(0)
+		for _, a := range list {
+			if a.length <= 0 {
+				t.Errorf("%+v", a)
+			}
+			at += a.length
+		}
+		if at == 0 || at > n {
+			t.Errorf("extents of %d bytes in %d", at, n)
+		}
+	})
+}
