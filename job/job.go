@@ -35,6 +35,7 @@ const (
 	TransportNFC       Transport = "nfc"       // the stream of an export lease
 	TransportDatastore Transport = "datastore" // ranges of the flat file on the datastore, for raw and qcow2 only
 	TransportNFC902    Transport = "nfc902"    // random reads over port 902 of the ESXi host, for raw and qcow2 only
+	TransportVDDK      Transport = "vddk"      // random reads by nbdkit with the user's VDDK, for raw and qcow2 only
 	TransportAuto      Transport = "auto"      // the datastore where it can be read, then port 902, the lease otherwise
 )
 

@@ -60,7 +60,7 @@ type DiskResult struct {
 	StreamSize  int64        `json:"stream_size"` // bytes of the stream as sent; of the areas that were read, from a datastore
 	Digest      string       `json:"digest"`      // "sha256:<hex>" or "sha1:<hex>" of the stream as sent; may be empty from a datastore
 	Verified    Verification `json:"verified"`
-	Transport   string       `json:"transport"` // "stream" or "ranges" under a lease, "datastore", "nfc902", [FromFile]
+	Transport   string       `json:"transport"` // "stream" or "ranges" under a lease, "datastore", "nfc902", "vddk", [FromFile]
 	Retries     int64        `json:"retries"`   // attempts after the first
 	Resumed     bool         `json:"resumed"`   // part or all of it came from an earlier run
 }

@@ -186,7 +186,7 @@ func (v *validator) options(o Options) {
 	}
 	switch o.Transport {
 	case "", TransportNFC, TransportAuto:
-	case TransportDatastore, TransportNFC902:
+	case TransportDatastore, TransportNFC902, TransportVDDK:
 		if o.Format != FormatRaw && o.Format != FormatQcow2 {
 			v.add("options.transport", "%s needs format %s or %s: an OVF package is made of the streams that only a lease gives",
 				o.Transport, FormatQcow2, FormatRaw)
@@ -194,7 +194,7 @@ func (v *validator) options(o Options) {
 			v.add("options.transport", "%s excludes compress: compressed images are made of the streams that only a lease gives", o.Transport)
 		}
 	default:
-		v.add("options.transport", "must be %s, %s or %s, or %s for port 902 of the ESXi host", TransportNFC, TransportDatastore, TransportAuto, TransportNFC902)
+		v.add("options.transport", "must be %s, %s or %s, %s for port 902 of the ESXi host, or %s for VMware's own library", TransportNFC, TransportDatastore, TransportAuto, TransportNFC902, TransportVDDK)
 	}
 	if _, err := units.ParseRate(o.Limit); err != nil {
 		v.add("options.limit", "must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s")

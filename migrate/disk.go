@@ -112,8 +112,13 @@ func (d *diskRun) takeRoutes() {
 		d.route = &flatRoute{d: d}
 	case job.TransportNFC902:
 		d.route = &nfcRoute{d: d}
+	case job.TransportVDDK:
+		d.route = &vddkRoute{d: d}
 	case job.TransportAuto:
 		d.route, d.others = &flatRoute{d: d}, []route{&nfcRoute{d: d}, d.lease}
+		if d.r.m.VDDK != nil {
+			d.others = []route{&nfcRoute{d: d}, &vddkRoute{d: d}, d.lease}
+		}
 	}
 }
 
@@ -125,6 +130,8 @@ func identityOf(t job.Transport) error {
 		return ErrDatastore
 	case job.TransportNFC902:
 		return ErrNFC902
+	case job.TransportVDDK:
+		return ErrVDDK
 	}
 	return ErrNotOffered
 }

@@ -29,6 +29,8 @@ var (
 	// ErrNFC902: the job asks to read over port 902 of the host only, and that does not
 	// work for a disk.
 	ErrNFC902 = errors.New("cannot be read over port 902")
+	// ErrVDDK: the job asks to read by VDDK only, and that does not work for a disk.
+	ErrVDDK = errors.New("cannot be read by VDDK")
 	// ErrNoSpace: the file system of the output directory is full, or certain
 	// to become so.
 	ErrNoSpace = workdir.ErrNoSpace

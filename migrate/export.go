@@ -231,7 +231,7 @@ func (r *run) wantsManifest(ctx context.Context, lease *vsphere.Lease) error {
 // classify says which failures of a download a new lease may mend: a lost
 // lease, and refusals that come of a lease or session that has ended.
 func classify(ctx context.Context, err error) error {
-	if err == nil || errors.Is(err, ErrDatastore) || errors.Is(err, ErrNFC902) {
+	if err == nil || errors.Is(err, ErrDatastore) || errors.Is(err, ErrNFC902) || errors.Is(err, ErrVDDK) {
 		return err
 	}
 	if cause := context.Cause(ctx); errors.Is(cause, errLater) {

@@ -42,6 +42,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/units"
+	"github.com/hyper2kvm/hyper2kvm/vddk"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -59,6 +60,10 @@ type Migrator struct {
 	StallTimeout time.Duration     // without a byte; 0 is package transfer's default
 	Budget       transfer.BudgetOptions
 	LeasePause   time.Duration // before the second lease, growing from there; 0 is a second
+
+	// VDDK reads disks of jobs with transport vddk, and of those with auto where
+	// neither datastore nor port 902 serves; nil is nobody.
+	VDDK *vddk.Tool
 
 	// AcceptFinished lets an export that is there and whole count as this run's, if
 	// it is of the same VM and the same options, whatever job made it. Without it
@@ -146,6 +151,7 @@ type run struct {
 	target vsphere.Target
 	disks  []*diskRun
 	extras []extra
+	tool   toolCheck
 	states int // how often the VM was another one than before
 
 	unlocked bool // a lease ended before it was completed or aborted: see settle

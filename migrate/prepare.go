@@ -78,13 +78,13 @@ func (r *run) obstacles(ctx context.Context) ([]vsphere.Obstacle, error) {
 		Snapshot:    r.def.Options.Snapshot,
 		RemoveCDROM: r.def.Options.RemoveCDROM,
 		Datastore:   r.wantsDatastore() && slices.ContainsFunc(r.vm.Disks, r.fromDatastore),
-		NFC902:      r.def.Options.Transport == job.TransportNFC902,
+		NFC902:      r.def.Options.Transport == job.TransportNFC902 || r.def.Options.Transport == job.TransportVDDK,
 		OrLease:     r.def.Options.Transport == job.TransportAuto,
 		Known:       []string{r.work.Owed().Snapshot},
 		Reach:       r.m.Reach,
 	})
 	out = append(out, r.datastoreObstacles()...)
-	out = append(out, r.nfc902Obstacles()...)
+	out = append(out, r.frozenObstacles(ctx)...)
 	if err != nil {
 		return out, err
 	}

@@ -9,8 +9,8 @@ import (
 )
 
 // A route is a way by which the bytes of a disk are had: through the export lease
-// as a stream ([leaseRoute]), from its datastore in ranges ([flatRoute]), or at random
-// over port 902 of its host ([nfcRoute]).
+// as a stream ([leaseRoute]), from its datastore in ranges ([flatRoute]), or at random,
+// over port 902 of its host ([nfcRoute]) or by VDDK ([vddkRoute]).
 //
 // A [diskRun] does what all of them need, each in one place: it waits for the
 // disk's turn, opens, commits or gives up the part file, tries again out of one

@@ -199,6 +199,8 @@ func (r *run) diskNotes() []string {
 			notes = append(notes, fmt.Sprintf("%s was read %s; %s", d.name, d.route.way(), d.detour))
 		case d.result.Verified == job.BySize && d.result.Transport == kindNFC902:
 			notes = append(notes, d.name+" was read over port 902 of the host, which offers no checksum: what is verified is its size")
+		case d.result.Verified == job.BySize && d.result.Transport == kindVDDK:
+			notes = append(notes, d.name+" was read by VDDK, which offers no checksum: what is verified is its size")
 		case d.result.Verified == job.BySize:
 			notes = append(notes, d.name+" was read from the datastore in ranges, for which vSphere offers no checksum: what is verified is its size")
 		case d.result.Verified == job.ByEndOfStream:

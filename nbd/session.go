@@ -183,7 +183,9 @@ func (s *session) submit(o *op, n uint32) error {
 	o.cookie = s.next
 	s.next++
 	s.ops[o.cookie] = o
-	s.arm()
+	if len(s.ops) == 1 { // what is asked for later does not give the earlier more time
+		s.arm()
+	}
 	s.mu.Unlock()
 	_ = s.conn.SetWriteDeadline(time.Now().Add(s.stall))
 	if _, err := s.conn.Write(request(o.command, o.cookie, o.off, n)); err != nil {

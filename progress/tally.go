@@ -16,11 +16,12 @@ const (
 	NFCRanges               // under a lease, in ranges
 	Datastore               // in ranges of the file on its datastore
 	NFC902                  // at random over port 902 of the host
+	VDDK                    // at random by nbdkit with VDDK
 	routeCount = iota
 )
 
 // Routes are all of them.
-func Routes() []Route { return []Route{NoRoute, NFCStream, NFCRanges, Datastore, NFC902} }
+func Routes() []Route { return []Route{NoRoute, NFCStream, NFCRanges, Datastore, NFC902, VDDK} }
 
 // String is the route's name, as metrics and results have it.
 func (r Route) String() string {
@@ -33,6 +34,8 @@ func (r Route) String() string {
 		return "datastore"
 	case NFC902:
 		return "nfc902"
+	case VDDK:
+		return "vddk"
 	}
 	return "other"
 }

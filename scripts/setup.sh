@@ -45,6 +45,8 @@ man                                      man-db
 debootstrap                              debootstrap
 unshare                                  util-linux
 virt-v2v                                 virt-v2v
+nbdkit                                   nbdkit
+qemu-nbd                                 qemu-utils
 '
 package_needs='
 zip                                      zip

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,8 +37,9 @@ type FrozenDisk struct {
 // the VM was refused.
 func (d *FrozenDisk) Alone() bool { return d.alone.Load() }
 
-// Frozen says why a disk of t cannot be read over port 902, as far as that is known
-// without asking anybody; nil when it may work. The error is an [ErrUnsupported].
+// Frozen says why a disk of t cannot be read at random over port 902, by us or by
+// another program, as far as that is known without asking anybody; nil when it may work.
+// The error is an [ErrUnsupported].
 func (c *Client) Frozen(t Target, d Disk) error {
 	var err error
 	switch {
@@ -54,7 +54,7 @@ func (c *Client) Frozen(t Target, d Disk) error {
 	default:
 		return nil
 	}
-	return &Error{Op: "read over port 902", On: t.VM.Path, Kind: ErrUnsupported, Err: err, Hint: "export through the lease"}
+	return &Error{Op: "read at random", On: t.VM.Path, Kind: ErrUnsupported, Err: err, Hint: "export through the lease"}
 }
 
 // OpenFrozen returns the disk d of t, to be read over port 902 of the host that
@@ -64,19 +64,9 @@ func (c *Client) Frozen(t Target, d Disk) error {
 // as vSphere's inventory does: that a powered-off VM which has run since is another
 // one is F-902-22.
 func (c *Client) OpenFrozen(ctx context.Context, t Target, d Disk, o FrozenOptions) (*FrozenDisk, error) {
-	if err := c.Frozen(t, d); err != nil {
+	d, err := c.frozenDisk(ctx, t, d)
+	if err != nil {
 		return nil, err
-	}
-	if t.Snapshot.Ref != "" {
-		frozen, err := c.SnapshotDisks(ctx, t.Snapshot)
-		if err != nil {
-			return nil, err
-		}
-		i := slices.IndexFunc(frozen, func(f Disk) bool { return f.Key == d.Key })
-		if i < 0 || frozen[i].Capacity != d.Capacity {
-			return nil, &Error{Op: "read over port 902", On: t.VM.Path, Kind: ErrUnsupported, Err: fmt.Errorf("the snapshot does not have %s as it is", d.Label)}
-		}
-		d = frozen[i]
 	}
 	return c.newFrozen(t, d, o), nil
 }
@@ -105,7 +95,7 @@ func (c *Client) newFrozen(t Target, d Disk, o FrozenOptions) *FrozenDisk {
 	return &FrozenDisk{
 		Single: !d.Parent, alone: alone,
 		Reader: nfc.NewReader(nfc.Options{
-			Path: "[" + d.Datastore + "] " + d.File, Capacity: d.Capacity, Validator: stateOf(t, d),
+			Path: datastorePath(d), Capacity: d.Capacity, Validator: stateOf(t, d),
 			Ticket: func(ctx context.Context, other bool) (nfc.Ticket, error) {
 				ticket, err := c.nfcTicket(ctx, t.VM, d, other, told)
 				if err == nil {

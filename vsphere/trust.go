@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 )
 
 // ErrThumbprint is why a [CertificateError] was raised when a thumbprint or
@@ -81,6 +82,7 @@ type trust struct {
 	roots    *x509.CertPool // nil: the system's
 	insecure bool
 	known    map[string][]thumbprint // host:port -> accepted certificates
+	last     sync.Map                // host:port -> *x509.Certificate that was trusted
 }
 
 // newTrust reads the files that cfg names.
@@ -169,6 +171,7 @@ func (t *trust) tlsConfig(addr string, x expected) *tls.Config {
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			err := t.verify(addr, x, cs.PeerCertificates)
 			if err == nil {
+				t.show(addr, cs.PeerCertificates[0])
 				return nil
 			}
 			return &tls.CertificateVerificationError{UnverifiedCertificates: cs.PeerCertificates, Err: err}

@@ -36,7 +36,7 @@ func jobFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "snapshot", Usage: "export a running VM from a temporary snapshot"},
 		&cli.BoolFlag{Name: "virtio", Usage: "disks and NICs on virtio in the domain"},
 		&cli.BoolFlag{Name: "compress", Usage: "compressed qcow2"},
-		&cli.StringFlag{Name: "transport", Usage: "how disks are read: nfc (default), datastore, nfc902 or auto"},
+		&cli.StringFlag{Name: "transport", Usage: "how disks are read: nfc (default), datastore, nfc902, vddk (where the daemon has it) or auto"},
 		&cli.StringFlag{Name: "limit", Usage: "bandwidth `RATE` of the job, such as 200MB/s"},
 		&cli.StringSliceFlag{Name: "network-map", Usage: "`PORTGROUP=NETWORK,…`: the libvirt network, or bridge:NAME, for cards on a port group"},
 		&cli.StringFlag{Name: "verify", Usage: "`how`: full checks every grain as well; manifest takes nothing but vSphere's manifest for a proof"},

@@ -13,6 +13,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/internal/tilde"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/tui/profile"
+	"github.com/hyper2kvm/hyper2kvm/vddk"
 )
 
 // optionFlags are the flags that say what becomes of a VM and how. check has them
@@ -20,7 +21,7 @@ import (
 func optionFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "format", Usage: "`FORMAT` to land in: ovf (default), ova, raw, or qcow2; " + profile.FormatVariable + " or a saved profile sets another default"},
-		&cli.StringFlag{Name: "transport", Value: string(job.TransportNFC), Usage: "how disks are read: nfc, through the export lease; datastore, in ranges; nfc902, at random over port 902 of the host; auto chooses"},
+		&cli.StringFlag{Name: "transport", Value: string(job.TransportNFC), Usage: "how disks are read: nfc, through the export lease; datastore, in ranges; nfc902, at random over port 902 of the host; vddk, by nbdkit with VMware's library; auto chooses"},
 		&cli.BoolFlag{Name: "snapshot", Usage: "export a running VM from a temporary snapshot"},
 		&cli.BoolFlag{Name: "remove-cdrom", Usage: "take CD/DVD drives out of the VM first; put back if the export fails"},
 		&cli.BoolFlag{Name: "overwrite", Usage: "replace what an earlier export left in the output directory"},
@@ -32,6 +33,21 @@ func optionFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "network-map", Usage: "`PORTGROUP=NETWORK,…`: the libvirt network, or bridge:NAME, for cards on a port group; may be repeated"},
 		&cli.StringFlag{Name: "limit", Usage: "bandwidth `RATE` of a VM, such as 200MB/s"},
 	}
+}
+
+// vddkFlag says where this machine has VDDK. It is of the machine and not of a job, so
+// that no job file names a library to be loaded.
+func vddkFlag() cli.Flag {
+	return &cli.StringFlag{Name: "vddk-libdir", Usage: "`DIR` of VMware's VDDK, vmware-vix-disklib-distrib, for transports vddk and auto; nbdkit loads it", Sources: cli.EnvVars("HYPER2KVM_VDDK_LIBDIR")}
+}
+
+// vddk is the VDDK of this machine, nil when none is named.
+func (a *app) vddk(cmd *cli.Command) (*vddk.Tool, error) {
+	dir, err := local(cmd.String("vddk-libdir"))
+	if dir == "" || err != nil {
+		return nil, err
+	}
+	return &vddk.Tool{LibDir: dir}, nil
 }
 
 // options makes a job's options of the flags.

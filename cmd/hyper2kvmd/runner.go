@@ -13,6 +13,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
+	"github.com/hyper2kvm/hyper2kvm/vddk"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -32,6 +33,9 @@ func newRunner(v vcenters, bandwidth *transfer.Limiter) *runner {
 		},
 		limits: make(map[string]*migrate.Limits),
 		others: &migrate.Limits{},
+	}
+	if dir := v.config.Daemon.VDDKLibDir; dir != "" {
+		r.migrator.VDDK = &vddk.Tool{LibDir: dir}
 	}
 	for name, c := range v.config.VCenters {
 		r.limits[name] = &migrate.Limits{DisksPerHost: int(c.Limits.DisksPerHost), DisksPerVCenter: int(c.Limits.Disks)}

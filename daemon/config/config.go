@@ -69,6 +69,9 @@ type Daemon struct {
 	// was cancelled is kept, so that it can be tried again; nil is the default,
 	// 0 is not at all.
 	KeepPasswords *Duration `yaml:"keep_passwords"`
+	// VDDKLibDir is VMware's library as unpacked, vmware-vix-disklib-distrib; absolute.
+	// Empty is none. It is for this file alone to name: nbdkit loads it.
+	VDDKLibDir string `yaml:"vddk_libdir"`
 	// DefaultVCenter is for jobs that name none. Empty is the only one, if
 	// there is one only.
 	DefaultVCenter string `yaml:"default_vcenter"`
@@ -189,6 +192,7 @@ func (c Config) validate() error {
 
 	d := c.Daemon
 	absolute("daemon.state_dir", d.StateDir)
+	absolute("daemon.vddk_libdir", d.VDDKLibDir)
 	absolute("daemon.secret_key_file", d.SecretKeyFile)
 	credential("daemon.secret_key_credential", d.SecretKeyCredential)
 	exclusive("daemon.", "secret_key_file", "secret_key_credential", d.SecretKeyFile, d.SecretKeyCredential)

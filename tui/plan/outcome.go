@@ -19,15 +19,9 @@ func Verified(d job.DiskResult) string {
 	case job.ByGrains:
 		return "verified by the checksum of every grain; the host's manifest could not be read any more"
 	case job.BySize:
-		if d.Transport == string(job.TransportNFC902) {
-			return "read over port 902 of the host and verified by size; there is no checksum"
-		}
-		return "read from the datastore in ranges and verified by size; there is no checksum"
+		return "read " + from(d, "from the datastore in ranges") + " and verified by size; there is no checksum"
 	case job.BySecondRead:
-		if d.Transport == string(job.TransportNFC902) {
-			return "read over port 902 of the host twice, with the same SHA-256"
-		}
-		return "read from the datastore twice, with the same SHA-256"
+		return "read " + from(d, "from the datastore") + " twice, with the same SHA-256"
 	case job.ByEndOfStream:
 		return "verified by the end-of-stream marker; the host offered no checksum"
 	case "":
@@ -45,6 +39,18 @@ func verifiedFile(by job.Verification) string {
 		return "verified by the checksum of every grain; no manifest lists it"
 	}
 	return "read whole; it has no checksum, and no manifest lists it"
+}
+
+// from says where a disk without a manifest was read; datastore is how the first of the
+// ways is called.
+func from(d job.DiskResult, datastore string) string {
+	switch d.Transport {
+	case string(job.TransportNFC902):
+		return "over port 902 of the host"
+	case string(job.TransportVDDK):
+		return "by VDDK"
+	}
+	return datastore
 }
 
 // Verification says in a few words how the disks of a finished job were

@@ -235,6 +235,8 @@ func Steps(vms []vsphere.VM, c Choices) []string {
 		steps = append(steps, "Disks are read from the datastore in ranges. vSphere has no checksum of those to compare with.")
 	case job.TransportNFC902:
 		steps = append(steps, "Disks are read at random over port 902 of the ESXi host. It has no checksum of those to compare with.")
+	case job.TransportVDDK:
+		steps = append(steps, "Disks are read at random by nbdkit with VDDK. There is no checksum of those to compare with.")
 	case job.TransportAuto:
 		steps = append(steps, "Disks are read from the datastore in ranges or over port 902 of the host where that can be, for which vSphere has no checksum, and through the export lease otherwise.")
 	}

@@ -161,7 +161,9 @@ func (s *session) submit(o *op, payload []byte, extra string) error {
 	o.id = s.next
 	s.next++
 	s.ops[o.id] = o
-	s.arm()
+	if len(s.ops) == 1 { // what is asked for later does not give the earlier more time
+		s.arm()
+	}
 	s.mu.Unlock()
 	_ = s.conn.SetWriteDeadline(time.Now().Add(s.stall))
 	if _, err := s.conn.Write(request(o.kind, o.id, payload, extra)); err != nil {
