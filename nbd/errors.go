@@ -68,17 +68,15 @@ func (e *Error) Permanent() bool { return errors.Is(e.Kind, ErrUnsupported) }
 
 // Hint is what to try; "" when there is nothing to say.
 func (e *Error) Hint() string {
-	switch e.Kind { //nolint:errorlint // it is one of the Err values itself
-	case ErrUnreachable:
-		return "see whether the server runs and listens there"
-	case ErrUnsupported:
-		return "serve the disk with nbdkit or qemu-nbd on a unix socket, without TLS"
-	case ErrNoExport:
-		return "look for the reason in what the server has logged"
-	case ErrRead:
-		return "look for the reason in what the server has logged"
-	}
-	return ""
+	return hints[e.Kind]
+}
+
+// hints are what to try, by the kind of the error.
+var hints = map[error]string{
+	ErrUnreachable: "see whether the server runs and listens there",
+	ErrUnsupported: "serve the disk with nbdkit or qemu-nbd on a unix socket, without TLS",
+	ErrNoExport:    "look for the reason in what the server has logged",
+	ErrRead:        "look for the reason in what the server has logged",
 }
 
 // maxText is how much of a server's words is repeated, in bytes.
