@@ -11,6 +11,16 @@ import (
 // Devices of a survey. They are read as far as they matter to an export, into the
 // types that the rest of this package judges, so that there is one judge.
 
+// dull are types of devices that every VM has and that do not matter to an export.
+func dull(kind string) bool {
+	switch kind {
+	case "VirtualPS2Controller", "VirtualPCIController", "VirtualSIOController", "VirtualKeyboard", "VirtualPointingDevice",
+		"VirtualMachineVideoCard", "VirtualMachineVMCIDevice", "VirtualUSBXHCIController", "VirtualUSBController", "VirtualHdAudioCard", "VirtualWDT":
+		return true
+	}
+	return false
+}
+
 // devicesOf reads an array of virtual devices.
 func devicesOf(list collector.Element) []types.BaseVirtualDevice {
 	var out []types.BaseVirtualDevice

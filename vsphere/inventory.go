@@ -181,7 +181,7 @@ func (c *Client) askStrays(ctx context.Context, inv *inventory) error {
 // take, in order. A page that vSphere has refused is that refusal; one that did
 // not come is a [*collector.PageError].
 func (c *Client) pages(ctx context.Context, query types.RetrievePropertiesEx, take func(collector.Object)) error {
-	err := collector.Walk(ctx, c.session.post, query, take)
+	err := collector.Walk(ctx, c.session.post, query, dull, take)
 	if page := (*collector.PageError)(nil); errors.As(err, &page) && outcomeOf(page.Err, true) == answered {
 		return page.Err
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"reflect"
 	"sync"
@@ -105,17 +104,16 @@ func (s *session) attempt(ctx context.Context, k kind, once func(context.Context
 	return err
 }
 
-// post sends req and returns the answer as it came, for who decodes it
+// post sends req and puts the answer as it came into a buffer, for who decodes it
 // elsewhere. Refusals are errors as RoundTrip gives them.
-func (s *session) post(ctx context.Context, req soap.HasFault) ([]byte, error) {
+func (s *session) post(ctx context.Context, req soap.HasFault, into *bytes.Buffer) error {
 	body, err := xml.Marshal(soap.Envelope{Body: req})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	k := kindOf(req)
 	k.limit = func(t Timeouts) time.Duration { return t.Inventory } // an answer that is worth decoding elsewhere is a large one
-	var raw []byte
-	err = s.call(ctx, k, func(ctx context.Context) error {
+	return s.call(ctx, k, func(ctx context.Context) error {
 		r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.soap.URL().String(), bytes.NewReader(append([]byte(xml.Header), body...)))
 		if err != nil {
 			return err
@@ -124,16 +122,16 @@ func (s *session) post(ctx context.Context, req soap.HasFault) ([]byte, error) {
 		r.Header.Set("Content-Type", `text/xml; charset="utf-8"`)
 		r.Header.Set("SOAPAction", s.soap.Namespace+"/"+s.soap.Version)
 		return s.soap.Do(ctx, r, func(answer *http.Response) error {
-			if raw, err = io.ReadAll(answer.Body); err != nil {
+			into.Reset()
+			if _, err := into.ReadFrom(answer.Body); err != nil {
 				return err
 			}
 			if answer.StatusCode == http.StatusOK {
 				return nil
 			}
-			return s.refusal(answer, raw)
+			return s.refusal(answer, into.Bytes())
 		})
 	})
-	return raw, err
 }
 
 // refusal is the error that an answer other than 200 stands for.

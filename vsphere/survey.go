@@ -19,8 +19,36 @@ var surveyed = []string{
 	"config.keyId", "config.hardware.device", "guest.toolsRunningStatus",
 }
 
-// facts is what a survey knows of a VM, as [Client.Preflight] would read it.
-type facts struct{ vm mo.VirtualMachine }
+// facts is what a survey knows of a VM beside the [VM]. It is small, because there
+// are many of them: [facts.machine] makes what [Client.Preflight] would read.
+type facts struct {
+	connection types.VirtualMachineConnectionState
+	tolerance  types.VirtualMachineFaultToleranceState
+	question   *types.VirtualMachineQuestionInfo
+	disabled   []string
+	snapshots  []types.VirtualMachineSnapshotTree
+	readable   bool // the configuration could be read
+	keyed      bool // the VM is encrypted
+	devices    []types.BaseVirtualDevice
+}
+
+// machine is the VM as vSphere would describe it.
+func (f *facts) machine(vm VM) mo.VirtualMachine {
+	var m mo.VirtualMachine
+	m.Runtime.PowerState = types.VirtualMachinePowerState(vm.Power)
+	m.Runtime.ConnectionState, m.Runtime.FaultToleranceState, m.Runtime.Question = f.connection, f.tolerance, f.question
+	m.DisabledMethod = f.disabled
+	if len(f.snapshots) > 0 {
+		m.Snapshot = &types.VirtualMachineSnapshotInfo{RootSnapshotList: f.snapshots}
+	}
+	if f.readable {
+		m.Config = &types.VirtualMachineConfigInfo{Template: vm.Template, Hardware: types.VirtualHardware{Device: f.devices}}
+		if f.keyed {
+			m.Config.KeyId = &types.CryptoKeyId{}
+		}
+	}
+	return m
+}
 
 // Surveyed is a VM with what can be said of its export without asking for it alone.
 type Surveyed struct {
@@ -64,7 +92,7 @@ func (c *Client) Survey(ctx context.Context) ([]Surveyed, error) {
 
 // Obstacles lists what is known to stand in the way of an export, errors first.
 func (s Surveyed) Obstacles(opts PreflightOptions) []Obstacle {
-	x := &examination{vm: s.facts.vm, opts: opts}
+	x := &examination{vm: s.facts.machine(s.VM), opts: opts}
 	x.look(s.VM)
 	return x.sorted()
 }
@@ -72,43 +100,31 @@ func (s Surveyed) Obstacles(opts PreflightOptions) []Obstacle {
 // factsOf takes in what a survey has of a VM, and fills in what a list leaves out.
 func factsOf(o collector.Object, vm *VM) *facts {
 	f := &facts{}
-	m := &f.vm
-	var keyed bool
-	var devices []types.BaseVirtualDevice
-	readable := false
 	for name, val := range o.Properties() {
 		switch name {
 		case "runtime.connectionState":
-			m.Runtime.ConnectionState = types.VirtualMachineConnectionState(val.Text())
+			f.connection = types.VirtualMachineConnectionState(val.Text())
 		case "runtime.faultToleranceState":
-			m.Runtime.FaultToleranceState = types.VirtualMachineFaultToleranceState(val.Text())
+			f.tolerance = types.VirtualMachineFaultToleranceState(val.Text())
 		case "runtime.question":
-			m.Runtime.Question = &types.VirtualMachineQuestionInfo{Text: val.Value("text")}
+			f.question = &types.VirtualMachineQuestionInfo{Text: val.Value("text")}
 		case "disabledMethod":
 			for method := range val.Children() {
-				m.DisabledMethod = append(m.DisabledMethod, method.Text())
+				f.disabled = append(f.disabled, method.Text())
 			}
 		case "snapshot":
-			m.Snapshot = &types.VirtualMachineSnapshotInfo{RootSnapshotList: snapshotsOf(val, "rootSnapshotList")}
+			f.snapshots = snapshotsOf(val, "rootSnapshotList")
 		case "config.keyId":
-			keyed = true
+			f.keyed = true
 		case "config.hardware.device":
-			devices, readable = devicesOf(val), true
+			f.devices, f.readable = devicesOf(val), true
 		case "guest.toolsRunningStatus":
 			vm.ToolsRunning = val.Text() == string(types.VirtualMachineToolsRunningStatusGuestToolsRunning)
 		}
 	}
-	m.Runtime.PowerState = types.VirtualMachinePowerState(vm.Power)
-	vm.ConnectionState = string(m.Runtime.ConnectionState)
-	if m.Snapshot != nil {
-		vm.Snapshots = countSnapshots(m.Snapshot.RootSnapshotList)
-	}
-	if readable {
-		m.Config = &types.VirtualMachineConfigInfo{Template: vm.Template, Hardware: types.VirtualHardware{Device: devices}}
-		if keyed {
-			m.Config.KeyId = &types.CryptoKeyId{}
-		}
-		vm.Disks, vm.NICs = disksOf(devices), nicsOf(devices)
+	vm.ConnectionState, vm.Snapshots = string(f.connection), countSnapshots(f.snapshots)
+	if f.readable {
+		vm.Disks, vm.NICs = disksOf(f.devices), nicsOf(f.devices)
 	}
 	return f
 }

@@ -16,7 +16,7 @@ import (
 
 // program builds the program as it is shipped: without the race detector and
 // cgo.
-func program(t *testing.T) string {
+func program(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "hyper2kvm")
 	build := exec.Command("go", "build", "-o", path, ".")

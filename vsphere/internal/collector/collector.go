@@ -4,6 +4,7 @@
 package collector
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"iter"
@@ -39,20 +40,22 @@ type PageError struct{ Err error }
 func (e *PageError) Error() string { return "a page of the inventory was lost: " + e.Err.Error() }
 func (e *PageError) Unwrap() error { return e.Err }
 
-// Post sends a request and returns the answer as it came. It may be called from
-// another goroutine, one call at a time.
-type Post func(context.Context, soap.HasFault) ([]byte, error)
+// Post sends a request and puts the answer, as it came, in place of what is in the
+// buffer. It may be called from another goroutine, one call at a time.
+type Post func(ctx context.Context, req soap.HasFault, into *bytes.Buffer) error
 
 // Walk runs a paged query and gives each object to take, in order. The next page
-// is asked for as soon as the one at hand has come in, so that it is taken apart
-// while the service makes that one. Who keeps an object or an [Element] of it keeps
-// its whole page; texts are copies.
+// is asked for as soon as the one at hand has come in, at the head of which its token
+// is, so that this one is taken apart while the service makes that one. Who keeps an object or an [Element] of it keeps
+// its whole page; texts are copies. Of elements of a type for which skip says so, the
+// contents are left out, which saves most of the work; nil is none.
 //
 // Errors are those of post, as a [*PageError] after the first page, and of
 // answers that are not a property collector's.
-func Walk(ctx context.Context, post Post, query types.RetrievePropertiesEx, take func(Object)) error {
+func Walk(ctx context.Context, post Post, query types.RetrievePropertiesEx, skip func(kind string) bool, take func(Object)) error {
 	ctx, cancel := context.WithCancel(ctx)
-	pending := ask(ctx, post, &methods.RetrievePropertiesExBody{Req: &query})
+	var buffer bytes.Buffer // of one answer after the other
+	pending := ask(ctx, post, &methods.RetrievePropertiesExBody{Req: &query}, &buffer)
 	defer func() {
 		cancel()
 		if pending != nil {
@@ -60,26 +63,28 @@ func Walk(ctx context.Context, post Post, query types.RetrievePropertiesEx, take
 		}
 	}()
 	for first := true; pending != nil; first = false {
-		page := <-pending
+		err := <-pending
 		pending = nil
-		if page.err != nil && !first {
-			return &PageError{page.err}
+		if err != nil && !first {
+			return &PageError{err}
 		}
-		if page.err != nil {
-			return page.err
+		if err != nil {
+			return err
 		}
-		doc, err := parse(string(page.raw))
+		doc, err := parse(buffer.String(), skip, func(token string) {
+			if token == "" {
+				return
+			}
+			pending = ask(ctx, post, &methods.ContinueRetrievePropertiesExBody{
+				Req: &types.ContinueRetrievePropertiesEx{This: query.This, Token: token},
+			}, &buffer)
+		})
 		if err != nil {
 			return err
 		}
 		result, err := resultOf(doc)
 		if err != nil {
 			return err
-		}
-		if token := result.Value("token"); token != "" {
-			pending = ask(ctx, post, &methods.ContinueRetrievePropertiesExBody{
-				Req: &types.ContinueRetrievePropertiesEx{This: query.This, Token: token},
-			})
 		}
 		if err := takeObjects(result, take); err != nil {
 			return err
@@ -88,25 +93,16 @@ func Walk(ctx context.Context, post Post, query types.RetrievePropertiesEx, take
 	return nil
 }
 
-// answer is a page that has come in, or why it did not.
-type answer struct {
-	raw []byte
-	err error
-}
-
-// ask sends a request and returns where its answer will be.
-func ask(ctx context.Context, post Post, req soap.HasFault) chan answer {
-	out := make(chan answer, 1)
-	go func() {
-		raw, err := post(ctx, req)
-		out <- answer{raw, err}
-	}()
+// ask sends a request and returns where it says that its answer is in the buffer.
+func ask(ctx context.Context, post Post, req soap.HasFault, into *bytes.Buffer) chan error {
+	out := make(chan error, 1)
+	go func() { out <- post(ctx, req, into) }()
 	return out
 }
 
 // resultOf finds what either of the two requests returns; none when that is
 // nothing.
-func resultOf(doc document) (Element, error) {
+func resultOf(doc *document) (Element, error) {
 	body := doc.root().Find("Envelope", "Body")
 	for _, method := range []string{"RetrievePropertiesExResponse", "ContinueRetrievePropertiesExResponse"} {
 		if at := body.Find(method); body.Exists() && at.Exists() {

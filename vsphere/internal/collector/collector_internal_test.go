@@ -27,7 +27,7 @@ func TestXMLIsReadAsServicesWriteIt(t *testing.T) {
  </soapenv:Body>
 </soapenv:Envelope>
 `
-	d, err := parse(answer)
+	d, err := parse(answer, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestXMLThatIsNoneIsAnError(t *testing.T) {
 		"", "text", "<", "<a", "<a>", "<a><b></a></b>", "</a>", "<a></b>", "<a b></a>", `<a b="c></a>`, "<a>&nbsp;</a>", "<a>&#xD800;</a>",
 		"<a>&</a>", "<a><![CDATA[x</a>", "<a><!-- </a>", "<!DOCTYPE a><a></a>", "<a/ >", "< a></a>", "<a x=1></a>", "<?xml",
 	} {
-		if d, err := parse(s); err == nil {
+		if d, err := parse(s, nil, nil); err == nil {
 			t.Errorf("%q gives %+v", s, d)
 		}
 	}
@@ -65,7 +65,7 @@ func TestXMLThatIsNoneIsAnError(t *testing.T) {
 // collected is what a walk takes from an answer, in the shape of govmomi's.
 func collected(t *testing.T, raw []byte) (token string, objects []types.ObjectContent) {
 	t.Helper()
-	doc, err := parse(string(raw))
+	doc, err := parse(string(raw), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,17 +133,56 @@ func FuzzCollectorAnswer(f *testing.F) {
 	})
 }
 
+func TestTheNextPageIsAskedForOnceAndWithoutWaitingForTheEnd(t *testing.T) {
+	t.Parallel()
+	const head = `<e:Envelope><e:Body><RetrievePropertiesExResponse><returnval>`
+	for answer, want := range map[string]string{
+		head + `<token>1&amp;</token><objects>`:                                "1&", // the rest is still to be read, or broken
+		head + `<token>1</token><token>2</token>`:                              "1",
+		head + `<objects><propSet><val><token>x</token></val></propSet>`:       "",
+		head + `<objects></objects><token>late</token></returnval>`:            "late",
+		`<e:Envelope><e:Body><x><y><returnval><token>deep</token></returnval>`: "",
+	} {
+		got := ""
+		_, _ = parse(answer, nil, func(token string) { got += token })
+		if got != want {
+			t.Errorf("%s asks for %q, want %q", answer, got, want)
+		}
+	}
+}
+
+func TestWhatIsSkippedIsThereWithoutItsContents(t *testing.T) {
+	t.Parallel()
+	const answer = `<v:list xmlns:x="x"><v:dev x:type="v:Dull"><key>1</key><broken></v:dev><v:dev x:type="Disk"><key>2</key></v:dev><v:dev x:type="Dull"/><end>3</end></v:list>`
+	d, err := parse(answer, func(kind string) bool { return kind == "Dull" }, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for el := range d.root().Find("list").Children() {
+		got = append(got, el.Name()+"/"+el.Kind()+"/"+el.Value("key")+el.Text())
+	}
+	if want := "dev/Dull/ dev/Disk/2 dev/Dull/ end//3"; strings.Join(got, " ") != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for _, s := range []string{`<a x:type="Dull">`, `<a x:type="Dull"></b></a>x</a>`} {
+		if d, err := parse(s, func(string) bool { return true }, nil); err == nil {
+			t.Errorf("%q gives %+v", s, d)
+		}
+	}
+}
+
 func FuzzXML(f *testing.F) {
 	for _, s := range []string{"<a/>", `<a b="c">d<e>&lt;</e></a>`, "<a><![CDATA[x]]></a>", "<?xml?><!--x--><a></a>", "<a:b c:type='d:e'/>"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		d, err := parse(s)
+		d, err := parse(s, nil, nil)
 		if err != nil {
 			return
 		}
 		seen := 0
-		for i := range d {
+		for i := range d.nodes {
 			for c := range (Element{d, int32(i)}).Children() {
 				if c.at <= int32(i) {
 					t.Fatalf("child %d of %d: the elements go in circles", c.at, i)
@@ -151,8 +190,8 @@ func FuzzXML(f *testing.F) {
 				seen++
 			}
 		}
-		if seen != len(d)-1 {
-			t.Errorf("%d elements, %d of them have a parent", len(d)-1, seen)
+		if seen != len(d.nodes)-1 {
+			t.Errorf("%d elements, %d of them have a parent", len(d.nodes)-1, seen)
 		}
 	})
 }
