@@ -33,6 +33,7 @@ gcc                                      gcc
 /usr/include/stdlib.h                    libc6-dev
 curl                                     curl
 tmux                                     tmux
+chromium                                 chromium
 shellcheck                               shellcheck
 cpio                                     cpio
 /usr/lib/postgresql/*/bin/postgres       postgresql

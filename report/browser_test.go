@@ -1,0 +1,189 @@
+package report_test
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
+	"github.com/hyper2kvm/hyper2kvm/report"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
+)
+
+// patience bounds how long the browser may take on a busy machine.
+const patience = 2 * time.Minute
+
+// browser is a Chromium with one tab, and what went on in it that should not.
+type browser struct {
+	ctx context.Context
+
+	mu    sync.Mutex
+	wrong []string
+}
+
+// openBrowser starts Debian's Chromium, with a profile of its own that goes with it.
+// Without it the test fails.
+func openBrowser(t *testing.T) *browser {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND"))
+	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx)
+	t.Cleanup(cancel)
+	b := &browser{ctx: ctx}
+	if err := chromedp.Listen(ctx, b.watch); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// watch notes requests to anywhere but files, and whatever runs or complains.
+func (b *browser) watch(event any) {
+	text := ""
+	switch e := event.(type) {
+	case *network.EventRequestWillBeSent:
+		if !strings.HasPrefix(e.Request.URL, "file://") && e.Request.URL != "about:blank" {
+			text = "request for " + e.Request.URL
+		}
+	case *runtime.EventConsoleAPICalled:
+		text = fmt.Sprintf("console: %s", e.Type)
+	case *runtime.EventExceptionThrown:
+		text = "exception: " + e.ExceptionDetails.Text
+	case *log.EventEntryAdded:
+		text = "log: " + e.Entry.Text
+	case *page.EventJavascriptDialogOpening:
+		text = "a script ran: " + e.Message
+	}
+	if text != "" {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.wrong = append(b.wrong, text)
+	}
+}
+
+// seen is what a page looks like.
+type seen struct {
+	Title, Text              string
+	Rows, Scripts, Colours   int
+	Width, Beyond, Hidden    int // of the window; of the page beyond it; cells whose text is cut off
+	ScrollsInside            bool
+	LastRowTop, WindowHeight float64
+	StateRight               float64 // where the second column ends
+
+	wrong []string // what went on
+}
+
+const look = `(() => {
+  const cells = [...document.querySelectorAll("td, th")];
+  const scroll = document.querySelector(".scroll");
+  document.querySelector("tbody tr:last-child").scrollIntoView({inline: "start"});
+  return {
+    Title: document.title, Text: document.body.innerText,
+    Rows: document.querySelectorAll("tbody tr").length,
+    Scripts: document.querySelectorAll("script, iframe, object, embed, img, link, a[href]").length,
+    Colours: new Set(cells.map(c => getComputedStyle(c).color)).size,
+    Width: innerWidth, Beyond: document.documentElement.scrollWidth - innerWidth,
+    Hidden: cells.filter(c => c.scrollWidth > c.clientWidth + 1).length,
+    ScrollsInside: scroll.scrollWidth > scroll.clientWidth,
+    LastRowTop: document.querySelector("tbody tr:last-child").getBoundingClientRect().top, WindowHeight: innerHeight,
+    StateRight: document.querySelector("tbody tr td").getBoundingClientRect().right,
+  };
+})()`
+
+// show opens a page as a person does, at a width, and returns what is seen.
+func (b *browser) show(t *testing.T, html string, width int64) seen {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "report of <all> #1.html")
+	if err := os.WriteFile(path, []byte(html), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	address := (&url.URL{Scheme: "file", Path: path}).String()
+	if err := chromedp.Do(b.ctx, chromedp.EmulateViewport(width, 800), chromedp.Navigate(address)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := chromedp.Run(b.ctx, chromedp.Evaluate[seen](look))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s.wrong, b.wrong = b.wrong, nil
+	return s
+}
+
+func TestABrowserShowsTheReportsAndRunsNothingOfThem(t *testing.T) {
+	t.Parallel()
+	readiness := hostile()
+	readiness.VMs[1].State, readiness.VMs[2].State = report.NeedsShutdown, report.NotExportable
+	readiness.VMs = append(readiness.VMs,
+		report.Judged{Name: `"><img src=http://198.51.100.1/x onerror=alert(1)>`, Path: "</td></tr></table><script>alert(2)</script>", Guest: "&lt;b&gt;", State: "ready\"><script>alert(3)</script>"},
+		report.Judged{Name: strings.Repeat("long-", 30), Path: "/DC0/vm/" + strings.Repeat("longer", 30), State: report.NotExportable, VTPM: true, RDM: true,
+			Obstacles: []vsphere.Obstacle{{Severity: vsphere.SeverityError, Text: "the VM has a virtual TPM", Hint: "javascript:alert(4)"}}})
+	run := report.Run{Total: 2, Failed: 1, Done: 1, VMs: []report.VM{
+		{Name: "<script>alert(5)</script>", Path: "/DC0/vm/<b>", Outcome: "failed", Error: "no </table> <img src=x onerror=alert(6)>", Hint: "again"},
+		{Name: "plain", Outcome: "done"},
+	}}
+	b := openBrowser(t)
+	if bad := b.show(t, `<title>bad</title><div class="scroll"><table><tr><td>x</table></div><img src="http://198.51.100.1/x"><script>console.log(1)</script>`, 800).wrong; len(bad) < 2 {
+		t.Fatalf("of a page that loads and runs things, %q is noticed", bad)
+	}
+	for _, p := range []struct {
+		name  string
+		write func(*strings.Builder) error
+		rows  int
+		texts []string
+	}{
+		{"readiness", func(w *strings.Builder) error { return readiness.HTML(w) }, len(readiness.VMs), []string{
+			"<script>alert(1)</script>", `"><img src=http://198.51.100.1/x onerror=alert(1)>`, "&lt;b&gt;", "=HYPERLINK", "the VM has a virtual TPM", "javascript:alert(4)", "vTPM\nRDM", "plain",
+		}},
+		{"run", func(w *strings.Builder) error { return run.HTML(w) }, 2, []string{"<script>alert(5)</script>", "no </table> <img", "Next: again", "1 of 2 VMs done"}},
+	} {
+		var html strings.Builder
+		if err := p.write(&html); err != nil {
+			t.Fatal(err)
+		}
+		for _, width := range []int64{1280, 360} {
+			s := b.show(t, html.String(), width)
+			for _, w := range s.wrong {
+				t.Errorf("%s at %d pixels: %s", p.name, width, w)
+			}
+			if s.Rows != p.rows || s.Scripts != 0 || s.Title == "" || s.Colours < 2 {
+				t.Errorf("%s at %d pixels: %d rows, %d things that load or lead elsewhere, title %q, %d colours", p.name, width, s.Rows, s.Scripts, s.Title, s.Colours)
+			}
+			for _, text := range p.texts {
+				if !strings.Contains(s.Text, text) {
+					t.Errorf("%s at %d pixels does not show %q:\n%s", p.name, width, text, s.Text)
+				}
+			}
+			if int64(s.Width) != width || s.Beyond > 0 || s.Hidden > 0 {
+				t.Errorf("%s at %d pixels: the window has %d, the page %d more, and %d cells are cut off", p.name, width, s.Width, s.Beyond, s.Hidden)
+			}
+			if width == 360 && (!s.ScrollsInside || s.StateRight > 360) {
+				t.Errorf("%s: at 360 pixels the table scrolls by itself: %t, and the second column ends at %g", p.name, s.ScrollsInside, s.StateRight)
+			}
+			if s.LastRowTop < 0 || s.LastRowTop > s.WindowHeight {
+				t.Errorf("%s at %d pixels: the last row cannot be reached", p.name, width)
+			}
+		}
+	}
+}
