@@ -24,6 +24,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/disk"
@@ -32,6 +33,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/internal/safetext"
 	"github.com/hyper2kvm/hyper2kvm/internal/volume"
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/kit"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/migrate/outdir"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
@@ -49,7 +51,8 @@ type Options struct {
 	Compress   bool       // compressed qcow2 clusters
 	Virtio     bool       // disks and NICs on virtio in the libvirt domain
 	NetworkMap map[string]string
-	Overwrite  bool // replace what is there
+	For        string // platforms to write a landing kit for: see [job.ParseTargets]
+	Overwrite  bool   // replace what is there
 }
 
 // Run converts. It counts into t and returns when nothing of the run is left behind but
@@ -77,6 +80,7 @@ type run struct {
 	source  *source
 	work    *workdir.Dir
 	asked   workdir.Asked
+	kits    []kit.Target
 	notes   []string
 	landed  []job.DiskResult
 }
@@ -98,18 +102,26 @@ func (r *run) do(ctx context.Context) (result job.Result, err error) {
 	if r.o.Output, err = filepath.Abs(r.o.Output); err != nil {
 		return result, err
 	}
+	targets, err := job.ParseTargets(r.o.For)
+	if err != nil {
+		return result, fault.Permanent(fmt.Errorf("landing kit: %w", err))
+	}
+	r.kits = kit.Targets(targets)
 	r.t.SetPhase(progress.Discovering)
 	if r.source, err = openSource(r.o.Source); err != nil {
 		return result, checked(err, ova.ErrTruncated)
 	}
 	defer func() { err = errors.Join(err, r.source.close()) }()
+	if r.source.envelope == nil && len(r.kits) > 0 {
+		return result, fault.Permanent(errors.New("a landing kit needs the description of a VM: an OVA or an OVF, not a single disk"))
+	}
 	identity, err := r.source.identity()
 	if err != nil {
 		return result, err
 	}
 	r.asked = workdir.Asked{
 		InstanceUUID: identity, Format: r.o.Format, Compress: r.o.Compress, Virtio: r.o.Virtio,
-		Networks: job.FormatNetworkMap(r.o.NetworkMap),
+		Networks: job.FormatNetworkMap(r.o.NetworkMap), For: strings.Join(targets, ","),
 	}
 	if r.work, err = workdir.Open(outdir.Roots{}, r.o.Output, migrate.FileBase(r.source.name)); err != nil {
 		return result, err
@@ -205,6 +217,9 @@ func (r *run) taken() string {
 		return r.work.ReceiptPath()
 	}
 	names := []string{r.domainName()}
+	for _, t := range r.kits {
+		names = append(names, kit.FileName(t, r.work.Base()))
+	}
 	for i := range r.source.disks {
 		names = append(names, r.diskName(i))
 	}
@@ -247,9 +262,11 @@ func (r *run) install() (job.Result, error) {
 		if err != nil {
 			return job.Result{}, err
 		}
-		if described {
+		if len(described) > 0 {
 			result.DomainXML = r.work.Final(r.domainName())
-			renames = append(renames, workdir.Rename{From: r.domainName(), To: r.domainName()})
+		}
+		for _, name := range described {
+			renames = append(renames, workdir.Rename{From: name, To: name})
 		}
 	}
 	receipt := workdir.Receipt{VMPath: r.o.Source, Asked: r.asked}

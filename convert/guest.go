@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/hyper2kvm/hyper2kvm/kit"
 	"github.com/hyper2kvm/hyper2kvm/kvm"
 	"github.com/hyper2kvm/hyper2kvm/ova"
 )
@@ -33,21 +34,39 @@ func items(e *ova.Envelope) []ova.Item {
 	return out
 }
 
-// describe writes the libvirt domain of the VM, as far as its descriptor says enough.
-func (r *run) describe() (written bool, err error) {
+// describe writes the libvirt domain of the VM and the landing kits, as far as its
+// descriptor says enough, and returns their names; none when it does not.
+func (r *run) describe() (written []string, err error) {
 	guest := guestOf(r.source)
 	for i := range guest.Disks {
 		guest.Disks[i].Path, guest.Disks[i].Format = r.work.Final(r.diskName(i)), kvm.Format(r.o.Format)
 	}
-	xml, notes, err := kvm.Domain(guest, kvm.Options{Virtio: r.o.Virtio, NetworkMap: r.o.NetworkMap})
+	m := kit.Machine{Guest: guest, Options: kvm.Options{Virtio: r.o.Virtio, NetworkMap: r.o.NetworkMap}}
+	xml, notes, err := kvm.Domain(m.Guest, m.Options)
 	if err != nil {
 		r.note("there is no libvirt domain, only the disks: %v", err)
-		return false, nil
+		return nil, nil
 	}
 	for _, n := range notes {
 		r.note("libvirt domain, %s", n)
 	}
-	return true, r.work.WriteFile(r.domainName(), xml)
+	for i, d := range r.source.disks {
+		m.Images = append(m.Images, kit.Image{File: r.diskName(i), Format: kvm.Format(r.o.Format), Capacity: d.capacity})
+	}
+	files, err := kit.Files(r.kits, r.work.Base(), m)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range append([]kit.File{{Name: r.domainName(), Text: xml}}, files...) {
+		for _, n := range f.Notes {
+			r.note("landing kit %s, %s", f.Name, n)
+		}
+		if err := r.work.WriteFile(f.Name, f.Text); err != nil {
+			return nil, err
+		}
+		written = append(written, f.Name)
+	}
+	return written, nil
 }
 
 // guestOf is the hardware that the descriptor describes. Its disks are those of the

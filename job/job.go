@@ -98,6 +98,9 @@ type Options struct {
 	// group of vSphere the libvirt network, or with [BridgePrefix] a bridge of the
 	// host. Port groups that it does not name are on libvirt's network "default".
 	NetworkMap map[string]string `json:"network_map,omitempty" yaml:"network_map,omitempty"`
+	// For names the platforms for which a landing kit is written beside the images,
+	// with commas in between: see [Targets].
+	For string `json:"for,omitempty" yaml:"for,omitempty"`
 }
 
 // BridgePrefix begins what a [Options].NetworkMap names when it is a bridge of the

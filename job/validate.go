@@ -200,6 +200,11 @@ func (v *validator) options(o Options) {
 		v.add("options.limit", "must be a rate such as 200MB/s, 25MiB/s or 1Gbit/s")
 	}
 	v.networkMap(o)
+	if _, err := ParseTargets(o.For); err != nil {
+		v.add("options.for", "must name some of %s, with commas in between", strings.Join(Targets[:], ", "))
+	} else if o.For != "" && o.Format.Streams() {
+		v.add("options.for", "needs format %s or %s: those platforms take images", FormatQcow2, FormatRaw)
+	}
 	if o.Verify != "" && o.Verify != VerifyFull && o.Verify != VerifyManifest {
 		v.add("options.verify", `must be "full", "manifest" or left out`)
 	}

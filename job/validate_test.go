@@ -79,6 +79,7 @@ func TestEachProblemOfADefinitionIsNamed(t *testing.T) {
 		"options.limit":              valid(func(d *job.Definition) { d.Options.Limit = "fast" }),
 		"options.compress":           valid(func(d *job.Definition) { d.Options.Compress = true }),
 		"options.virtio":             valid(func(d *job.Definition) { d.Options.Virtio = true }),
+		"options.for":                valid(func(d *job.Definition) { d.Options.For = "proxmox" }), // with format ovf
 		"priority":                   valid(func(d *job.Definition) { d.Priority = 101 }),
 		"vcenter_url":                own(func(d *job.Definition) { d.VCenterURL = "http://vc.example/sdk" }),
 		"thumbprint":                 own(func(d *job.Definition) { d.Thumbprint = "12:34" }),
@@ -173,5 +174,21 @@ func TestDefaultsFillInWhatWasLeftOut(t *testing.T) {
 	}
 	if data, err := json.Marshal(got.Redacted()); err != nil || strings.Contains(string(data), "hunter2") {
 		t.Errorf("redacted: %s, %v", data, err)
+	}
+}
+
+func TestTargetsAreNamedInAnyOrderAndSpelling(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[string]string{
+		"": "", "proxmox": "proxmox", " KubeVirt , proxmox,proxmox,": "proxmox kubevirt", "libvirt,openstack": "libvirt openstack",
+	} {
+		if got, err := job.ParseTargets(given); err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%q is %q, %v; want %q", given, got, err, want)
+		}
+	}
+	for _, given := range []string{"vmware", "proxmox;kubevirt", ",", " "} {
+		if got, err := job.ParseTargets(given); err == nil && given != " " {
+			t.Errorf("%q is %q, want an error", given, got)
+		}
 	}
 }

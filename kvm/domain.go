@@ -32,6 +32,20 @@ var ErrInvalidGuest = errors.New("guest cannot be described to libvirt")
 // be kept as it was. An error satisfies errors.Is(err, [ErrInvalidGuest]) and lists
 // every problem of g and o at once.
 func Domain(g Guest, o Options) (xml []byte, notes []Note, err error) {
+	d, notes, err := Describe(g, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	text, err := d.Marshal()
+	if err != nil {
+		return nil, nil, fmt.Errorf("marshal domain %q: %w", d.Name, err)
+	}
+	return []byte(text + "\n"), notes, nil
+}
+
+// Describe is [Domain] before it is XML, for those who tell other programs than
+// libvirt of the same machine. Its disks and cards are in the order of g's.
+func Describe(g Guest, o Options) (*libvirtxml.Domain, []Note, error) {
 	g.Firmware = cmp.Or(g.Firmware, BIOS)
 	if err := check(g, o); err != nil {
 		return nil, nil, err
@@ -41,11 +55,7 @@ func Domain(g Guest, o Options) (xml []byte, notes []Note, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	text, err := d.Marshal()
-	if err != nil {
-		return nil, nil, fmt.Errorf("marshal domain %q: %w", d.Name, err)
-	}
-	return []byte(text + "\n"), b.notes, nil
+	return d, b.notes, nil
 }
 
 // check returns everything about g and o that [Domain] cannot mend.

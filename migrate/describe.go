@@ -13,7 +13,6 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/disk/qcow2"
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/job"
-	"github.com/hyper2kvm/hyper2kvm/kvm"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
@@ -40,9 +39,9 @@ func (r *run) ovaName() string      { return r.work.Base() + ".ova" }
 // finalNames lists the files that the export may leave, but the receipt.
 func (r *run) finalNames() []string {
 	if r.ova() {
-		return []string{r.ovaName()}
+		return []string{r.ovaName(), r.networkName()}
 	}
-	var names []string
+	names := r.kitNames()
 	for i := range r.vm.Disks {
 		names = append(names, r.diskName(i))
 	}
@@ -178,10 +177,11 @@ func (r *run) describe(ctx context.Context) (workdir.Receipt, error) {
 		}
 		result.OVAPath = r.work.Final(r.ovaName())
 	default:
-		if err := r.describeDomain(); err != nil {
+		described, err := r.describeMachine()
+		if err != nil {
 			return workdir.Receipt{}, err
 		}
-		renames = append(renames, workdir.Rename{From: r.domainName(), To: r.domainName()})
+		renames = append(renames, described...)
 		result.DomainXML, result.Unmapped = r.work.Final(r.domainName()), r.unmapped()
 	}
 	network, reported, err := r.describeNetwork()
@@ -273,48 +273,4 @@ func (r *run) describeOVF(ctx context.Context) ([]workdir.Rename, error) {
 		r.work.WriteFile(r.manifestName(), []byte(mfText)),
 		r.work.WriteFile(r.ovfName(), ovf))
 	return append(renames, workdir.Rename{From: r.manifestName(), To: r.manifestName()}, workdir.Rename{From: r.ovfName(), To: r.ovfName()}), err
-}
-
-// describeDomain writes the libvirt domain of the VM.
-func (r *run) describeDomain() error {
-	guest := kvm.Guest{
-		Name:           r.vm.DisplayName(),
-		UUID:           r.vm.BIOSUUID,
-		Description:    r.vm.Annotation,
-		MemoryMiB:      r.vm.MemoryMiB,
-		CPUs:           r.vm.CPUs,
-		CoresPerSocket: r.vm.CoresPerSocket,
-		Firmware:       kvm.Firmware(r.vm.Firmware),
-		SecureBoot:     r.vm.SecureBoot,
-		GuestID:        r.vm.GuestID,
-		GuestFullName:  r.vm.GuestFullName,
-		Source: kvm.Source{
-			VCenter:      r.client.About().Host,
-			Path:         r.vm.Path,
-			Moref:        r.vm.Ref,
-			InstanceUUID: r.vm.InstanceUUID,
-		},
-	}
-	for _, d := range r.disks {
-		guest.Disks = append(guest.Disks, kvm.Disk{
-			Path:       r.work.Final(d.name),
-			Format:     kvm.Format(r.def.Options.Format),
-			Bus:        kvm.Bus(d.disk.Controller),
-			Controller: d.disk.Bus,
-			Unit:       d.disk.Unit,
-		})
-	}
-	for _, n := range r.vm.NICs {
-		guest.NICs = append(guest.NICs, kvm.NIC{MAC: n.MAC, Model: n.Type, Network: n.Network})
-	}
-	xml, notes, err := kvm.Domain(guest, kvm.Options{
-		Virtio: r.def.Options.Virtio, NetworkMap: r.def.Options.NetworkMap, Name: r.domain,
-	})
-	if err != nil {
-		return fault.Permanent(fmt.Errorf("libvirt domain: %w", err))
-	}
-	for _, n := range notes {
-		r.note("libvirt domain, %s", n)
-	}
-	return r.work.WriteFile(r.domainName(), xml)
 }

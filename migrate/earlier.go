@@ -20,7 +20,7 @@ func (r *run) asked() workdir.Asked {
 	return workdir.Asked{
 		InstanceUUID: r.vm.InstanceUUID, Format: o.Format, Compress: o.Compress, Virtio: o.Virtio,
 		RemoveCDROM: o.RemoveCDROM, Verify: o.Verify, Transport: cmp.Or(o.Transport, job.TransportNFC),
-		Networks: job.FormatNetworkMap(o.NetworkMap),
+		Networks: job.FormatNetworkMap(o.NetworkMap), For: kitsAsked(o),
 	}
 }
 

@@ -32,6 +32,7 @@ failure, run the same command again: finished disks are kept. No vCenter is need
 			&cli.BoolFlag{Name: "compress", Usage: "write compressed qcow2 clusters"},
 			&cli.BoolFlag{Name: "virtio", Usage: "put disks and NICs on virtio in the libvirt domain; the guest needs the drivers"},
 			&cli.StringSliceFlag{Name: "network-map", Usage: "`NETWORK=NETWORK,…`: the libvirt network, or bridge:NAME, for cards on a network of the OVF; may be repeated"},
+			&cli.StringFlag{Name: "for", Usage: "`PLATFORMS` to write a landing kit for, beside the images: proxmox, openstack, kubevirt, with commas in between"},
 			&cli.BoolFlag{Name: "overwrite", Usage: "replace what an earlier run left in the output directory"},
 		},
 		DisableSliceFlagSeparator: true,
@@ -83,6 +84,7 @@ func convertOptions(cmd *cli.Command) (o convert.Options, err error) {
 	}
 	o = convert.Options{
 		Format: options.Format, Compress: options.Compress, Virtio: options.Virtio, NetworkMap: options.NetworkMap, Overwrite: options.Overwrite,
+		For: options.For,
 	}
 	options.ParallelDownloads = job.DefaultParallelDownloads
 	if err := validate(job.Definition{VMPath: cmd.Args().First(), Options: options}); err != nil {

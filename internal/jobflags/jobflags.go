@@ -31,5 +31,6 @@ func Options(cmd *cli.Command) (job.Options, error) {
 		Transport:         job.Transport(cmd.String("transport")),
 		Limit:             cmd.String("limit"),
 		NetworkMap:        networks,
+		For:               cmd.String("for"),
 	}, nil
 }

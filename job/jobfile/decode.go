@@ -237,6 +237,7 @@ func (d *decoder) options(n *yaml.Node, field string) job.Options {
 		"transport":                d.text(&transport),
 		"limit":                    d.text(&o.Limit),
 		"network_map":              d.texts(&o.NetworkMap),
+		"for":                      d.text(&o.For),
 	})
 	o.Format, o.Transport, o.Verify = job.Format(format), job.Transport(transport), job.Verify(verify)
 	return o

@@ -62,6 +62,7 @@ type Asked struct {
 	Verify       job.Verify    `json:"verify,omitempty"`
 	Transport    job.Transport `json:"transport,omitempty"`
 	Networks     string        `json:"networks,omitempty"` // as job.FormatNetworkMap writes them
+	For          string        `json:"for,omitempty"`      // platforms of the landing kit, as job.ParseTargets orders them
 }
 
 // ReceiptFile is a file of an export.
