@@ -113,6 +113,8 @@ func (a *app) values(cmd *cli.Command, flag string) (values []string, known bool
 		}
 	case "transport":
 		values = []string{string(job.TransportNFC), string(job.TransportDatastore), string(job.TransportAuto)}
+	case "for":
+		values = job.Targets[:]
 	case "verify":
 		values = []string{string(job.VerifyFull), string(job.VerifyManifest)}
 	case "vm":
