@@ -199,7 +199,11 @@ func (r *run) earlier() (result job.Result, done bool, err error) {
 	}
 	receipt, err := r.work.ReadReceipt()
 	switch {
-	case errors.Is(err, fs.ErrNotExist), err != nil && r.o.Overwrite, r.o.Overwrite:
+	case err == nil && !strings.HasPrefix(receipt.InstanceUUID, identityPrefix):
+		return result, false, fault.Permanent(fault.WithHint(
+			fmt.Errorf("%w: %s records an export of a VM with the same file name, %s", workdir.ErrExists, r.work.ReceiptPath(), receipt.VMPath),
+			"choose another output directory"))
+	case errors.Is(err, fs.ErrNotExist), r.o.Overwrite:
 		return result, false, nil
 	case err != nil:
 		return result, false, fault.Permanent(fault.WithHint(fmt.Errorf("the receipt of an earlier run cannot be read: %w", err),

@@ -244,6 +244,40 @@ func TestTheSameRunAgainIsASuccessThatDoesNothing(t *testing.T) {
 	}
 }
 
+func TestAnotherDescriptorIsAnotherSource(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "streamOptimized")
+	b.convert("erp.ovf", nil)
+	text := string(disktest.ReadFile(t, b.path("erp.ovf")))
+	b.write("erp.ovf", strings.Replace(text, ">2048<", ">4096<", 1)+"\n")
+	if _, err := b.run(t.Context(), "erp.ovf", nil); !errors.Is(err, workdir.ErrExists) {
+		t.Errorf("the error is %v, want that it is there already", err)
+	}
+	result := b.convert("erp.ovf", func(o *convert.Options) { o.Overwrite = true })
+	if text := disktest.ReadFile(t, result.DomainXML); !bytes.Contains(text, []byte(">4096<")) {
+		t.Errorf("the domain is not that of the new descriptor:\n%s", text)
+	}
+}
+
+func TestAnExportOfAVMIsNotReplacedByAFile(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "streamOptimized")
+	if err := os.MkdirAll(b.out, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	receipt := filepath.Join(b.out, "erp_1.export.json")
+	if err := os.WriteFile(receipt, []byte(`{"vm_path": "/DC/vm/erp", "instance_uuid": "5034"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := b.run(t.Context(), "erp.ovf", func(o *convert.Options) { o.Overwrite = true })
+	if !errors.Is(err, workdir.ErrExists) || !strings.Contains(err.Error(), "/DC/vm/erp") || migrate.Hint(err) == "" {
+		t.Errorf("the error is %v, want one that names the VM", err)
+	}
+	if left := b.left(); len(left) != 1 {
+		t.Errorf("left: %v", left)
+	}
+}
+
 func TestADiskThatIsNotWhatTheManifestSaysHasNoFinalName(t *testing.T) {
 	t.Parallel()
 	for _, shape := range []string{"streamOptimized", "monolithicSparse"} {

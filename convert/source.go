@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/hyper2kvm/hyper2kvm/disk"
 	"github.com/hyper2kvm/hyper2kvm/disk/vmdkfile"
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/ova"
@@ -98,7 +99,10 @@ func openPackage(path string) (*source, error) {
 		}
 	}
 	if err := s.openDisks(); err != nil {
-		return nil, errors.Join(fault.Permanent(fmt.Errorf("%s: %w", path, err)), s.close())
+		if err = fmt.Errorf("%s: %w", path, err); errors.Is(err, disk.ErrUnsupported) {
+			err = fault.WithHint(err, "disks that are VMDKs can be converted; unpack others with tar, and use qemu-img convert")
+		}
+		return nil, errors.Join(fault.Permanent(err), s.close())
 	}
 	s.about()
 	return s, nil
@@ -191,6 +195,9 @@ func (s *source) close() error {
 	return err
 }
 
+// identityPrefix tells the identity of files from that of a VM.
+const identityPrefix = "file:"
+
 // identity is the same for as long as every file is: of each the name, the size, and
 // when it was written last.
 func (s *source) identity() (string, error) {
@@ -204,6 +211,13 @@ func (s *source) identity() (string, error) {
 	if s.file != nil {
 		if err := add(s.file.Stat()); err != nil {
 			return "", err
+		}
+	}
+	if s.pkg != nil {
+		for _, f := range s.pkg.About() {
+			if err := add(s.pkg.Stat(f)); err != nil {
+				return "", err
+			}
 		}
 	}
 	for _, d := range s.disks {
@@ -224,5 +238,5 @@ func (s *source) identity() (string, error) {
 			_ = add(st, nil)
 		}
 	}
-	return fmt.Sprintf("file:%x", h.Sum(nil)[:16]), nil
+	return fmt.Sprintf(identityPrefix+"%x", h.Sum(nil)[:16]), nil
 }

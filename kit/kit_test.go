@@ -133,6 +133,9 @@ func TestEveryScriptIsOneThatShellcheckAccepts(t *testing.T) {
 	var scripts []string
 	for _, m := range machines() {
 		for _, target := range []kit.Target{kit.Proxmox, kit.OpenStack} {
+			if target == kit.OpenStack && len(m.Images) > 10 {
+				continue // the same lines again and again, which take shellcheck seconds
+			}
 			path, _ := write(t, target, m)
 			scripts = append(scripts, path)
 		}

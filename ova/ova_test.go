@@ -161,6 +161,28 @@ func TestAHostileOVAIsAnErrorThatNamesFileAndPlace(t *testing.T) {
 	}
 }
 
+func TestAReferenceMayBeEscapedAndTheManifestCalledOtherwise(t *testing.T) {
+	t.Parallel()
+	text := strings.ReplaceAll(envelope, "disk.vmdk", "my%20disk.vmdk")
+	p, err := open(t, archive(t, regular("erp.ovf", text), regular("other.MF", manifestOf(ova.SHA256, "my disk.vmdk", "data")), regular("my disk.vmdk", "data")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := p.File("my%20disk.vmdk")
+	if err != nil || f.Name != "my disk.vmdk" || f.Entry.Algorithm != ova.SHA256 {
+		t.Errorf("the file is %+v, %v", f, err)
+	}
+	if about := p.About(); len(about) != 2 || about[0].Name != "erp.ovf" || about[1].Name != "other.MF" {
+		t.Errorf("the package is described by %v", about)
+	}
+	// An escape leads nowhere else.
+	for _, href := range []string{"..%2fdisk.vmdk", "%2fetc%2fshadow"} {
+		if _, err := p.File(href); !errors.Is(err, ova.ErrMissing) {
+			t.Errorf("%s gives %v", href, err)
+		}
+	}
+}
+
 func TestASizeBeyondTheEndIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	huge := regular("disk.vmdk", "")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -40,6 +41,7 @@ type Package struct {
 	dir   *os.Root
 	files map[string]*File // of a tar, all; of a directory, those that were asked for
 	names []string         // of a tar, in its order
+	about []*File          // the descriptor, and the manifest if there is one
 }
 
 // File is a file of a package.
@@ -50,6 +52,10 @@ type File struct {
 	Entry Entry
 	f     *os.File // nil for one in a tar
 }
+
+// About are the files that say what the package is: the descriptor, and the manifest if
+// there is one.
+func (p *Package) About() []*File { return p.about }
 
 // Stat describes the file on disk: itself, or the tar that it is in.
 func (p *Package) Stat(f *File) (fs.FileInfo, error) {
@@ -220,10 +226,18 @@ func (p *Package) descriptor() (string, error) {
 	return "", fmt.Errorf("%d OVF descriptors: %q and %q: %w", len(found), found[0], found[1], ErrInvalid)
 }
 
-// File returns a file of the package. The error is an [ErrMissing], or says why the file
-// cannot be had.
+// File returns a file of the package, by its name or as a reference has it, where it may
+// be escaped like a URL. The error is an [ErrMissing], or says why the file cannot be had.
 func (p *Package) File(name string) (*File, error) {
-	f, err := p.fileIn(strings.TrimPrefix(name, "./"))
+	name = strings.TrimPrefix(name, "./")
+	f, err := p.fileIn(name)
+	if errors.Is(err, ErrMissing) {
+		if plain, uerr := url.PathUnescape(name); uerr == nil && plain != name {
+			if other, oerr := p.fileIn(plain); oerr == nil {
+				f, err = other, nil
+			}
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -272,7 +286,7 @@ func (p *Package) read(descriptor string) error {
 		return err
 	}
 	stem := strings.TrimSuffix(descriptor, path.Ext(descriptor))
-	if p.Manifest, err = p.manifest(stem + ".mf"); err != nil {
+	if p.Manifest, err = p.manifest(p.manifestName(stem)); err != nil {
 		return err
 	}
 	if _, err := p.fileIn(stem + ".cert"); err == nil {
@@ -318,6 +332,25 @@ func (p *Package) references() error {
 	return nil
 }
 
+// manifestName is the name of the manifest: the descriptor's but for the extension, or
+// that of the only one in a tar.
+func (p *Package) manifestName(stem string) string {
+	own := stem + ".mf"
+	var others []string
+	for _, name := range p.names {
+		if name == own {
+			return own
+		}
+		if strings.EqualFold(path.Ext(name), ".mf") {
+			others = append(others, name)
+		}
+	}
+	if len(others) == 1 {
+		return others[0]
+	}
+	return own
+}
+
 // manifest reads the manifest, if there is one.
 func (p *Package) manifest(name string) ([]Entry, error) {
 	text, err := p.small(name, maxManifest)
@@ -343,6 +376,7 @@ func (p *Package) small(name string, most int64) ([]byte, error) {
 	if f.Size() > most {
 		return nil, fmt.Errorf("%q has %d bytes, %d are read at most: %w", name, f.Size(), most, ErrInvalid)
 	}
+	p.about = append(p.about, f)
 	data := make([]byte, f.Size())
 	if n, err := f.ReadAt(data, 0); n < len(data) {
 		return nil, fmt.Errorf("%q: %w", name, err)
