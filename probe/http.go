@@ -57,10 +57,38 @@ func (p *run) http(ctx context.Context, a asker, h *findings.HTTP) (refused int,
 	default:
 		return resp.StatusCode, fmt.Errorf("status %d", resp.StatusCode)
 	}
-	if err := p.head(ctx, a, h); err != nil {
+	if h.Range != findings.Refused {
+		validators(resp, h)
+	}
+	if h.Range == findings.Ignored { // it is all of the object
+		bodyOf(resp, h)
+	}
+	if err := p.head(ctx, a, h); err != nil || h.Body != "" {
 		return 0, err
 	}
 	return 0, p.whole(ctx, a, h)
+}
+
+// validators notes what an answer says of the object's version, and of the connection.
+func validators(resp *http.Response, h *findings.HTTP) {
+	h.KeepAlive = yes(!resp.Close)
+	h.Modified = yes(resp.Header.Get("Last-Modified") != "")
+	switch tag := resp.Header.Get("ETag"); {
+	case tag == "":
+		h.ETag = findings.None
+	case strings.HasPrefix(tag, "W/"):
+		h.ETag = findings.Weak
+	default:
+		h.ETag = findings.Strong
+	}
+}
+
+// bodyOf notes how an answer with all of the object is delimited.
+func bodyOf(resp *http.Response, h *findings.HTTP) {
+	h.Body = findings.Chunked
+	if resp.ContentLength >= 0 {
+		h.Body = findings.Length
+	}
 }
 
 // head asks for the head alone.
@@ -81,9 +109,8 @@ func (p *run) head(ctx context.Context, a asker, h *findings.HTTP) error {
 	return nil
 }
 
-// whole asks for the whole object, and reads its beginning.
+// whole asks for the whole object.
 func (p *run) whole(ctx context.Context, a asker, h *findings.HTTP) error {
-	began := time.Now()
 	resp, err := patiently(ctx, func() (*http.Response, error) { return a.Ask(ctx, http.MethodGet, "") })
 	if err != nil {
 		return err
@@ -92,22 +119,9 @@ func (p *run) whole(ctx context.Context, a asker, h *findings.HTTP) error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("status %d", resp.StatusCode)
 	}
-	h.Body = findings.Chunked
-	if resp.ContentLength >= 0 {
-		h.Body = findings.Length
-	}
-	h.KeepAlive = yes(!resp.Close)
-	h.Modified = yes(resp.Header.Get("Last-Modified") != "")
-	switch tag := resp.Header.Get("ETag"); {
-	case tag == "":
-		h.ETag = findings.None
-	case strings.HasPrefix(tag, "W/"):
-		h.ETag = findings.Weak
-	default:
-		h.ETag = findings.Strong
-	}
-	if _, err := io.CopyN(io.Discard, resp.Body, 1); err == nil && p.r.Timings.FirstByteMS == 0 {
-		p.r.Timings.FirstByteMS = ms(time.Since(began))
+	bodyOf(resp, h)
+	if h.ETag == "" {
+		validators(resp, h)
 	}
 	return nil
 }

@@ -1,6 +1,8 @@
 package probe
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha1" // manifests have it
 	"crypto/sha256"
@@ -140,13 +142,21 @@ func (p *run) fetch(ctx context.Context, l *vsphere.Lease) (*vsphere.ManifestEnt
 	if err != nil {
 		return nil, err
 	}
+	began := time.Now()
 	body, err := openPatiently(ctx, func() (io.ReadCloser, error) { return l.Source(item).Open(ctx, 0, -1) })
 	if err != nil {
 		return nil, err
 	}
 	defer body.Close()
+	first := make([]byte, 1)
+	if _, err := io.ReadFull(body, first); err != nil {
+		return nil, err // nothing comes
+	}
+	if p.r.Timings.FirstByteMS == 0 {
+		p.r.Timings.FirstByteMS = ms(time.Since(began))
+	}
 	sums := map[string]hash.Hash{"sha1": sha1.New(), "sha256": sha256.New()}
-	n, err := io.Copy(io.MultiWriter(sums["sha1"], sums["sha256"]), io.LimitReader(body, p.o.Whole+1))
+	n, err := io.Copy(io.MultiWriter(sums["sha1"], sums["sha256"]), io.LimitReader(io.MultiReader(bytes.NewReader(first), body), p.o.Whole+1))
 	switch {
 	case err != nil:
 		return nil, err
@@ -162,12 +172,14 @@ func (p *run) fetch(ctx context.Context, l *vsphere.Lease) (*vsphere.ManifestEnt
 		}
 		return nil, err
 	case entry == nil:
-		p.r.Lease.Manifest = findings.Empty
+		p.r.Lease.Manifest = cmp.Or(p.r.Lease.Manifest, findings.Empty) // one lease's is enough
 		return nil, nil
 	}
 	p.r.Lease.Manifest = findings.Listed
 	sum := sums[entry.Algorithm]
-	p.r.Lease.Matches = yes(entry.Size == n && sum != nil && hex.EncodeToString(sum.Sum(nil)) == entry.Sum)
+	if matches := entry.Size == n && sum != nil && hex.EncodeToString(sum.Sum(nil)) == entry.Sum; p.r.Lease.Matches != findings.No {
+		p.r.Lease.Matches = yes(matches)
+	}
 	return entry, nil
 }
 

@@ -86,8 +86,8 @@ func (s *HTTPSource) begin(ctx context.Context) (Info, io.ReadCloser, error) {
 			return unknown, nil, nil
 		}
 		return versioned(Info{Size: size, Ranges: true}, resp), nil, nil
-	case http.StatusRequestedRangeNotSatisfiable: // an empty object, or a server at odds with ranges
-		finish(resp.Body)
+	case http.StatusRequestedRangeNotSatisfiable, http.StatusNotImplemented, http.StatusBadRequest:
+		finish(resp.Body) // an empty object, or a server at odds with ranges; if it is neither, Open tells
 		return unknown, nil, nil
 	}
 	finish(resp.Body)

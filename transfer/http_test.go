@@ -55,6 +55,9 @@ func TestProbeTrustsOnlyAMatching206(t *testing.T) {
 			w.Header().Set("Content-Range", "bytes */0")
 			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
 		}, none},
+		"a range that is not implemented is a stream": {func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNotImplemented)
+		}, none},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -106,12 +106,10 @@ func misread(b []byte, at int64, err error) error {
 	case len(bytes.TrimSpace(b)) == 0:
 		return &Error{What: "it is empty"}
 	}
-	name, unknown := strings.CutPrefix(err.Error(), "json: unknown field ")
-	if unknown {
-		if i := bytes.Index(b, []byte(name)); i >= 0 {
-			at = int64(i) + 1
+	if strings.HasPrefix(err.Error(), "json: unknown field ") { // without its place
+		if s := firstStranger(b, reflect.TypeFor[Report]()); s != nil {
+			return &Error{Where: place(b, s.end), What: fmt.Sprintf("there is no field %.60q; a newer hyper2kvm may know it", s.path)}
 		}
-		return &Error{Where: place(b, at), What: "there is no field " + name + "; a newer hyper2kvm may know it"}
 	}
 	return &Error{Where: place(b, at), What: strings.TrimPrefix(err.Error(), "json: ")}
 }

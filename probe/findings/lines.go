@@ -70,7 +70,7 @@ var leaseItems = []item{
 	}},
 	{"lease", "F-NFC-13", "another disk under the lease", Served, func(r *Report) Answer { return r.Lease.SecondDisk }, map[Answer]string{
 		Empty:   "each disk gets a lease of its own; hyper2kvm does that by itself",
-		Refused: "each disk gets a lease of its own; hyper2kvm does that by itself",
+		Refused: "export with -parallel 1, so that each disk gets a lease of its own; please report this",
 	}},
 	{"lease", "F-NFC-13", "a second lease on the VM", Refused, func(r *Report) Answer { return r.Lease.SecondLease }, nil},
 	{"lease", "F-NFC-12", "a manifest lists what was sent", Listed, func(r *Report) Answer { return r.Lease.Manifest }, map[Answer]string{

@@ -9,6 +9,7 @@ import (
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 
+	"github.com/hyper2kvm/hyper2kvm/probe/findings"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest/streamvmdk"
 )
 
@@ -26,7 +27,7 @@ func (g *gateway) QueryChangedDiskAreas(_ *simulator.Context, req *types.QueryCh
 		body.Fault_ = fault
 		return body
 	}
-	info, err := allocated(d, req.StartOffset)
+	info, err := allocated(d, req.StartOffset, g.srv.like.Folder.Areas == findings.Whole)
 	if err != nil {
 		body.Fault_ = simulator.Fault(err.Error(), &types.FileFault{File: d.flat})
 		return body
@@ -37,7 +38,7 @@ func (g *gateway) QueryChangedDiskAreas(_ *simulator.Context, req *types.QueryCh
 
 func (g *gateway) trackedDisk(req *types.QueryChangedDiskAreas) (*disk, *soap.Fault) {
 	guest := g.srv.guest(req.This)
-	if guest == nil || !guest.vm.CBT {
+	if guest == nil || !guest.vm.CBT || g.srv.like.Folder.Areas == findings.Refused {
 		return nil, simulator.Fault("Changed block tracking is not enabled.", &types.FileFault{File: req.This.Value})
 	}
 	for _, d := range guest.disks {
@@ -55,11 +56,11 @@ func (g *gateway) trackedDisk(req *types.QueryChangedDiskAreas) (*disk, *soap.Fa
 }
 
 // allocated lists what holds data from start on. A disk that was given as a
-// VMDK counts as allocated from end to end.
-func allocated(d *disk, start int64) (types.DiskChangeInfo, error) {
+// VMDK counts as allocated from end to end, and any disk does with whole.
+func allocated(d *disk, start int64, whole bool) (types.DiskChangeInfo, error) {
 	info := types.DiskChangeInfo{StartOffset: start, Length: d.capacity - start}
 	raw := d.now().raw
-	if raw == nil {
+	if raw == nil || whole {
 		info.ChangedArea = []types.DiskChangeExtent{{Start: start, Length: info.Length}}
 		return info, nil
 	}

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/probe/findings"
 )
 
-// Profile is how the data plane behaves.
+// Profile is how the data plane behaves: the name of a report in profiles/.
 type Profile string
 
 const (
@@ -29,6 +31,7 @@ type Config struct {
 	HostAddr string // of the first ESXi host; empty means a free port of Addr's address
 	Hosts    int    // ESXi hosts, each a listener with its own certificate; 0 means 1
 	Profile  Profile
+	Like     *findings.Report // in place of Profile; see [Config.As]
 	VMs      []VM
 	BulkVMs  int // cheap VMs without data beside VMs, in nested folders
 
@@ -149,10 +152,10 @@ func (c Config) withDefaults() Config {
 // validate says everything that is wrong with c, at once.
 func (c Config) validate() error {
 	var errs []error
-	switch c.Profile {
-	case Stream, Ranged, VSAN:
-	default:
-		errs = append(errs, fmt.Errorf("profile %q: want stream, ranged or vsan", c.Profile))
+	if c.Like != nil {
+		errs = append(errs, c.Like.Check())
+	} else if _, err := c.Profile.Report(); err != nil {
+		errs = append(errs, err)
 	}
 	seen := make(map[string]bool)
 	for _, vm := range c.VMs {

@@ -1,6 +1,7 @@
 package vspheretest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/probe/findings"
 )
 
 // delivery sends one object in answer to one request, with the faults that are
@@ -22,7 +25,7 @@ type delivery struct {
 	object *payload
 	guest  *guest
 	disk   int // index among the guest's disks; -1 for what is no disk
-	ranged bool
+	how    findings.HTTP
 	over   <-chan struct{}                    // closed when it may no longer be sent; nil: never
 	lease  *lease                             // nil outside of one
 	sent   func(from, to int64) (undo func()) // notes what was sent; may be nil
@@ -56,12 +59,15 @@ func (d *delivery) empty() {
 }
 
 func (d *delivery) run() {
+	if d.how.KeepAlive == findings.No {
+		d.w.Header().Set("Connection", "close")
+	}
 	switch {
 	case d.r.Method == http.MethodGet:
-	case d.r.Method == http.MethodHead && d.ranged:
+	case d.r.Method == http.MethodHead && d.how.Head != findings.Refused:
 	default:
 		d.w.Header().Set("Allow", http.MethodGet)
-		d.fail(http.StatusMethodNotAllowed, "only GET is answered")
+		d.fail(cmp.Or(d.how.HeadStatus, http.StatusMethodNotAllowed), "only GET is answered")
 		return
 	}
 	if d.struck(faultChange) != nil {
@@ -75,11 +81,38 @@ func (d *delivery) run() {
 		d.empty()
 		return
 	}
-	if !d.ranged {
-		d.send(http.StatusOK, 0, d.object.size)
-		return
+	d.validators()
+	switch ask := d.r.Header.Get("Range"); {
+	case d.how.Range == findings.Refused && ask != "":
+		d.fail(cmp.Or(d.how.RangeStatus, http.StatusRequestedRangeNotSatisfiable), "no ranges here")
+	case d.how.Range == findings.Honoured:
+		d.runRanged()
+	default:
+		d.whole()
 	}
-	d.runRanged()
+}
+
+// validators tells which version of the object it is.
+func (d *delivery) validators() {
+	switch d.how.ETag {
+	case findings.Strong:
+		d.w.Header().Set("ETag", d.etag())
+	case findings.Weak:
+		d.w.Header().Set("ETag", "W/"+d.etag())
+	}
+	if d.how.Modified == findings.Yes {
+		at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Add(time.Duration(d.object.version.Load()) * time.Second)
+		d.w.Header().Set("Last-Modified", at.Format(http.TimeFormat))
+	}
+}
+
+// whole sends all of the object, or the head of it.
+func (d *delivery) whole() {
+	head := d.r.Method == http.MethodHead
+	if head && d.how.Head == findings.Sized || !head && d.how.Body == findings.Length {
+		d.w.Header().Set("Content-Length", strconv.FormatInt(d.object.size, 10))
+	}
+	d.send(http.StatusOK, 0, d.object.size)
 }
 
 // struck uses up a fault that is due at the start of a request.
@@ -95,13 +128,12 @@ func (d *delivery) struck(kind faultKind) *fault {
 func (d *delivery) runRanged() {
 	h, etag := d.w.Header(), d.etag()
 	h.Set("Accept-Ranges", "bytes")
-	h.Set("ETag", etag)
-	if m := d.r.Header.Get("If-Match"); m != "" && m != "*" && !strings.Contains(m, etag) {
+	if m := d.r.Header.Get("If-Match"); d.how.ETag == findings.Strong && m != "" && m != "*" && !strings.Contains(m, etag) {
 		d.fail(http.StatusPreconditionFailed, "the object has changed")
 		return
 	}
 	from, to, ok := parseRange(d.r.Header.Get("Range"), d.object.size)
-	if c := d.r.Header.Get("If-Range"); c != "" && c != etag {
+	if c := d.r.Header.Get("If-Range"); c != "" && (c != etag || d.how.ETag != findings.Strong) {
 		ok = false
 	}
 	if ok && d.struck(faultNoRange) != nil {
@@ -109,8 +141,7 @@ func (d *delivery) runRanged() {
 	}
 	switch {
 	case !ok:
-		h.Set("Content-Length", strconv.FormatInt(d.object.size, 10))
-		d.send(http.StatusOK, 0, d.object.size)
+		d.whole()
 	case from >= d.object.size:
 		h.Set("Content-Range", fmt.Sprintf("bytes */%d", d.object.size))
 		d.fail(http.StatusRequestedRangeNotSatisfiable, "the range is beyond the end")

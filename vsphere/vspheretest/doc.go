@@ -39,6 +39,13 @@
 //	vsan    stream, but only the first disk asked for on a lease has a body, the
 //	        others are an empty chunked 200 (F-NFC-13); no disks under /folder (F-DS-3)
 //
+// These and some more are files in profiles/, and each file there is a report as hyper2kvm
+// probe writes it (docs/probe.md): what it says is how the lab behaves, and what it leaves
+// out is as in stream.json. The suites of packages probe and migrate run over all of them,
+// so that a report from the field, put there, is a regression test: a probe of the lab has
+// to say the same, and exports have to end in identical images or in a clear failure.
+// [Config.As] takes a report whole, with its versions, limits and privileges.
+//
 // Under /folder a powered-off VM without snapshots has its -flat.vmdk, with
 // ranges, for who has a session; a running VM or one with snapshots gives 500
 // (F-DS-1 to F-DS-3).

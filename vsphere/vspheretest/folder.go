@@ -1,12 +1,15 @@
 package vspheretest
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/hyper2kvm/hyper2kvm/probe/findings"
 )
 
 // serveFolder answers /folder/PATH?dcPath=…&dsName=…: disks as F-DS-1 and F-DS-3
@@ -27,14 +30,16 @@ func (s *Server) serveFolder(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	raw := d.now().raw
-	del := &delivery{srv: s, w: w, r: r, plane: Folder, guest: g, disk: d.index, ranged: true, object: raw}
+	del := &delivery{srv: s, w: w, r: r, plane: Folder, guest: g, disk: d.index, how: s.like.Folder.HTTP, object: raw}
 	switch {
-	case s.cfg.Profile == VSAN || raw == nil:
+	case s.like.Folder.Answer == findings.Refused:
+		del.fail(cmp.Or(s.like.Folder.Status, http.StatusNotFound), "no such file")
+	case raw == nil:
 		del.fail(http.StatusNotFound, "no such file")
-	case s.busy(g):
+	case s.busy(g), s.like.Folder.UnderLease == findings.Refused && s.leases.on(g.ref) != nil:
 		del.fail(http.StatusInternalServerError, "the file is locked")
 	default:
-		end, ok := d.lock.browse()
+		end, ok := d.lock.browse(s.like.Folder.Beside902 == findings.Served)
 		if !ok {
 			del.fail(http.StatusInternalServerError, "the file is locked")
 			return

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"github.com/vmware/govmomi/simulator"
+
+	"github.com/hyper2kvm/hyper2kvm/probe/findings"
 )
 
 // host is an ESXi host's data plane.
@@ -14,13 +16,27 @@ type host struct {
 	srv     *Server
 	streams atomic.Int64 // being sent
 	nfc     *nfcPort     // nil without port 902
+	index   int          // among the lab's
+}
+
+// known is what vSphere knows the host by.
+func (h *host) known() string {
+	if h.srv.like.Hosts.Known == findings.ByName {
+		return "localhost"
+	}
+	return h.ip.String()
 }
 
 // introduce gives the simulator's host the address of its data plane, so that a
 // client can find out whether it reaches it.
 func (h *host) introduce(sim *simulator.HostSystem) {
-	name, port := h.ip.String(), int32(h.gate.address.Port)
+	name, port := h.known(), int32(h.gate.address.Port)
 	sim.Name, sim.Summary.Config.Name, sim.Summary.Config.Port = name, name, port
+	if versions := h.srv.like.Hosts.Versions; len(versions) > 0 && sim.Summary.Config.Product != nil {
+		product := *sim.Summary.Config.Product // all hosts of the simulator share one
+		product.Version = versions[h.index%len(versions)]
+		sim.Summary.Config.Product = &product
+	}
 }
 
 // serveNFC answers /nfc/TICKET/FILE and /ha-nfc/TICKET/FILE. The ticket is all
@@ -40,7 +56,7 @@ func (h *host) serveNFC(w http.ResponseWriter, r *http.Request) {
 	}
 	d := &delivery{
 		srv: h.srv, w: w, r: r, plane: NFC, object: it.object, guest: l.guest, disk: -1,
-		ranged: h.srv.cfg.Profile == Ranged, over: l.over, lease: l,
+		how: h.srv.like.Lease.HTTP, over: l.over, lease: l,
 		sent: func(from, to int64) func() { return l.markSent(h.srv, it, from, to) },
 	}
 	if it.disk != nil {
@@ -52,9 +68,16 @@ func (h *host) serveNFC(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer h.streams.Add(-1)
-	if r.Method == http.MethodGet && !l.begin(it) && h.srv.cfg.Profile == VSAN {
-		d.empty() // F-NFC-13
-		return
+	refused := d.how.Range == findings.Refused && r.Header.Get("Range") != ""
+	if r.Method == http.MethodGet && !refused {
+		switch l.begin(it, &h.srv.like.Lease) {
+		case findings.Empty:
+			d.empty() // F-NFC-13
+			return
+		case findings.Refused:
+			d.fail(http.StatusNotFound, "the file has been served already")
+			return
+		}
 	}
 	d.run()
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/hyper2kvm/hyper2kvm/probe/findings"
 )
 
 const (
@@ -61,14 +63,22 @@ func newInventory(s *Server) (*inventory, error) {
 	return in, nil
 }
 
+// storeTypes are the types of datastores, as reports name them.
+var storeTypes = map[findings.Answer]types.HostFileSystemVolumeFileSystemType{
+	"vmfs": types.HostFileSystemVolumeFileSystemTypeVMFS, "nfs": types.HostFileSystemVolumeFileSystemTypeNFS,
+	"nfs41": types.HostFileSystemVolumeFileSystemTypeNFS41, "vsan": types.HostFileSystemVolumeFileSystemTypeVsan,
+	"vvol": types.HostFileSystemVolumeFileSystemTypeVVOL,
+}
+
 // finish gives the datastores the type that goes with the profile. On a vSAN
 // one the simulator translates every path, which creating VMs does not survive.
 func (in *inventory) finish() {
-	if in.srv.cfg.Profile != VSAN {
+	kind, known := storeTypes[in.srv.like.VM.Datastore]
+	if !known {
 		return
 	}
 	for _, ds := range in.stores {
-		ds.Summary.Type = string(types.HostFileSystemVolumeFileSystemTypeVsan)
+		ds.Summary.Type = string(kind)
 	}
 }
 
@@ -191,7 +201,7 @@ func (in *inventory) wait(ref types.ManagedObjectReference) (types.AnyType, erro
 
 // linkData puts the raw disks where the datastore's /folder finds them.
 func (in *inventory) linkData(g *guest, vm *simulator.VirtualMachine, store *simulator.Datastore) error {
-	if in.srv.cfg.Profile == VSAN {
+	if in.srv.like.VM.Datastore == "vsan" {
 		return nil // objects, not files (F-DS-3)
 	}
 	for _, d := range g.disks {

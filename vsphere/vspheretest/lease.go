@@ -13,6 +13,8 @@ import (
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/hyper2kvm/hyper2kvm/probe/findings"
 )
 
 // lease is one export of a guest. Its state follows F-NFC-1: initializing,
@@ -93,7 +95,7 @@ func (s *Server) openLease(ctx *simulator.Context, g *guest, source types.Manage
 	obj.Capabilities = types.HttpNfcLeaseCapabilities{PullModeSupported: true, CorsSupported: true}
 	l.object = obj
 
-	if other := s.leases.add(l, s.cfg.ConcurrentLeases); other != nil {
+	if other := s.leases.add(l, s.like.Lease.SecondLease == findings.Granted); other != nil {
 		return types.ManagedObjectReference{}, &types.TaskInProgress{Task: taskOf(other)}
 	}
 	ctx.Map.Put(obj)
@@ -188,8 +190,11 @@ func (s *Server) armExpiry(l *lease) {
 func (s *Server) deviceURLs(l *lease) []types.HttpNfcLeaseDeviceUrl {
 	h := l.guest.host
 	base, id := fmt.Sprintf("https://%s/nfc/%s/", h.addr(), l.ticket), h.id()
-	if s.cfg.DirectURLs {
+	switch s.like.Lease.URLs {
+	case findings.Wildcard:
 		base, id = fmt.Sprintf("https://*/ha-nfc/%s/", l.ticket), s.vcenter.id()
+	case findings.ByName:
+		base = fmt.Sprintf("https://localhost:%d/nfc/%s/", h.gate.address.Port, l.ticket)
 	}
 	if s.cfg.NamedURLs {
 		base += l.guest.escaped + "-"
@@ -198,14 +203,17 @@ func (s *Server) deviceURLs(l *lease) []types.HttpNfcLeaseDeviceUrl {
 	for _, it := range l.items {
 		u := types.HttpNfcLeaseDeviceUrl{
 			Key: it.key, ImportKey: "/" + l.guest.escaped + it.key[len(l.guest.ref.Value)+1:],
-			Url: base + it.file, SslThumbprint: id.thumbprint(), Disk: types.NewBool(it.disk != nil),
+			Url: base + it.file, Disk: types.NewBool(it.disk != nil),
 		}
 		if it.disk != nil {
 			u.TargetId = it.file
 		} else {
 			u.FileSize = it.object.size
 		}
-		if atLeast(s.cfg.APIVersion, 9, 0) {
+		if p := s.like.Lease.Pinned; p == findings.Thumbprint || p == findings.Both {
+			u.SslThumbprint = id.thumbprint()
+		}
+		if p := s.like.Lease.Pinned; p == findings.Certificate || p == findings.Both {
 			u.SslCertificate = string(id.pem())
 		}
 		urls = append(urls, u)

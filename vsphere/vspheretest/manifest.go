@@ -1,6 +1,7 @@
 package vspheretest
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -8,14 +9,16 @@ import (
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/hyper2kvm/hyper2kvm/probe/findings"
 )
 
 // HttpNfcLeaseSetManifestChecksumType asks for another checksum beside SHA-1. It
 // counts for the items whose transfer has not begun (F-NFC-12).
 func (o *HttpNfcLease) HttpNfcLeaseSetManifestChecksumType(_ *simulator.Context, req *types.HttpNfcLeaseSetManifestChecksumType) soap.HasFault {
 	body := new(methods.HttpNfcLeaseSetManifestChecksumTypeBody)
-	if !atLeast(o.srv.cfg.APIVersion, 6, 7) {
-		body.Fault_ = simulator.Fault("The host is older than 6.7.", &types.NotSupported{})
+	if like := o.srv.like.Lease; like.SHA256 == findings.Refused || like.SHA256Late == findings.Refused && o.lease.begun() {
+		body.Fault_ = simulator.Fault("The operation is not supported, as on hosts older than 6.7.", &types.NotSupported{})
 		return body
 	}
 	if body.Fault_ = o.lease.closedFault(); body.Fault_ != nil {
@@ -27,7 +30,7 @@ func (o *HttpNfcLease) HttpNfcLeaseSetManifestChecksumType(_ *simulator.Context,
 			body.Fault_ = simulator.Fault("unknown checksum type "+kv.Value, &types.InvalidArgument{InvalidProperty: "deviceUrlsToChecksumTypes"})
 			return body
 		}
-		if !o.lease.setChecksum(kv.Key, algorithm) {
+		if !o.lease.setChecksum(kv.Key, algorithm, &o.srv.like.Lease) {
 			body.Fault_ = simulator.Fault("unknown device "+kv.Key, &types.InvalidArgument{InvalidProperty: "deviceUrlsToChecksumTypes"})
 			return body
 		}
@@ -36,13 +39,24 @@ func (o *HttpNfcLease) HttpNfcLeaseSetManifestChecksumType(_ *simulator.Context,
 	return body
 }
 
+// begun tells whether anything is or was being sent.
+func (l *lease) begun() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.items, func(it *item) bool { return it.started })
+}
+
 // setChecksum returns false when the lease has no such key.
-func (l *lease) setChecksum(key, algorithm string) bool {
+func (l *lease) setChecksum(key, algorithm string, like *findings.Lease) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, it := range l.items {
 		if it.key == key {
-			if !it.started {
+			counts := like.SHA256
+			if it.started {
+				counts = like.SHA256Late
+			}
+			if counts == findings.Honoured {
 				it.checksum = algorithm
 			}
 			return true
@@ -58,9 +72,19 @@ func (o *HttpNfcLease) HttpNfcLeaseGetManifest(_ *simulator.Context, _ *types.Ht
 	if body.Fault_ = o.lease.closedFault(); body.Fault_ != nil {
 		return body
 	}
+	like := o.srv.like.Lease
+	if like.Manifest == findings.Refused {
+		body.Fault_ = simulator.Fault("The operation is not supported on the object.", &types.NotSupported{})
+		return body
+	}
 	body.Res = new(types.HttpNfcLeaseGetManifestResponse)
-	if !o.srv.cfg.NoManifest {
+	if like.Manifest != findings.Empty {
 		body.Res.Returnval = o.lease.manifest()
+	}
+	if like.Matches == findings.No {
+		for i := range body.Res.Returnval {
+			body.Res.Returnval[i].Size++
+		}
 	}
 	return body
 }
@@ -88,18 +112,26 @@ func (l *lease) manifest() []types.HttpNfcLeaseManifestEntry {
 	return entries
 }
 
-// begin notes that it is being sent. On vSAN only the first disk of a lease is.
-func (l *lease) begin(it *item) (first bool) {
+// begin notes that it is being sent, and says how it is answered: an item that was
+// asked for before, and disks after the first, may be answered otherwise (F-NFC-13).
+func (l *lease) begin(it *item, like *findings.Lease) findings.Answer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	again := it.started
 	it.started = true
 	if it.disk == nil {
-		return true
+		return findings.Served
 	}
 	if l.served == nil {
 		l.served = it
 	}
-	return l.served == it
+	switch {
+	case l.served != it && like.SecondDisk != findings.Served:
+		return like.SecondDisk
+	case again:
+		return like.SecondFetch
+	}
+	return findings.Served
 }
 
 // markSent notes bytes as sent; the returned function takes that back. A fault may

@@ -1,6 +1,7 @@
 package vspheretest
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
 
+	"github.com/hyper2kvm/hyper2kvm/probe/findings"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest/authd"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest/streamvmdk"
 )
@@ -24,6 +26,7 @@ type nfcPort struct {
 	gate   *gate
 	server *authd.Server
 	other  *identity // of nobody
+	closed bool
 	taking sync.WaitGroup
 }
 
@@ -39,7 +42,8 @@ func (h *host) listenNFC() error {
 		return err
 	}
 	s := h.srv
-	h.nfc = &nfcPort{gate: g, other: other, server: authd.New(authd.Config{
+	port := s.like.Port902.Port
+	h.nfc = &nfcPort{gate: g, other: other, closed: port == findings.Closed || port == findings.Silent, server: authd.New(authd.Config{
 		Certificate: func() *tls.Certificate { return &h.id().tls },
 		Other:       func() *tls.Certificate { return &other.tls },
 		Redeem: func(ticket string) authd.Grant {
@@ -50,7 +54,7 @@ func (h *host) listenNFC() error {
 		},
 		Strike:    func(name string) bool { return s.strikeNFC(name, nil, -1) },
 		Violation: s.violated,
-		Memory:    s.cfg.NFCMemory, Sessions: s.cfg.StreamsPerHost, Latency: s.cfg.Latency,
+		Memory:    s.cfg.NFCMemory, Greeting: greetingOf(s.like.Port902), Version: uint32(s.like.Port902.Protocol), Buffer: bufferOf(s.like.Port902), Sessions: s.cfg.StreamsPerHost, Latency: s.cfg.Latency,
 		Pace: func() (int, func(context.Context, int) error) {
 			p := newPacer(s.cfg.Rate)
 			return p.chunk, p.wait
@@ -59,7 +63,40 @@ func (h *host) listenNFC() error {
 	return nil
 }
 
-func (p *nfcPort) serve() { p.taking.Go(func() { p.server.Serve(p.gate) }) }
+// serve takes connections; a port that is closed takes none.
+func (p *nfcPort) serve() {
+	if p.closed {
+		_ = p.gate.Close()
+	}
+	p.taking.Go(func() { p.server.Serve(p.gate) })
+}
+
+// greetingOf is what a host like that says first; "" where that is not known.
+func greetingOf(like findings.Port902) string {
+	if len(like.Announces) == 0 {
+		return ""
+	}
+	line := "220 VMware Authentication Daemon Version " + cmp.Or(like.Daemon, "1.10") + ": SSL Required, ServerDaemonProtocol:SOAP, MKSDisplayProtocol:VNC "
+	for _, word := range like.Announces {
+		if word == "NFCSSL supported" {
+			word += "/t"
+		}
+		line += ", " + word
+	}
+	return line
+}
+
+// bufferOf is the largest buffer in bytes that a host like that gives; -1 leaves it to
+// the host, and 0 is no limit.
+func bufferOf(like findings.Port902) int64 {
+	switch {
+	case like.Opened == findings.Yes && like.BufferKiB == 0:
+		return -1
+	case like.BufferKiB >= 1024: // all that a probe has asked for
+		return 0
+	}
+	return int64(like.BufferKiB) << 10
+}
 
 func (p *nfcPort) close() {
 	_ = p.gate.Close()
@@ -134,7 +171,9 @@ func (g *nfcGrant) Open(path string) (authd.Disk, *authd.Refusal) {
 	if err != nil {
 		return nil, &authd.Refusal{Code: 1048585, Text: "the disk cannot be read"}
 	}
-	if !d.lock.random() {
+	like := g.srv.like.Port902
+	leased := like.UnderLease == findings.Refused && g.srv.leases.on(g.guest.ref) != nil
+	if leased || !d.lock.random(like.BesideFiles == findings.Served, like.SecondConn != findings.No) {
 		_ = f.Close()
 		return nil, &authd.Refusal{Code: 16392, Text: "Failed to lock the file"}
 	}
@@ -257,11 +296,12 @@ type fileLock struct {
 	nfc, browsers int
 }
 
-// random takes the disk for NFC.
-func (l *fileLock) random() bool {
+// random takes the disk for NFC. beside lets it in while /folder is served, and
+// together while NFC has it already.
+func (l *fileLock) random(beside, together bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.browsers > 0 {
+	if l.browsers > 0 && !beside || l.nfc > 0 && !together {
 		return false
 	}
 	l.nfc++
@@ -274,11 +314,11 @@ func (l *fileLock) randomEnds() {
 	l.nfc--
 }
 
-// browse takes the disk for /folder.
-func (l *fileLock) browse() (end func(), ok bool) {
+// browse takes the disk for /folder. beside lets it in while NFC has it.
+func (l *fileLock) browse(beside bool) (end func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.nfc > 0 {
+	if l.nfc > 0 && !beside {
 		return nil, false
 	}
 	l.browsers++

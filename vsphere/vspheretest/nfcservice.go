@@ -13,6 +13,8 @@ import (
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/hyper2kvm/hyper2kvm/probe/findings"
 )
 
 // The NFC service of vCenter, which gives out tickets for port 902 (F-902-4). The
@@ -120,6 +122,9 @@ func (*nfcService) Reference() types.ManagedObjectReference { return nfcServiceR
 
 // NfcGetVmFiles gives a ticket for every file of a VM.
 func (n *nfcService) NfcGetVmFiles(_ *simulator.Context, req *nfcGetVmFiles) soap.HasFault {
+	if n.srv.like.Port902.Ticket == findings.OneDisk {
+		return &refusedBody{simulator.Fault("The operation is not supported on the object.", &types.NotSupported{})}
+	}
 	t, fault := n.ticket(req.VM, -1, "VirtualMachine.Provisioning.GetVmFiles")
 	if fault != nil {
 		return &refusedBody{fault}
@@ -194,16 +199,27 @@ func (n *nfcService) ticket(vm types.ManagedObjectReference, key int32, privileg
 		return nil, simulator.Fault("A specified parameter was not correct: diskDeviceKey", &types.InvalidArgument{InvalidProperty: "diskDeviceKey"})
 	}
 	h := g.host
+	if n.srv.like.Port902.Ticket == findings.Refused {
+		return nil, simulator.Fault("Permission to perform this operation was denied.", &types.NoPermission{Object: &vm, PrivilegeId: privilege})
+	}
 	if h.nfc == nil {
 		return nil, simulator.Fault("The operation is not supported on the object.", &types.NotSupported{})
 	}
 	strike := func(name string) bool { return n.srv.strikeNFC(name, g, -1) }
 	t := nfcTicket{
-		Host: h.ip.String(), Port: int32(h.nfc.gate.address.Port), SSLThumbprint: h.id().thumbprint(),
+		Host: h.known(), Port: int32(h.nfc.gate.address.Port), SSLThumbprint: h.id().thumbprint(),
 		Service: "vpxa-nfc", ServiceVersion: "1.1", SessionID: uuid.NewString(),
 	}
-	if n.srv.cfg.DirectURLs {
+	if n.srv.like.Lease.URLs == findings.Wildcard {
 		t.Service = "nfc"
+	}
+	switch n.srv.like.Port902.Pinned {
+	case findings.None:
+		t.SSLThumbprint = ""
+	case findings.Certificate:
+		t.SSLThumbprint, t.SSLCertificate = "", string(h.id().pem())
+	case findings.Both:
+		t.SSLCertificate = string(h.id().pem())
 	}
 	n.srv.nfcTickets.add(t.SessionID, &nfcGrant{srv: n.srv, host: h, guest: g, key: key})
 	switch {

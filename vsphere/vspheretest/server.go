@@ -1,6 +1,7 @@
 package vspheretest
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/hyper2kvm/hyper2kvm/probe/findings"
 )
 
 // Server is a running lab: a vCenter and its ESXi hosts. Its methods may be
@@ -23,6 +26,7 @@ import (
 // anything that can be seen from outside.
 type Server struct {
 	cfg      Config
+	like     *findings.Report // how it behaves
 	model    *simulator.Model
 	svc      *simulator.Service
 	vcenter  *endpoint
@@ -74,7 +78,11 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, byRef: make(map[types.ManagedObjectReference]*guest), closed: make(chan struct{})}
+	like, err := cfg.behaviour()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, like: like, byRef: make(map[types.ManagedObjectReference]*guest), closed: make(chan struct{})}
 	s.leases.open = make(map[string]*lease)
 	s.sessions.active = make(map[string]time.Time)
 	var rules []*fault
@@ -85,7 +93,6 @@ func New(cfg Config) (*Server, error) {
 		}
 		rules = append(rules, f)
 	}
-	var err error
 	if s.dir, err = os.MkdirTemp(cfg.TempDir, "lab-vcenter-"); err != nil {
 		return nil, err
 	}
@@ -125,6 +132,10 @@ func (s *Server) start() error {
 		return err
 	}
 	in.finish()
+	if s.like.Service.Kind == findings.Host { // only now: a simulator that is one from the start is another
+		about := &s.svc.Context.Map.Get(types.ManagedObjectReference{Type: "ServiceInstance", Value: "ServiceInstance"}).(*simulator.ServiceInstance).Content.About
+		about.Name, about.ApiType = "VMware ESXi", "HostAgent"
+	}
 	s.serve()
 	return nil
 }
@@ -144,7 +155,7 @@ func (s *Server) listen() error {
 		if err != nil {
 			return err
 		}
-		h := &host{endpoint: e, srv: s}
+		h := &host{endpoint: e, srv: s, index: i}
 		s.hosts = append(s.hosts, h)
 		if s.cfg.NFC902 {
 			if err := h.listenNFC(); err != nil {
@@ -154,6 +165,12 @@ func (s *Server) listen() error {
 		addr = ""
 	}
 	return nil
+}
+
+// introduce lets the service claim to be what it is like.
+func (s *Server) introduce(about *types.AboutInfo) {
+	about.Version = cmp.Or(s.like.Service.Version, about.Version)
+	about.Build = cmp.Or(s.like.Service.Build, about.Build)
 }
 
 // building is held while a model is created: the simulator then changes a
@@ -168,6 +185,7 @@ func (s *Server) createModel() error {
 	about := &m.ServiceContent.About
 	about.ApiVersion = s.cfg.APIVersion
 	about.Version = strings.TrimSuffix(s.cfg.APIVersion, ".0")
+	s.introduce(about)
 	about.FullName = "VMware vCenter Server " + about.Version + " (lab)"
 	s.model = m
 	building.Lock()

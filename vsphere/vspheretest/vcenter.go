@@ -8,6 +8,8 @@ import (
 	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/hyper2kvm/hyper2kvm/probe/findings"
 )
 
 // serve puts the planes together and starts them. The simulator's own server is
@@ -30,7 +32,7 @@ func (s *Server) serve() {
 	mux.Handle(vim25.Path, s.sdk(s.svc.ServeMux))
 	mux.Handle(vim25.Path+"/", s.sdk(s.svc.ServeMux))
 	mux.HandleFunc("/folder/", s.serveFolder)
-	if s.cfg.DirectURLs {
+	if s.like.Lease.URLs == findings.Wildcard {
 		mux.HandleFunc("/ha-nfc/", s.hosts[0].serveNFC)
 	}
 	s.vcenter.serve(s.slow(mux))

@@ -2,6 +2,7 @@ package authd
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -81,7 +82,7 @@ func (c *classic) refuse() bool {
 
 // run is false when the connection is over.
 func (c *classic) run() bool {
-	version, late := uint32(11), false
+	version, late := cmp.Or(c.srv.cfg.Version, 11), false
 	if c.grant.Strike("late-36") {
 		late = true
 	}

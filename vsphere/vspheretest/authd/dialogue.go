@@ -1,6 +1,7 @@
 package authd
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -13,7 +14,7 @@ const greeting = "220 VMware Authentication Daemon Version 1.10: SSL Required, S
 
 // greet says hello. It is false when the connection is over.
 func (s *Server) greet(ctx context.Context, c net.Conn) bool {
-	line := greeting
+	line := cmp.Or(s.cfg.Greeting, greeting)
 	strike := s.cfg.Strike
 	switch {
 	case strike("close"):

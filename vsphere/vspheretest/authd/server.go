@@ -71,6 +71,9 @@ type Config struct {
 	// Violation is told what a client has tried that it must not.
 	Violation func(what string)
 
+	Greeting string        // its first line, without the end; "" is an 8.0 host's
+	Version  uint32        // of NFC; 0 means 11
+	Buffer   int64         // the largest of a session in bytes; 0 is 2 MiB, negative leaves it to the host alone
 	Memory   int64         // of all buffers, in bytes; 0 is no limit
 	Sessions int           // AIO sessions at a time; 0 is no limit
 	Latency  time.Duration // of each answer

@@ -312,11 +312,14 @@ func (x *session) openSession(r request) *Refusal {
 	if size > maxBuffer || size*count > 16<<20 {
 		return &Refusal{1, fmt.Sprintf("a buffer of %d bytes, %d times, is too much", size, count)}
 	}
-	if size > 0 && x.grant.Strike("no-buffers") {
+	if size > 0 && (x.srv.cfg.Buffer < 0 || x.grant.Strike("no-buffers")) {
 		return &Refusal{1, "buffers are the host's to choose"}
 	}
 	if size == 0 {
 		size, count = defaultBuffer, 1
+	}
+	if x.srv.cfg.Buffer > 0 && size > x.srv.cfg.Buffer {
+		return memory(size * count)
 	}
 	if x.grant.Strike("memory") || !x.srv.take(size*count) {
 		return memory(size * count)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/hyper2kvm/hyper2kvm/probe/findings"
 	"github.com/hyper2kvm/hyper2kvm/units"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
@@ -20,12 +22,40 @@ import (
 type options struct {
 	config  vspheretest.Config
 	envFile string
+	profile string
 }
 
+// parse reads the command line. A profile is what the flags begin with: those that are
+// given count for more.
 func parse(args []string, stderr io.Writer) (*options, error) {
-	o := new(options)
+	o, err := parseOver(vspheretest.Config{NFC902: true}, args, stderr)
+	if err != nil {
+		return nil, err
+	}
+	r, err := readProfile(o.profile)
+	if err != nil {
+		return nil, err
+	}
+	base := vspheretest.Config{}.As(r)
+	if !strings.HasSuffix(o.profile, ".json") {
+		base.NFC902 = true
+	}
+	return parseOver(base, args, io.Discard) // what is wrong was told the first time
+}
+
+// readProfile reads a profile: one of the lab's by its name, or the file of a report.
+func readProfile(name string) (findings.Report, error) {
+	if strings.HasSuffix(name, ".json") || strings.ContainsAny(name, `/\`) {
+		return findings.Read(name)
+	}
+	return vspheretest.Profile(name).Report()
+}
+
+// parseOver reads the command line over what base has.
+func parseOver(base vspheretest.Config, args []string, stderr io.Writer) (*options, error) {
+	o := &options{config: base}
 	c := &o.config
-	var inventory, profile string
+	var inventory string
 	fs := flag.NewFlagSet("labvcenter", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.StringVar(&c.Addr, "addr", "127.0.0.1:8989", "listen for vCenter's clients on this `host:port`; port 0 takes a free one")
@@ -38,23 +68,23 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	})
 	fs.StringVar(&inventory, "inventory", "", "serve the VMs that this YAML `file` lists as well")
 	fs.IntVar(&c.BulkVMs, "vms", 0, "add this `number` of VMs without data")
-	fs.IntVar(&c.Hosts, "hosts", 1, "`number` of ESXi hosts")
-	fs.StringVar(&profile, "profile", string(vspheretest.Stream), "how disks are served: `stream`, ranged or vsan")
+	fs.IntVar(&c.Hosts, "hosts", max(1, base.Hosts), "`number` of ESXi hosts")
+	fs.StringVar(&o.profile, "profile", string(vspheretest.Stream), "behave as this `profile`: "+profileNames()+", or the file of a report that hyper2kvm probe has written")
 	fs.Func("rate", "limit each connection to so many `bytes/s`, as in 25MB/s", func(s string) (err error) {
 		c.Rate, err = units.ParseRate(s)
 		return err
 	})
-	fs.DurationVar(&c.Latency, "latency", 0, "add this `time` to every request")
-	fs.DurationVar(&c.LeaseTimeout, "lease-timeout", 300*time.Second, "a lease ends when it is not renewed for this `time`")
+	fs.DurationVar(&c.Latency, "latency", base.Latency, "add this `time` to every request")
+	fs.DurationVar(&c.LeaseTimeout, "lease-timeout", cmp.Or(base.LeaseTimeout, 300*time.Second), "a lease ends when it is not renewed for this `time`")
 	fs.DurationVar(&c.SessionIdle, "session-idle", 30*time.Minute, "a session ends when it is not used for this `time`")
-	fs.IntVar(&c.StreamsPerHost, "streams-per-host", 0, "refuse more than this `number` of streams a host with 503")
-	fs.StringVar(&c.APIVersion, "api-version", "", "`version` that vCenter and hosts claim (default 8.0.3.0)")
-	fs.BoolVar(&c.NFC902, "nfc902", true, "serve port 902 of each host, on a port that tickets name")
+	fs.IntVar(&c.StreamsPerHost, "streams-per-host", base.StreamsPerHost, "refuse more than this `number` of streams a host with 503")
+	fs.StringVar(&c.APIVersion, "api-version", base.APIVersion, "`version` that vCenter and hosts claim (default 8.0.3.0)")
+	fs.BoolVar(&c.NFC902, "nfc902", base.NFC902, "serve port 902 of each host, on a port that tickets name")
 	fs.Func("nfc-memory", "refuse NFC sessions whose buffers take more than so many `bytes` of a host, as in 48MiB", func(s string) (err error) {
 		c.NFCMemory, err = units.ParseSize(s)
 		return err
 	})
-	fs.BoolVar(&c.DirectURLs, "direct-urls", false, "give device URLs as a host does: https://*/ha-nfc/…")
+	fs.BoolVar(&c.DirectURLs, "direct-urls", base.DirectURLs, "give device URLs as a host does: https://*/ha-nfc/…")
 	fs.BoolVar(&c.NoManifest, "no-manifest", false, "list nothing in the lease's manifest")
 	fs.BoolVar(&c.NamedURLs, "named-urls", false, "give device URLs with the VM's name in them, unescaped")
 	fs.BoolVar(&c.ConcurrentLeases, "concurrent-leases", false, "allow several leases on one VM")
@@ -78,7 +108,6 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 		fmt.Fprintf(stderr, "labvcenter: unexpected argument %q\n", fs.Arg(0))
 		return nil, errUsage
 	}
-	c.Profile = vspheretest.Profile(profile)
 	if inventory != "" {
 		vms, err := readInventory(inventory)
 		if err != nil {
@@ -87,6 +116,15 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 		c.VMs = append(c.VMs, vms...)
 	}
 	return o, nil
+}
+
+// profileNames lists the lab's profiles.
+func profileNames() string {
+	var names []string
+	for _, p := range vspheretest.Profiles() {
+		names = append(names, string(p))
+	}
+	return strings.Join(names, ", ")
 }
 
 // parseVM reads NAME=DISK[,DISK…][;ATTRIBUTE…].

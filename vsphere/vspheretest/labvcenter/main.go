@@ -2,6 +2,11 @@
 //
 //	labvcenter -addr 127.0.0.1:8989 -env-file lab.env -vm guest1=disk1.raw,disk2.raw
 //
+// With -profile FILE.json the lab behaves as a report says that hyper2kvm probe has
+// written; flags that are given count for more than what stands there:
+//
+//	labvcenter -profile report.json -vm guest1=disk1.raw -rate 25MB/s
+//
 // The environment file is written once the lab is ready, and removed when it
 // stops. See the documentation of vspheretest for profiles and faults.
 //
@@ -98,7 +103,7 @@ func describe(w io.Writer, srv *vspheretest.Server, o *options) {
 			fmt.Fprintf(w, "          port 902 is %s\n", addr)
 		}
 	}
-	fmt.Fprintf(w, "profile   %s\n", o.config.Profile)
+	fmt.Fprintf(w, "profile   %s\n", o.profile)
 	for _, vm := range o.config.VMs {
 		path := srv.InventoryPath(vm.Folder + "/" + vm.Name)
 		if vm.Folder == "" {
