@@ -84,6 +84,8 @@ type Options struct {
 	ShowIndividualProgress bool   `json:"show_individual_progress" yaml:"show_individual_progress,omitempty" required:"false"`
 	Format                 Format `json:"format,omitempty" yaml:"format,omitempty"`
 	Snapshot               bool   `json:"snapshot" yaml:"snapshot,omitempty" required:"false"`   // export a running VM from a temporary snapshot
+	Shutdown               bool   `json:"shutdown" yaml:"shutdown,omitempty" required:"false"`   // shut the guest of a running VM down first
+	PowerOff               bool   `json:"power_off" yaml:"power_off,omitempty" required:"false"` // power a running VM off: with Shutdown, where that does not succeed
 	Virtio                 bool   `json:"virtio" yaml:"virtio,omitempty" required:"false"`       // disks and NICs on virtio in the domain
 	Compress               bool   `json:"compress" yaml:"compress,omitempty" required:"false"`   // compressed qcow2 clusters
 	Verify                 Verify `json:"verify,omitempty" yaml:"verify,omitempty"`              // "", VerifyFull or VerifyManifest
@@ -94,6 +96,9 @@ type Options struct {
 	// Limit bounds the job's bandwidth, as "200MB/s" or "1Gbit/s"; "" and "0"
 	// are no limit of its own. See [units.ParseRate].
 	Limit string `json:"limit,omitempty" yaml:"limit,omitempty"`
+	// ShutdownTimeout is how long a guest may take to shut down, as "10m"; "" is
+	// [DefaultShutdownTimeout].
+	ShutdownTimeout string `json:"shutdown_timeout,omitempty" yaml:"shutdown_timeout,omitempty"`
 	// NetworkMap says where the domain's network cards are attached: for a port
 	// group of vSphere the libvirt network, or with [BridgePrefix] a bridge of the
 	// host. Port groups that it does not name are on libvirt's network "default".

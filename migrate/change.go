@@ -29,10 +29,15 @@ func (r *run) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	r.prepared = true
+	stopped, err := r.stop(ctx)
+	if err != nil {
+		return err
+	}
 	changed, err := r.removeCDROM(ctx)
 	if err != nil {
 		return err
 	}
+	changed = changed || stopped
 	r.target = vsphere.Target{VM: r.vm}
 	if r.wantsSnapshot() {
 		changed = true
@@ -232,7 +237,7 @@ func (r *run) beginLedger(ctx context.Context) (left vsphere.SnapshotRef, resume
 }
 
 func (r *run) wantsSnapshot() bool {
-	return r.def.Options.Snapshot && r.vm.Power != vsphere.PoweredOff
+	return r.def.Options.Snapshot && r.vm.Power != vsphere.PoweredOff && !r.willStop()
 }
 
 func (r *run) identity() workdir.Identity {

@@ -155,7 +155,7 @@ func (c *Cleaner) settle(ctx context.Context, out *Cleaned, o CleanOptions) {
 			return
 		}
 		out.State = CleanFinished
-		err = work.StrikeDrives() // they stay out, because the export succeeded
+		err = errors.Join(work.StrikeDrives(), work.StrikePower()) // they stay out, and it off, because the export succeeded
 		before = work.Debts()
 	}
 	if len(before) > 0 && err == nil {

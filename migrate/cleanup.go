@@ -183,7 +183,7 @@ func (r *run) cleanWork(ctx context.Context, keep bool) (result job.Result, err 
 		receipt, done, err := r.nameEarlier(in)
 		if done {
 			result = receipt.Result
-			r.done = true
+			r.done, r.complete = true, true
 			r.undoChanges(ctx)
 			r.leaveWork(ctx, &result)
 			return result, nil

@@ -20,7 +20,7 @@ func (r *run) asked() workdir.Asked {
 	return workdir.Asked{
 		InstanceUUID: r.vm.InstanceUUID, Format: o.Format, Compress: o.Compress, Virtio: o.Virtio,
 		RemoveCDROM: o.RemoveCDROM, Verify: o.Verify, Transport: cmp.Or(o.Transport, job.TransportNFC),
-		Networks: job.FormatNetworkMap(o.NetworkMap), For: kitsAsked(o),
+		Networks: job.FormatNetworkMap(o.NetworkMap), For: kitsAsked(o), Stopped: o.Stops(),
 	}
 }
 
@@ -70,7 +70,7 @@ func (r *run) nameEarlier(in workdir.Install) (receipt workdir.Receipt, done boo
 	}
 	r.notes = nil
 	r.info("", "%s is another export than this one, and complete now", r.work.ReceiptPath())
-	return workdir.Receipt{}, false, r.work.Installed()
+	return workdir.Receipt{}, false, errors.Join(r.work.Installed(), r.work.StrikePower())
 }
 
 // answers reports whether an unfinished install is what this job asks for. That
@@ -101,6 +101,10 @@ func (r *run) finishedEarlier() (receipt workdir.Receipt, done bool, err error) 
 			"give this VM an output directory of its own"))
 	case !r.answeredBy(receipt):
 		return workdir.Receipt{}, false, nil
+	case !receipt.Restarted.IsZero() && r.def.Options.Overwrite:
+		return workdir.Receipt{}, false, nil
+	case !receipt.Restarted.IsZero():
+		return workdir.Receipt{}, false, r.outdated(receipt)
 	}
 	if why := r.work.Broken(receipt); why != "" {
 		if r.sameJob(receipt) {
@@ -131,7 +135,7 @@ func (r *run) foundFinished() (receipt workdir.Receipt, ok bool) {
 		return receipt, false // the run looks closer
 	}
 	receipt, err := r.work.ReadReceipt()
-	return receipt, err == nil && r.answeredBy(receipt) && r.work.Broken(receipt) == ""
+	return receipt, err == nil && r.answeredBy(receipt) && receipt.Restarted.IsZero() && r.work.Broken(receipt) == ""
 }
 
 // exportAgain says why the job's earlier success does not count, and makes its

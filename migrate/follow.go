@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -38,26 +39,33 @@ func (r *run) followEarlier(ctx context.Context, receipt workdir.Receipt) (job.R
 func (r *run) follow(ctx context.Context, receipt workdir.Receipt) (job.Result, error) {
 	steps := r.missing(receipt)
 	if len(steps) == 0 {
+		r.complete = true
 		return receipt.Result, nil
 	}
 	// Steps may take hours, and change the files: nothing at vSphere is kept waiting
 	// for them, and the ledger does not vouch for the files any more.
+	r.staysOff = true
 	r.undoChanges(ctx) // what cannot be put back is tried again at the end, and told then
-	if err := r.work.Installed(); err != nil {
+	r.staysOff = false
+	if err := errors.Join(r.work.Installed(), r.work.NoteExported()); err != nil {
 		return job.Result{}, err
 	}
 	for _, s := range steps {
 		if err := r.take(ctx, s, &receipt); err != nil {
-			return job.Result{}, fault.WithHint(fmt.Errorf("%s: %w", s.phase(), err), hintAfterExport(err, r.def.OutputPath))
+			return job.Result{}, fault.WithHint(fmt.Errorf("%s: %w", s.phase(), err), r.hintAfterExport(err))
 		}
 	}
+	r.complete = true
 	receipt.Result.Duration = time.Since(r.started)
 	return receipt.Result, nil
 }
 
-// hintAfterExport is the advice of err, and that the export need not be done again.
-func hintAfterExport(err error, output string) string {
-	kept := "the export in " + output + " is finished: the same run again goes on from there"
+// hintAfterExport is the advice of err, and whether the export need be done again.
+func (r *run) hintAfterExport(err error) string {
+	kept := "the export in " + r.def.OutputPath + " is finished: the same run again goes on from there"
+	if r.work.Owed().Power != nil && !r.landed() {
+		kept = "the VM, which was stopped for the export, is powered on again: its disks in " + r.def.OutputPath + " get old, so export it again (" + workdir.Overwriting + ")"
+	}
 	if hint := Hint(err); hint != "" {
 		return hint + "; " + kept
 	}

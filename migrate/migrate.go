@@ -161,6 +161,8 @@ type run struct {
 
 	prepared bool // the VM may have been changed
 	done     bool // every file has its name
+	complete bool // so it has, and every step that follows is done
+	staysOff bool // a VM that was stopped is not powered on for now
 	// unsettled is why a step that follows the export has no end: see follow.go.
 	unsettled error
 	undone    error // what could not be put back

@@ -77,6 +77,8 @@ func (r *run) obstacles(ctx context.Context) ([]vsphere.Obstacle, error) {
 	out, err := r.client.Preflight(ctx, r.vm, vsphere.PreflightOptions{
 		Snapshot:    r.def.Options.Snapshot,
 		RemoveCDROM: r.def.Options.RemoveCDROM,
+		Shutdown:    r.def.Options.Shutdown,
+		PowerOff:    r.def.Options.PowerOff,
 		Datastore:   r.wantsDatastore() && slices.ContainsFunc(r.vm.Disks, r.fromDatastore),
 		NFC902:      r.def.Options.Transport == job.TransportNFC902 || r.def.Options.Transport == job.TransportVDDK,
 		OrLease:     r.def.Options.Transport == job.TransportAuto,

@@ -35,6 +35,9 @@ func privilegeCases() []privilegeCase {
 	return []privilegeCase{
 		{"VApp.Export", vspheretest.VM{}, job.Options{}, false},
 		{"VApp.Export", running, snapshot, false},
+		{"VirtualMachine.Interact.PowerOff", vspheretest.VM{PoweredOn: true, Guest: tools()}, job.Options{Shutdown: true}, false},
+		{"VirtualMachine.Interact.PowerOff", running, job.Options{PowerOff: true}, false},
+		{"VirtualMachine.Interact.PowerOn", running, job.Options{PowerOff: true}, false},
 		{"VirtualMachine.State.CreateSnapshot", running, snapshot, false},
 		{"VirtualMachine.State.RemoveSnapshot", running, snapshot, false},
 		{"VirtualMachine.Config.AddRemoveDevice", drive, noDrive, false},
@@ -73,6 +76,9 @@ func (c privilegeCase) name() string {
 	name := c.privilege
 	if c.vm.PoweredOn {
 		name += " running"
+	}
+	if c.options.Shutdown {
+		name += " shut down"
 	}
 	if c.options.Transport != "" {
 		name += " " + string(c.options.Transport)
@@ -118,7 +124,7 @@ func TestCheckNamesEveryMissingPrivilegeAndTheExportFailsWithItsName(t *testing.
 func TestAPrivilegeThatCannotBeCheckedIsNamedByTheCallThatNeedsIt(t *testing.T) {
 	t.Parallel()
 	for _, c := range privilegeCases() {
-		onlyToUndo := c.privilege == "VirtualMachine.State.RemoveSnapshot" ||
+		onlyToUndo := c.privilege == "VirtualMachine.State.RemoveSnapshot" || c.privilege == "VirtualMachine.Interact.PowerOn" ||
 			c.privilege == "Datastore.Browse" && c.options.RemoveCDROM ||
 			c.privilege == "VirtualMachine.Interact.SetCDMedia" && !c.vm.PoweredOn
 		if onlyToUndo {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
@@ -33,10 +34,15 @@ const (
 )
 
 // undo puts back what this run has changed. After a success, drives that were
-// taken out on request stay out.
+// taken out on request stay out, and a VM that was stopped stays off.
 func (r *run) undo(ctx context.Context) error {
 	if r.done {
 		if err := r.work.StrikeDrives(); err != nil {
+			return err
+		}
+	}
+	if r.complete {
+		if err := r.work.StrikePower(); err != nil {
 			return err
 		}
 	}
@@ -71,13 +77,13 @@ func (r *run) putBack(ctx context.Context, patience time.Duration) error {
 		err = r.awaitPending(ctx, patience)
 	}
 	if err != nil { // before that is known, nothing can be put back for good
-		why[workdir.DebtSnapshot], why[workdir.DebtDrives] = err, err
+		why[workdir.DebtSnapshot], why[workdir.DebtDrives], why[workdir.DebtPower] = err, err, err
 		return r.stillOwed(why)
 	}
 	steps := []struct {
 		kind workdir.DebtKind
 		do   func(context.Context) error
-	}{{workdir.DebtSnapshot, r.dropSnapshot}, {workdir.DebtDrives, r.returnCDROM}}
+	}{{workdir.DebtSnapshot, r.dropSnapshot}, {workdir.DebtDrives, r.returnCDROM}, {workdir.DebtPower, r.returnPower}}
 	for _, s := range steps {
 		switch {
 		case errors.Is(err, vsphere.ErrUnreachable), errors.Is(err, vsphere.ErrPending): // nor can this be done now
@@ -114,6 +120,9 @@ func (r *run) vmGone(ctx context.Context, err error) error {
 // nil otherwise.
 func (r *run) stillOwed(why map[workdir.DebtKind]error) error {
 	debts := r.work.Debts()
+	if r.staysOff {
+		debts = slices.DeleteFunc(debts, func(d Debt) bool { return d.Kind == workdir.DebtPower })
+	}
 	if len(debts) == 0 {
 		return nil
 	}
@@ -164,6 +173,11 @@ func (r *run) arrived(ctx context.Context, o workdir.Owed) error {
 	if left <= 0 {
 		return nil
 	}
+	if o.PendingOf == workdir.DebtPower { // as is a VM that is off
+		if off, err := r.isOff(ctx); err != nil || off {
+			return err
+		}
+	}
 	if o.PendingOf == workdir.DebtSnapshot { // once it is there, nothing is to come any more
 		if found, err := r.client.SnapshotsNamed(ctx, r.vm, o.Snapshot); err != nil || len(found) > 0 {
 			return err
@@ -191,11 +205,13 @@ func (r *run) putBackEarlier(ctx context.Context) error {
 	if done, partial := r.work.Kept(); done+partial > 0 {
 		why := map[workdir.DebtKind]error{workdir.DebtLease: r.endLease(ctx)}
 		if err := r.awaitPending(ctx, workdir.StaleLease); err != nil {
-			why[workdir.DebtSnapshot], why[workdir.DebtDrives] = err, err
+			why[workdir.DebtSnapshot], why[workdir.DebtDrives], why[workdir.DebtPower] = err, err, err
 			return r.stillOwed(why)
 		}
 		return nil
 	}
+	r.staysOff = r.def.Options.Stops() // it would be stopped again
+	defer func() { r.staysOff = false }()
 	var e *OwedError
 	if err := r.putBack(ctx, workdir.StaleLease); !errors.As(err, &e) || !e.only(workdir.DebtLease) {
 		return err

@@ -186,7 +186,7 @@ func (vm *VM) setDetail(m *mo.VirtualMachine) {
 	}
 	vm.Guest = guestNetworkOf(m.Guest)
 	if m.Guest != nil {
-		vm.ToolsRunning = m.Guest.ToolsRunningStatus == string(types.VirtualMachineToolsRunningStatusGuestToolsRunning)
+		vm.ToolsRunning = toolsRun(m.Guest)
 	}
 	if m.Config != nil {
 		vm.setConfig(m.Config)
@@ -256,3 +256,8 @@ func (c *Client) nameNetworks(ctx context.Context, nics []NIC) error {
 }
 
 func isTrue(b *bool) bool { return b != nil && *b }
+
+// toolsRun reports whether VMware Tools run in the guest.
+func toolsRun(g *types.GuestInfo) bool {
+	return g != nil && g.ToolsRunningStatus == string(types.VirtualMachineToolsRunningStatusGuestToolsRunning)
+}

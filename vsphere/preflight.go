@@ -16,13 +16,14 @@ import (
 // examined are the properties that the checks look at.
 var examined = []string{
 	"config.template", "config.keyId", "config.ftInfo", "config.hardware", "config.changeTrackingEnabled",
-	"runtime", "disabledMethod", "recentTask", "snapshot",
+	"runtime", "disabledMethod", "recentTask", "snapshot", "guest.toolsRunningStatus", "guest.toolsVersionStatus2",
 }
 
 // examination is one preflight check at work: the facts, and what was found so far.
 type examination struct {
 	vm     mo.VirtualMachine
-	on     bool // powered on or suspended
+	on     bool // powered on or suspended when it is exported
+	stops  bool // powered on, and shut down or powered off first
 	bySnap bool // exported by a temporary snapshot
 	opts   PreflightOptions
 	found  []Obstacle
@@ -59,8 +60,11 @@ func (c *Client) Preflight(ctx context.Context, vm VM, opts PreflightOptions) ([
 // look looks at everything that is known of the VM itself.
 func (x *examination) look(vm VM) {
 	x.on = x.vm.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOff
+	x.stops = x.vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn && (x.opts.Shutdown || x.opts.PowerOff)
+	x.on = x.on && !x.stops
 	x.bySnap = x.on && x.opts.Snapshot
 	x.checkState()
+	x.checkTools()
 	x.checkStrays(vm)
 	if x.vm.Config != nil {
 		devices := x.vm.Config.Hardware.Device
@@ -89,7 +93,7 @@ func (x *examination) checkState() {
 		if rt.PowerState == types.VirtualMachinePowerStateSuspended {
 			state = "suspended"
 		}
-		x.fail(CodePower, "the VM is "+state, "shut it down, or export it from a temporary snapshot (-snapshot)")
+		x.fail(CodePower, "the VM is "+state, "shut it down (-shutdown does), or export it from a temporary snapshot (-snapshot)")
 	}
 	if rt.Question != nil {
 		x.fail(CodeQuestion, "the VM waits for an answer: "+oneLine(rt.Question.Text), "answer it in vCenter")
@@ -128,8 +132,28 @@ func (x *examination) needed() []string {
 		return []string{"CreateSnapshot_Task"}
 	case x.on:
 		return nil
+	case x.stops && x.opts.Shutdown && !x.opts.PowerOff:
+		return []string{"ShutdownGuest"}
+	case x.stops:
+		return []string{"PowerOffVM_Task"}
 	}
 	return []string{"ExportVm"}
+}
+
+// checkTools looks whether a guest that is to be shut down has VMware Tools running.
+func (x *examination) checkTools() {
+	if !x.stops || !x.opts.Shutdown || toolsRun(x.vm.Guest) {
+		return
+	}
+	text := "VMware Tools do not run in the guest, so that it cannot be asked to shut down"
+	if g := x.vm.Guest; g != nil && g.ToolsVersionStatus2 == string(types.VirtualMachineToolsVersionStatusGuestToolsNotInstalled) {
+		text = "VMware Tools are not installed in the guest, so that it cannot be asked to shut down"
+	}
+	if x.opts.PowerOff {
+		x.warn(CodeTools, text+": the VM will be powered off as it runs", "shut it down from within if its data are not to be as after a power cut")
+		return
+	}
+	x.fail(CodeTools, text, "start VMware Tools, shut the guest down from within, or have the VM powered off as it runs (-power-off)")
 }
 
 // checkSecurity looks for a virtual TPM (F-NFC-15) and for encryption.

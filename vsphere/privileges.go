@@ -35,6 +35,10 @@ type object struct {
 var privileges = []privilege{
 	{id: "VApp.Export", step: "open the export lease",
 		on: func(x *examination) []object { return x.onVM() }},
+	{id: "VirtualMachine.Interact.PowerOff", step: "shut the guest down or power the VM off",
+		on: func(x *examination) []object { return x.onVM(x.stops) }},
+	{id: "VirtualMachine.Interact.PowerOn", step: "power the VM on again when the export fails",
+		on: func(x *examination) []object { return x.onVM(x.stops) }},
 	{id: "VirtualMachine.State.CreateSnapshot", step: "take the temporary snapshot",
 		on: func(x *examination) []object { return x.onVM(x.bySnap) }},
 	{id: "VirtualMachine.State.RemoveSnapshot", step: "remove the temporary snapshot",

@@ -215,6 +215,7 @@ type Obstacle struct {
 // Codes of an [Obstacle] (F-INV-3).
 const (
 	CodePower        = "power-state"
+	CodeTools        = "vmware-tools"
 	CodeDisabled     = "method-disabled"
 	CodeVTPM         = "vtpm"
 	CodeEncrypted    = "encrypted"
@@ -237,7 +238,10 @@ const (
 type PreflightOptions struct {
 	Snapshot    bool // a running VM is exported from a temporary snapshot
 	RemoveCDROM bool // CD/DVD drives are taken out first
-	NFC902      bool // disks are read over port 902
+	// Shutdown says that the guest of a running VM is shut down first, and PowerOff that
+	// the VM is powered off where that cannot be done, or without Shutdown at once.
+	Shutdown, PowerOff bool
+	NFC902             bool // disks are read over port 902
 	// Datastore says that disks are read from their datastores, and OrLease that
 	// they come through the lease where that is not possible.
 	Datastore, OrLease bool

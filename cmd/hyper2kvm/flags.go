@@ -23,6 +23,9 @@ func optionFlags() []cli.Flag {
 		&cli.StringFlag{Name: "format", Usage: "`FORMAT` to land in: ovf (default), ova, raw, or qcow2; " + profile.FormatVariable + " or a saved profile sets another default"},
 		&cli.StringFlag{Name: "transport", Value: string(job.TransportNFC), Usage: "how disks are read: nfc, through the export lease; datastore, in ranges; nfc902, at random over port 902 of the host; vddk, by nbdkit with VMware's library; auto chooses"},
 		&cli.BoolFlag{Name: "snapshot", Usage: "export a running VM from a temporary snapshot"},
+		&cli.BoolFlag{Name: "shutdown", Usage: "shut the guest of a running VM down first, through VMware Tools; powered on again if the export fails"},
+		&cli.StringFlag{Name: "shutdown-timeout", Usage: "`TIME` that the guest may take to shut down; 5m when left out"},
+		&cli.BoolFlag{Name: "power-off", Usage: "power a running VM off as it runs: with -shutdown, when the guest does not shut down"},
 		&cli.BoolFlag{Name: "remove-cdrom", Usage: "take CD/DVD drives out of the VM first; put back if the export fails"},
 		&cli.BoolFlag{Name: "overwrite", Usage: "replace what an earlier export left in the output directory"},
 		&cli.StringFlag{Name: "output", Usage: "`DIR` to put the files in; made when it is not there"},
@@ -128,7 +131,7 @@ func validate(def job.Definition) error {
 		def.OutputPath = "/checked"
 	}
 	if err := def.WithDefaults().Validate(); err != nil {
-		words := strings.NewReplacer("options.parallel_downloads", "-parallel", "options.network_map", "-network-map", "options.", "-", "vm_path", "-vm", "output_path", "-output")
+		words := strings.NewReplacer("options.parallel_downloads", "-parallel", "options.network_map", "-network-map", "options.shutdown_timeout", "-shutdown-timeout", "options.power_off", "-power-off", "needs shutdown", "needs -shutdown", "options.", "-", "vm_path", "-vm", "output_path", "-output")
 		return cliargs.UsageError{Err: errors.New(words.Replace(err.Error()))}
 	}
 	return nil

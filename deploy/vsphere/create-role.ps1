@@ -17,6 +17,8 @@ param(
     [object[]]$On = @(),
     # Running VMs, from a temporary snapshot.
     [switch]$Snapshot,
+    # Shutting guests down or powering VMs off first, and on again after a failure.
+    [switch]$Power,
     # Taking CD/DVD drives out and putting them back.
     [switch]$Cdrom,
     # Reading disks from their datastores.
@@ -30,6 +32,9 @@ if ($On.Count -gt 0 -and -not $User) { throw '-On needs -User: who gets the role
 $ids = @('VApp.Export')
 if ($Snapshot) {
     $ids += 'VirtualMachine.State.CreateSnapshot', 'VirtualMachine.State.RemoveSnapshot'
+}
+if ($Power) {
+    $ids += 'VirtualMachine.Interact.PowerOff', 'VirtualMachine.Interact.PowerOn'
 }
 if ($Cdrom) {
     $ids += 'VirtualMachine.Config.AddRemoveDevice', 'VirtualMachine.Config.EditDevice',

@@ -49,7 +49,10 @@ type Receipt struct {
 	Asked
 	Files  []ReceiptFile `json:"files"`
 	Result job.Result    `json:"result"`
-	Steps  []StepDone    `json:"steps,omitempty"` // done with the files since, in their order
+	// Restarted is when the VM that had been stopped for the export was powered on again,
+	// because a step after it failed: the disks are older than the VM since.
+	Restarted time.Time  `json:"restarted,omitzero"`
+	Steps     []StepDone `json:"steps,omitempty"` // done with the files since, in their order
 }
 
 // Asked is what was exported, and what it was to become.
@@ -63,6 +66,7 @@ type Asked struct {
 	Transport    job.Transport `json:"transport,omitempty"`
 	Networks     string        `json:"networks,omitempty"` // as job.FormatNetworkMap writes them
 	For          string        `json:"for,omitempty"`      // platforms of the landing kit, as job.ParseTargets orders them
+	Stopped      bool          `json:"stopped,omitempty"`  // a VM that runs is stopped first
 }
 
 // ReceiptFile is a file of an export.

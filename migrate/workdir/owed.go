@@ -24,7 +24,11 @@ type Owed struct {
 	Snapshot string          `json:"snapshot,omitempty"` // name of the temporary snapshot that the disks come from
 	CDROM    json.RawMessage `json:"cdrom,omitempty"`    // CD/DVD drives that were taken out, or are about to be
 
-	// Pending is the change of Snapshot or CDROM that vSphere was asked for and
+	// Power is a VM that ran and was stopped for the export, or is about to be; nil when
+	// none was.
+	Power *Power `json:"power,omitempty"`
+
+	// Pending is the change of Snapshot, CDROM or Power that vSphere was asked for and
 	// is not known to have ended: of which of them, whether it puts something back,
 	// and since when nobody waits any more for an answer that did not come.
 	Pending   *vsphere.Wait `json:"pending,omitempty"`
@@ -37,6 +41,15 @@ type Owed struct {
 	// BusyUntil is when a lease that nobody renews any more has timed out: the
 	// VM may be busy until then.
 	BusyUntil time.Time `json:"busy_until,omitzero"`
+}
+
+// Power is what a run has done to the power state of a VM that ran.
+type Power struct {
+	// Until is how long the guest may still go off because it was asked to shut down; the
+	// zero value when nothing is to come.
+	Until time.Time `json:"until,omitzero"`
+	// Exported: the files have their names since, and steps follow.
+	Exported bool `json:"exported,omitempty"`
 }
 
 // Debt is something at vSphere that was changed for an export and is not yet as
@@ -55,6 +68,7 @@ const (
 	DebtLease    DebtKind = "lease"    // an export lease that locks the VM
 	DebtSnapshot DebtKind = "snapshot" // a temporary snapshot
 	DebtDrives   DebtKind = "drives"   // CD/DVD drives that are out
+	DebtPower    DebtKind = "power"    // a VM that ran, and was stopped
 	DebtStep     DebtKind = "step"     // what a step that follows the export has begun; not at vSphere
 )
 
@@ -80,6 +94,9 @@ func (o *Owed) debts(now time.Time) []Debt {
 	}
 	if o.CDROM != nil {
 		out = append(out, Debt{Kind: DebtDrives, What: "drives of the VM: " + o.drives(), Why: o.pending()})
+	}
+	if o.Power != nil {
+		out = append(out, Debt{Kind: DebtPower, What: "the VM ran and was stopped", Why: o.pending()})
 	}
 	return out
 }
@@ -125,6 +142,46 @@ func (w *Dir) NoteDrives(record json.RawMessage, asked vsphere.Wait) error {
 		l.CDROM = record
 		l.ask(DebtDrives, asked, false)
 	})
+}
+
+// NotePower records that vSphere is about to be asked to stop a VM that runs, which
+// may go off until then.
+func (w *Dir) NotePower(until time.Time, asked vsphere.Wait) error {
+	return w.update(func(l *ledger) {
+		l.Power = &Power{Until: until}
+		l.ask(DebtPower, asked, false)
+	})
+}
+
+// NoteExported records that the export of a VM that was stopped is finished, and
+// followed by steps.
+func (w *Dir) NoteExported() error {
+	return w.update(func(l *ledger) {
+		if l.Power != nil {
+			l.Power = &Power{Exported: true}
+		}
+	})
+}
+
+// NotePowerSettled records that nothing more comes of what the VM was asked for: it was
+// seen to be off, or it refused.
+func (w *Dir) NotePowerSettled() error {
+	return w.strike(func(l *ledger) {
+		if l.Power != nil {
+			l.Power = &Power{Exported: l.Power.Exported}
+		}
+	})
+}
+
+// StrikePower records that the VM runs again, or is to stay off.
+func (w *Dir) StrikePower() error {
+	return w.strike(func(l *ledger) { l.Power = nil })
+}
+
+// ForgetDisks forgets the disks of a VM that is not the one any more that they came
+// from, because it has run.
+func (w *Dir) ForgetDisks() error {
+	return w.update(func(l *ledger) { l.Disks = map[string]*Disk{} })
 }
 
 // NoteUndoing records that vSphere is about to be asked to put something of that

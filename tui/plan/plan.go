@@ -120,12 +120,15 @@ func Command(def job.Definition, thumbprint string) string {
 		name string
 		on   bool
 	}{
-		{"-snapshot", o.Snapshot}, {"-remove-cdrom", o.RemoveCDROM}, {"-virtio", o.Virtio},
+		{"-snapshot", o.Snapshot}, {"-shutdown", o.Shutdown}, {"-power-off", o.PowerOff}, {"-remove-cdrom", o.RemoveCDROM}, {"-virtio", o.Virtio},
 		{"-compress", o.Compress}, {"-overwrite", o.Overwrite},
 	} {
 		if flag.on {
 			args = append(args, flag.name)
 		}
+	}
+	if o.ShutdownTimeout != "" {
+		args = append(args, "-shutdown-timeout", o.ShutdownTimeout)
 	}
 	if o.Transport != "" && o.Transport != job.TransportNFC {
 		args = append(args, "-transport", string(o.Transport))
@@ -208,6 +211,12 @@ func Steps(vms []vsphere.VM, c Choices) []string {
 		steps = append(steps, "CD/DVD drives are taken out of the VMs; they are put back if the export fails, and stay out if it succeeds.")
 	}
 	switch {
+	case running > 0 && o.Stops():
+		how := "shut down"
+		if !o.Shutdown {
+			how = "powered off"
+		}
+		steps = append(steps, fmt.Sprintf("%s %s first, to stay off if the export succeeds, and to be powered on again if it fails.", counted(running, "running VM is", "running VMs are"), how))
 	case running > 0 && o.Snapshot:
 		steps = append(steps, fmt.Sprintf("%s exported from a temporary snapshot, which is removed afterwards. What the guest writes from then on is not in the copy.", counted(running, "running VM is", "running VMs are")))
 	case running > 0:
