@@ -17,9 +17,10 @@ type Watcher struct {
 	wake        <-chan struct{}
 	unsubscribe func()
 
-	last    int64  // ID of the last kept event returned
-	waiting string // what the job was last said to wait for
-	seen    view   // version when the log was last read; tick and progress last reported
+	last    int64     // ID of the last kept event returned
+	asked   time.Time // when the daemon that runs the job was last asked how far it is
+	waiting string    // what the job was last said to wait for
+	seen    view      // version when the log was last read; tick and progress last reported
 	pending []models.Event
 	final   bool // nothing can follow until the job is tried again
 }
@@ -64,6 +65,9 @@ func (w *Watcher) Next(ctx context.Context) (models.Event, error) {
 		if now.tick != w.seen.tick {
 			w.seen.tick = now.tick
 			if p := cmp.Or(now.progress, now.elsewhere(w.m.lately())); p != nil {
+				if now.progress == nil && time.Since(w.asked) >= w.m.o.Heartbeat {
+					w.ask(ctx)
+				}
 				return w.report(p), nil
 			}
 		}
@@ -136,6 +140,7 @@ func (w *Watcher) load(ctx context.Context) error {
 // ask has the daemon that runs the job tell how far it is, if that is another one.
 func (w *Watcher) ask(ctx context.Context) {
 	if w.m.hub.live(w.id) == nil {
+		w.asked = time.Now()
 		w.m.tell(ctx, Notice{Type: NoticeWatched, Job: w.id})
 	}
 }

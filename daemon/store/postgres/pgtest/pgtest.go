@@ -11,6 +11,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/user"
@@ -34,7 +35,7 @@ type Server struct {
 	who    *syscall.Credential
 	binary string
 	keeper *exec.Cmd
-	pipe   func() error // closes it, which ends the server
+	pipe   io.WriteCloser // its end ends the server
 	n      atomic.Int64
 }
 
@@ -123,16 +124,17 @@ func (s *Server) command(ctx context.Context, name string, args ...string) *exec
 
 // start runs the server, and waits until it answers.
 func (s *Server) start(ctx context.Context) error {
-	const keep = `"$@" >>log 2>&1 & server=$!; cat >/dev/null; kill -INT $server 2>/dev/null; wait $server; exit 0`
+	const keep = `"$@" >>log 2>&1 & server=$!; end=; read -r end; kill -INT $server 2>/dev/null; wait $server
+		[ "$end" = keep ] || { cd /; rm -rf "$dir"; }`
 	s.keeper = s.command(context.WithoutCancel(ctx), "/bin/sh", "-c", keep, "sh", s.binary, "-D", s.data(),
 		"-c", "listen_addresses=", "-c", "unix_socket_directories="+s.dir, "-c", "max_connections=300",
 		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
 		"-c", "shared_buffers=16MB", "-c", "max_wal_size=64MB", "-c", "autovacuum_naptime=1min", "-c", "log_min_messages=warning")
-	in, err := s.keeper.StdinPipe()
-	if err != nil {
+	s.keeper.Env = append(s.keeper.Env, "dir="+s.dir)
+	var err error
+	if s.pipe, err = s.keeper.StdinPipe(); err != nil {
 		return err
 	}
-	s.pipe = in.Close
 	if err := s.keeper.Start(); err != nil {
 		return err
 	}
@@ -151,7 +153,18 @@ func (s *Server) start(ctx context.Context) error {
 }
 
 // Stop ends the server; connections are cut off. [Server.Restart] starts it again.
-func (s *Server) Stop() error { return errors.Join(s.pipe(), s.keeper.Wait()) }
+func (s *Server) Stop() error {
+	_, err := io.WriteString(s.pipe, "keep\n")
+	return errors.Join(err, s.end())
+}
+
+func (s *Server) end() error {
+	err := errors.Join(s.pipe.Close(), s.keeper.Wait())
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		return nil // how a server ended that was told to end does not matter
+	}
+	return err
+}
 
 // Restart starts a server that was stopped.
 func (s *Server) Restart(ctx context.Context) error { return s.start(ctx) }
@@ -166,7 +179,7 @@ func (s *Server) Standby(is bool) error {
 }
 
 // Close ends the server and removes what it had.
-func (s *Server) Close() error { return errors.Join(s.Stop(), os.RemoveAll(s.dir)) }
+func (s *Server) Close() error { return errors.Join(s.end(), os.RemoveAll(s.dir)) }
 
 // URL is that of a database, for a user.
 func (s *Server) URL(user, database string) string {

@@ -1,0 +1,209 @@
+package jobs_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/progress"
+)
+
+// peer is a daemon's end of what daemons tell each other.
+type peer struct {
+	other *peer
+
+	mu    sync.Mutex
+	heard func(jobs.Notice)
+	told  map[jobs.NoticeType]int
+	deaf  bool // what it is told is lost
+}
+
+// peers are the two ends between two daemons.
+func peers() (*peer, *peer) {
+	a, b := &peer{told: map[jobs.NoticeType]int{}}, &peer{told: map[jobs.NoticeType]int{}}
+	a.other, b.other = b, a
+	return a, b
+}
+
+func (p *peer) Listen(ctx context.Context, heard func(jobs.Notice)) {
+	p.mu.Lock()
+	p.heard = heard
+	p.mu.Unlock()
+	<-ctx.Done()
+}
+
+func (p *peer) Tell(_ context.Context, n jobs.Notice) error {
+	p.mu.Lock()
+	p.told[n.Type]++
+	p.mu.Unlock()
+	p.other.mu.Lock()
+	heard := p.other.heard
+	if p.other.deaf {
+		heard = nil
+	}
+	p.other.mu.Unlock()
+	if heard != nil {
+		heard(n)
+	}
+	return nil
+}
+
+func (p *peer) count(t jobs.NoticeType) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.told[t]
+}
+
+func (p *peer) setDeaf(deaf bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deaf = deaf
+}
+
+// receiving is a run that gets a byte each second, and ends as it is told.
+func receiving(ctx context.Context, _ job.Definition, t *progress.Tracker) (job.Result, error) {
+	t.SetPhase(progress.Exporting)
+	f := t.AddFile("disk-0.qcow2", 1000)
+	for {
+		select {
+		case <-ctx.Done():
+			return job.Result{}, context.Cause(ctx)
+		case <-time.After(time.Second):
+			f.AddReceived(1)
+		}
+	}
+}
+
+// twoDaemons are one that runs the job "a", and another on the same store.
+func twoDaemons(t *testing.T, store jobs.Store, o jobs.Options) (runs, asks *daemon, mine, its *peer) {
+	t.Helper()
+	its, mine = peers()
+	o.Notices = its
+	runs = start(t, store, receiving, o)
+	submit(t, runs.Manager, def("a"))
+	synctest.Wait()
+	o.Notices, o.Throttle = mine, nil
+	asks = start(t, store, succeed, o)
+	synctest.Wait()
+	return runs, asks, mine, its
+}
+
+func TestHowFarAJobIsAtAnotherDaemonIsToldWhileItIsWatched(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		_, asks, mine, its := twoDaemons(t, store, jobs.Options{Heartbeat: 10 * time.Second, Hold: time.Minute})
+		time.Sleep(time.Minute)
+		if n := its.count(jobs.NoticeProgress); n != 0 {
+			t.Errorf("%d notices to nobody", n)
+		}
+		w, err := asks.Watch(t.Context(), "a", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		next := func() models.Event {
+			t.Helper()
+			for {
+				e, err := w.Next(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if e.Type == models.EventProgress {
+					return e
+				}
+			}
+		}
+		last := next()
+		for range 60 {
+			e := next()
+			if d := e.Time.Sub(last.Time); d > 2*time.Second || e.Progress.BytesDownloaded < last.Progress.BytesDownloaded {
+				t.Fatalf("%d bytes %v after %d", e.Progress.BytesDownloaded, d, last.Progress.BytesDownloaded)
+			}
+			last = e
+		}
+		// Without notices, what the heartbeats have stored is shown, a little later.
+		mine.setDeaf(true)
+		for range 3 {
+			e := next()
+			if d := e.Time.Sub(last.Time); d > 45*time.Second || e.Progress.BytesDownloaded < last.Progress.BytesDownloaded {
+				t.Fatalf("%d bytes %v after %d", e.Progress.BytesDownloaded, d, last.Progress.BytesDownloaded)
+			}
+			last = e
+		}
+		w.Close()
+		time.Sleep(time.Minute)
+		n := its.count(jobs.NoticeProgress)
+		time.Sleep(time.Minute)
+		if more := its.count(jobs.NoticeProgress) - n; more != 0 {
+			t.Errorf("%d notices when nobody watches any more", more)
+		}
+	})
+}
+
+// throttle is a Throttle that remembers.
+type throttle struct{ set chan int64 }
+
+func (t throttle) Set(_ string, bytesPerSecond int64) { t.set <- bytesPerSecond }
+
+func TestACancelAndALimitReachTheDaemonThatRunsTheJobAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		limits := throttle{make(chan int64, 10)}
+		began := time.Now()
+		_, asks, mine, _ := twoDaemons(t, store, jobs.Options{Heartbeat: time.Hour, Hold: 10 * time.Hour, Throttle: limits})
+		if err := asks.SetLimit(t.Context(), "a", "5MB/s"); err != nil {
+			t.Fatal(err)
+		}
+		_ = mine.Tell(t.Context(), jobs.Notice{Type: jobs.NoticeLimit, Job: "a"}) // as a store does
+		if got := <-limits.set; got != 5_000_000 {
+			t.Errorf("limit %d", got)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- asks.Cancel(t.Context(), []string{"a"}, job.Cancelled{})["a"] }()
+		synctest.Wait()
+		_ = mine.Tell(t.Context(), jobs.Notice{Type: jobs.NoticeCancel, Job: "a"})
+		_ = mine.Tell(t.Context(), jobs.Notice{Type: jobs.NoticeCancel, Job: "of another daemon"})
+		if err := <-ended; err != nil {
+			t.Errorf("Cancel: %v", err)
+		}
+		if d := time.Since(began); d > time.Minute {
+			t.Errorf("it took %v", d)
+		}
+	})
+}
+
+func TestARunInASharedStoreEndsBeforeItsClaimRunsOut(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		const hold, beat = 30 * time.Second, 5 * time.Second
+		ended := make(chan time.Time, 1)
+		cut := &cutStore{Store: store, how: &jobs.StoreError{Trouble: jobs.TroubleAway, Shared: true, Err: errors.New("no server")}}
+		start(t, cut, func(ctx context.Context, _ job.Definition, _ *progress.Tracker) (job.Result, error) {
+			<-ctx.Done()
+			ended <- time.Now()
+			return job.Result{}, context.Cause(ctx)
+		}, jobs.Options{Hold: hold, Heartbeat: beat})
+		if err := store.Create(t.Context(), []jobs.NewJob{{Definition: def("a")}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(12 * time.Second) // claimed, and renewed at least once
+		cut.set(true)
+		last := time.Now()
+		at := <-ended
+		if d := at.Sub(last); d > hold-beat || d < hold-4*beat {
+			t.Errorf("the run ended %v after its last heartbeat, or a little less", d)
+		}
+		other := jobs.ClaimRequest{Owner: "other", Hold: hold}
+		if c, err := store.Claim(t.Context(), other); !errors.Is(err, jobs.ErrNoJob) {
+			t.Errorf("claimed as %+v, %v, although the claim holds", c.Claim, err)
+		}
+		time.Sleep(hold)
+		if _, err := store.Claim(t.Context(), other); err != nil {
+			t.Error(err)
+		}
+		cut.set(false)
+	})
+}
