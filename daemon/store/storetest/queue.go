@@ -38,6 +38,32 @@ func createIsAtomic(f *fixture) {
 	f.equal("jobs", ids(page), []string{"b", "a"})
 }
 
+func createTwice(f *fixture) {
+	err := f.Create(f.Context(), []jobs.NewJob{{Definition: definition("a")}, {Definition: definition("b")}, {Definition: definition("a")}})
+	var exists *jobs.ExistsError
+	if !errors.As(err, &exists) {
+		f.Fatalf("Create = %v, want an ExistsError", err)
+	}
+	f.equal("ids that are taken", exists.IDs, []string{"a"})
+	page, err := f.List(f.Context(), jobs.Query{})
+	f.must(err)
+	f.equal("jobs", ids(page), []string(nil))
+}
+
+func createMany(f *fixture) {
+	const n = 250
+	want := repeat(n, func(i int) string { return fmt.Sprint("job-", i) })
+	f.create(repeat(n, func(i int) job.Definition { return definition(want[i]) })...)
+	f.must(f.Create(f.Context(), nil))
+	counts, err := f.Counts(f.Context())
+	f.must(err)
+	f.equal("counts", counts, jobs.Counts{Pending: n})
+	f.equal("order", f.claimAll("owner"), want)
+	c, err := f.Events(f.Context(), want[n-1], 0, 0)
+	f.must(err)
+	f.equal("events of the last", len(c), 2)
+}
+
 func claimedJobRuns(f *fixture) {
 	f.must(f.Create(f.Context(), []jobs.NewJob{{Definition: definition("a"), Secret: []byte("sealed")}}))
 	c := f.claim("owner")

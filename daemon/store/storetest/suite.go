@@ -36,6 +36,8 @@ func (s Suite) Run(t *testing.T) {
 	}{
 		{"a created job is pending, with a definition and progress", createdJobIsPending},
 		{"jobs are created all or none, and the ids that are taken are named", createIsAtomic},
+		{"an id that is given twice is taken the second time", createTwice},
+		{"many jobs are created in one call, in their order", createMany},
 		{"a claimed job is running, and nothing is left to claim", claimedJobRuns},
 		{"a job is claimed by one of many owners", claimIsExclusive},
 		{"higher priorities go first, then older jobs", priorityThenAge},
