@@ -35,6 +35,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -105,6 +106,7 @@ type database struct {
 	config *pgx.ConnConfig
 	pool   *sql.DB
 	log    *slog.Logger
+	clock  atomic.Pointer[reading]
 }
 
 // Open connects to the database, and brings its schema up to date, one daemon at a

@@ -33,6 +33,37 @@ var dialect = sqlstore.Dialect{
 // serverTime is the server's clock in milliseconds since 1970.
 const serverTime = `floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint`
 
+// about is for how long the server's clock is reckoned from an earlier reading, for
+// what only reads.
+const about = 10 * time.Second
+
+// reading is one of the server's clock.
+type reading struct {
+	server time.Time
+	at     time.Time // by this process's clock, which does not jump
+}
+
+// read reads the server's clock through q.
+func (d *database) read(ctx context.Context, q sqlstore.Querier) (clock.Moment, error) {
+	if r := d.clock.Load(); r != nil {
+		if since := time.Since(r.at); since < about {
+			return d.moment(r.server.Add(since).UnixMilli()), nil
+		}
+	}
+	var ms int64
+	err := q.QueryRowContext(ctx, `SELECT `+serverTime).Scan(&ms)
+	if err != nil {
+		return clock.Moment{}, err
+	}
+	return d.note(ms), nil
+}
+
+// note keeps a reading of the server's clock.
+func (d *database) note(ms int64) clock.Moment {
+	d.clock.Store(&reading{server: time.UnixMilli(ms), at: time.Now()})
+	return d.moment(ms)
+}
+
 // moment is what the clocks show when the server's shows ms.
 func (d *database) moment(ms int64) clock.Moment {
 	at := time.UnixMilli(ms).UTC()
@@ -45,9 +76,7 @@ func (d *database) moment(ms int64) clock.Moment {
 
 func (d *database) conn(q sqlstore.Querier) sqlstore.Conn {
 	return sqlstore.Conn{Querier: q, Dialect: dialect, Clock: func(ctx context.Context) (clock.Moment, error) {
-		var ms int64
-		err := q.QueryRowContext(ctx, `SELECT `+serverTime).Scan(&ms)
-		return d.moment(ms), err
+		return d.read(ctx, q)
 	}}
 }
 
@@ -98,7 +127,7 @@ func (d *database) transaction(ctx context.Context, f func(sqlstore.Tx) error) e
 	var told []jobs.Notice
 	err = tx.QueryRowContext(ctx, `SELECT pg_current_xact_id()::text, `+serverTime).Scan(&id, &ms)
 	if err == nil {
-		err = f(sqlstore.Tx{Conn: d.conn(tx), Moment: d.moment(ms), Told: &told})
+		err = f(sqlstore.Tx{Conn: d.conn(tx), Moment: d.note(ms), Told: &told})
 	}
 	if err == nil && len(told) > 0 {
 		_, err = tx.ExecContext(ctx, `SELECT pg_notify($1, n) FROM unnest($2::text[]) AS n`, channel, d.payloads(told))

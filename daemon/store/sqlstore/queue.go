@@ -132,15 +132,16 @@ WITH RECURSIVE v (vcenter) AS (
 	SELECT (SELECT min(j.vcenter) FROM jobs j
 		WHERE j.claimable_at IS NOT NULL AND j.cancel = '' AND j.vcenter > v.vcenter)
 	FROM v WHERE v.vcenter IS NOT NULL
-)
-SELECT v.vcenter FROM v
-JOIN jobs j ON j.seq = (SELECT h.seq FROM jobs h WHERE h.vcenter = v.vcenter AND` + c.text + inOrder + `)
-LEFT JOIN turns t ON t.vcenter = v.vcenter
-WHERE v.vcenter IS NOT NULL`
+), n (vcenter, seq) AS MATERIALIZED (
+	SELECT v.vcenter, (SELECT h.seq FROM jobs h WHERE h.vcenter = v.vcenter AND` + c.text + inOrder + `)
+	FROM v WHERE v.vcenter IS NOT NULL`
 	if len(r.Full) > 0 {
 		query += ` AND v.vcenter NOT IN (` + marks(len(r.Full)) + `)`
 	}
-	return query + ` ORDER BY j.priority DESC, coalesce(t.turn, 0), j.seq`, slices.Concat(c.args, anys(r.Full))
+	return query + `
+)
+SELECT n.vcenter FROM n JOIN jobs j ON j.seq = n.seq LEFT JOIN turns t ON t.vcenter = n.vcenter
+ORDER BY j.priority DESC, coalesce(t.turn, 0), j.seq`, slices.Concat(c.args, anys(r.Full))
 }
 
 // candidates returns how a job to claim is found: each condition is tried in turn.

@@ -64,7 +64,7 @@ type Querier interface {
 type Conn struct {
 	Querier Querier
 	Dialect Dialect
-	// Clock reads the time that all daemons on the store share.
+	// Clock reads the time that all daemons on the store share, about.
 	Clock func(ctx context.Context) (clock.Moment, error)
 }
 
