@@ -326,5 +326,5 @@ func TestTmuxWithoutColoursAndOnADumbTerminal(t *testing.T) {
 	p.keys("C-c")
 	p.until("ENDED WELL")
 	p.run(80, 24, append(env, "TERM=dumb")...)
-	p.until("ENDED BADLY: this is interactive and needs a terminal")
+	p.until("ENDED BADLY: this is interactive and needs a terminal", "TERM=dumb", "xterm-256color")
 }

@@ -71,6 +71,16 @@ func (o Options) Interactive() bool {
 	return o.Printer.TTY && o.In != nil && term.IsTerminal(int(o.In.Fd())) && o.getenv("TERM") != "dumb"
 }
 
+// NoTerminal is [ErrNoTerminal] with what one may do about it: a terminal may be there,
+// and be called one that cannot be drawn on.
+func (o Options) NoTerminal() error {
+	out, ok := o.Printer.Out.(*os.File)
+	if ok && o.In != nil && term.IsTerminal(int(out.Fd())) && term.IsTerminal(int(o.In.Fd())) && o.getenv("TERM") == "dumb" {
+		return fmt.Errorf("%w that can be drawn on, and TERM=dumb says that this one cannot: set TERM to what it is, such as xterm-256color", ErrNoTerminal)
+	}
+	return ErrNoTerminal
+}
+
 func (o Options) getenv(name string) string {
 	if o.Getenv == nil {
 		return os.Getenv(name)
@@ -84,7 +94,7 @@ func (o Options) getenv(name string) string {
 // package client, and the context's.
 func Run(ctx context.Context, o Options) error {
 	if !o.Interactive() {
-		return ErrNoTerminal
+		return o.NoTerminal()
 	}
 	format, err := profile.DefaultFormat(o.getenv, profile.Profile{}, job.FormatQcow2)
 	if err != nil {
@@ -208,7 +218,7 @@ const recent = 16 * time.Hour
 // the last hours. Errors are as for [Run].
 func Watch(ctx context.Context, o Options) error {
 	if !o.Interactive() {
-		return ErrNoTerminal
+		return o.NoTerminal()
 	}
 	d, err := client.New(o.Daemon, o.DaemonClient)
 	if err != nil {

@@ -220,6 +220,17 @@ func TestOptionsThatCannotWorkAreToldAndNotGoneOnWith(t *testing.T) {
 	tr.want("options", "an output directory is needed")
 	tr.press("/", "enter")
 	tr.want("options", "output directory must not be the root directory")
+
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, output := range []string{file, file + "/below"} {
+		tr.press("ctrl+u")
+		tr.w.Update(tea.PasteMsg{Content: output})
+		tr.press("enter")
+		tr.want("options", "001/file is a", "not a directory")
+	}
 }
 
 func TestObstaclesAreOnTheLastPageAndAllRefusedDoesNotStart(t *testing.T) {

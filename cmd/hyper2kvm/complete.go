@@ -112,7 +112,7 @@ func (a *app) values(cmd *cli.Command, flag string) (values []string, known bool
 			values = []string{string(job.FormatQcow2), string(job.FormatRaw)}
 		}
 	case "transport":
-		values = []string{string(job.TransportNFC), string(job.TransportDatastore), string(job.TransportAuto)}
+		values = []string{string(job.TransportNFC), string(job.TransportDatastore), string(job.TransportNFC902), string(job.TransportVDDK), string(job.TransportAuto)}
 	case "for":
 		values = job.Targets[:]
 	case "verify":

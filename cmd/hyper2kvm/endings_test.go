@@ -22,7 +22,7 @@ func TestACommandWhoseReaderHasGoneEndsQuietly(t *testing.T) {
 	program := program(t)
 	lab := vspheretest.Start(t, vspheretest.Config{VMs: []vspheretest.VM{{Name: "erp"}}})
 	for _, args := range [][]string{
-		{"list"}, {"list", "-json"}, {"version"}, {"-help"}, {"completion", "bash"},
+		{"list"}, {"list", "-json"}, {"list", "erp", "-columns", "path"}, {"check", "-all"}, {"check", "-all", "-format", "csv"}, {"version"}, {"man"}, {"-help"}, {"completion", "bash"},
 	} {
 		r, w, err := os.Pipe()
 		if err != nil {
@@ -163,14 +163,16 @@ func TestShellsCompleteValuesWithoutTheNetwork(t *testing.T) {
 	}
 	env := map[string]string{"GOVC_URL": "vc.example.com"}
 	for words, want := range map[string]string{
-		"export -format":             "ovf\nraw\nqcow2\n",
+		"export -format":             "ovf\nova\nraw\nqcow2\n",
 		"export --format q":          "qcow2\n",
-		"check -format":              "ovf\nraw\nqcow2\ntable\ncsv\njson\nhtml\n",
+		"check -format":              "ovf\nova\nraw\nqcow2\ntable\ncsv\njson\nhtml\n",
 		"export -vm":                 "/DC0/vm/erp\n/DC0/vm/web\n",
 		"check -snapshot -vm /DC0/v": "/DC0/vm/erp\n/DC0/vm/web\n",
 		"export -vm /DC0/vm/w":       "/DC0/vm/web\n",
 		"-profile":                   "lab\nprod\n",
 		"list -profile p":            "prod\n",
+		"export -transport":          "nfc\ndatastore\nnfc902\nvddk\nauto\n",
+		"check -verify f":            "full\n",
 		"list -sort u":               "used\nuuid\n",
 		"list -columns path,u":       "path,used\npath,uuid\n",
 	} {

@@ -41,7 +41,7 @@ func (a *app) watchCommand() *cli.Command {
 			var hint error
 			o.Daemon, hint = daemonflags.Local(cmd, client.DefaultSocket)
 			if cmd.Bool("json") || !o.Interactive() {
-				return cliargs.Usage("%w; try h2kvmctl query -all, or h2kvmctl watch -all", tui.ErrNoTerminal)
+				return cliargs.Usage("%w; try h2kvmctl query -all, or h2kvmctl watch -all", o.NoTerminal())
 			}
 			err := tui.Watch(ctx, o)
 			if hint != nil && errors.Is(err, client.ErrUnavailable) {
@@ -56,7 +56,7 @@ func (a *app) watchCommand() *cli.Command {
 func (a *app) interactive(ctx context.Context, cmd *cli.Command) error {
 	o := a.tuiOptions(cmd)
 	if cmd.Bool("json") || !o.Interactive() {
-		return cliargs.Usage("%w; try hyper2kvm list, and hyper2kvm export -vm PATH -output DIR%s", tui.ErrNoTerminal, instead(o))
+		return cliargs.Usage("%w; try hyper2kvm list, and hyper2kvm export -vm PATH -output DIR%s", o.NoTerminal(), instead(o))
 	}
 	return told(tui.Run(ctx, o))
 }
