@@ -59,7 +59,7 @@ func Walk(ctx context.Context, post Post, query types.RetrievePropertiesEx, skip
 	defer func() {
 		cancel()
 		if pending != nil {
-			_ = <-pending // no request outlives the walk
+			<-pending //nolint:errcheck // it is only waited for: no request outlives the walk
 		}
 	}()
 	for first := true; pending != nil; first = false {
