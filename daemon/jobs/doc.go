@@ -26,6 +26,10 @@
 // one, is put back beside that, one job at a time, when the Runner is a
 // [Settler].
 //
+// Daemons that share a store tell each other what they change ([Notices]), so that
+// each answers for every job at once. A run that cannot renew its claim in a shared
+// store ends before the claim does.
+//
 // Not promised: that a Runner is called only once at a time across daemons
 // whose clocks or store connections fail for longer than a claim. It is told
 // through its context, and its late writes to the store are refused, but what

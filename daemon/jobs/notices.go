@@ -94,6 +94,9 @@ func (m *Manager) tell(ctx context.Context, n Notice) {
 
 // tell tells how far the run is where that is watched.
 func (e *execution) tell(base context.Context) {
+	if e.trouble != "" {
+		return // it would only delay the next heartbeat
+	}
 	if id := e.claimed.Claim.JobID; e.m.o.Notices != nil && e.m.hub.askedFor(id) {
 		p := e.progress
 		e.m.tell(base, Notice{Type: NoticeProgress, Job: id, Progress: &p})

@@ -135,6 +135,21 @@ func TestAnyDaemonAnswersForAJobThatRunsAtAnother(t *testing.T) {
 
 func TestARunEndsBeforeAClaimThatCannotBeRenewedIsFreeForOthers(t *testing.T) {
 	t.Parallel()
+	for name, away := range map[string]func(p *proxy){
+		"the server is away": func(p *proxy) {
+			_ = p.l.Close()
+			p.cut()
+		},
+		"the network is silent": func(p *proxy) { p.silent.Store(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			runEndsInTime(t, away)
+		})
+	}
+}
+
+func runEndsInTime(t *testing.T, away func(p *proxy)) {
 	p := newProxy(t)
 	name := server.Database(t, "postgres")
 	cutOff := &daemon{
@@ -154,8 +169,7 @@ func TestARunEndsBeforeAClaimThatCannotBeRenewedIsFreeForOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-cutOff.started
-	_ = p.l.Close() // nobody gets through any more
-	p.cut()
+	away(p)
 	var c jobs.Claimed
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
@@ -175,6 +189,8 @@ func TestARunEndsBeforeAClaimThatCannotBeRenewedIsFreeForOthers(t *testing.T) {
 		t.Errorf("%+v", c.Claim)
 	}
 	cancel()
+	_ = p.l.Close()
+	p.cut()
 	if err := <-over; err != nil && !errors.Is(err, jobs.ErrDrain) {
 		t.Error(err)
 	}

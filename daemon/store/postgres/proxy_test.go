@@ -29,6 +29,9 @@ type proxy struct {
 	// after has that message arrive at the server, and only the answer is lost.
 	after atomic.Bool
 	cuts  atomic.Int64 // that were made
+
+	// silent has everything disappear on its way, as in a network that is cut.
+	silent atomic.Bool
 }
 
 // newProxy stands before the server, until the test ends.
@@ -83,7 +86,10 @@ func (p *proxy) keep(c net.Conn) {
 	p.conns[c] = true
 }
 
-var errCut = errors.New("cut")
+var (
+	errCut       = errors.New("cut")
+	errSwallowed = errors.New("swallowed")
+)
 
 func (p *proxy) serve(client net.Conn) {
 	server, err := net.Dial("unix", p.real)
@@ -99,6 +105,9 @@ func (p *proxy) serve(client net.Conn) {
 	p.wg.Go(func() {
 		defer client.Close()
 		_ = pump(client, server, func([]byte) error {
+			if p.silent.Load() {
+				return errSwallowed
+			}
 			if lost.Load() {
 				p.cuts.Add(1)
 				p.cut()
@@ -108,6 +117,9 @@ func (p *proxy) serve(client net.Conn) {
 		})
 	})
 	_ = pump(server, client, func([]byte) error {
+		if p.silent.Load() {
+			return errSwallowed
+		}
 		if p.countdown.Load() < 0 || p.countdown.Add(-1) >= 0 {
 			return nil
 		}
@@ -129,7 +141,9 @@ func pump(to, from net.Conn, see func([]byte) error) error {
 		if err != nil {
 			return err
 		}
-		if err := see(b[:n]); err != nil {
+		if err := see(b[:n]); errors.Is(err, errSwallowed) {
+			continue
+		} else if err != nil {
 			return err
 		}
 		if _, err := to.Write(b[:n]); err != nil {

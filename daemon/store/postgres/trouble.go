@@ -94,7 +94,7 @@ func (d *database) explain(ctx context.Context, err error) error {
 	if err == nil || errors.As(err, new(*jobs.StoreError)) {
 		return err
 	}
-	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errSlow) {
+	if errors.Is(ctx.Err(), context.Canceled) {
 		return err // whoever asked has given up
 	}
 	c := code(err)
@@ -123,8 +123,8 @@ func (d *database) explain(ctx context.Context, err error) error {
 		return d.trouble(jobs.TroubleBusy, "is busy: %w", err)
 	case strings.HasPrefix(c, "XX") || strings.HasPrefix(c, "58"):
 		return d.trouble(jobs.TroubleBroken, "cannot be read or written: its server's log may say why: %w", err)
-	case errors.Is(context.Cause(ctx), errSlow):
-		return d.trouble(jobs.TroubleBusy, "does not answer: %w", errSlow)
+	case ctx.Err() != nil:
+		return d.trouble(jobs.TroubleBusy, "does not answer: %w: %w", errSlow, ctx.Err())
 	case errors.Is(err, errUnknown):
 		return d.trouble(jobs.TroubleAway, "was lost: %w", err)
 	case broken(err):
