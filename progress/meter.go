@@ -49,7 +49,7 @@ const (
 	// stallShown is how long no byte comes before that is worth a word.
 	stallShown = 5 * time.Second
 	// settled is how long a file moves before its own pace counts alone.
-	settled = 4 * time.Second
+	settled = 2 * time.Second
 )
 
 // Observe takes the snapshot s, made at now, into account.

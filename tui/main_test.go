@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 		Printer: terminal.New(os.Stdout, os.Stderr), In: os.Stdin, Version: "test",
 		ConfigDir: os.Getenv("TEST_CONFIG_DIR"), Daemon: os.Getenv("H2KVM_DAEMON"),
 	}
+	o.Detach = func() string { return os.Getenv("TEST_DETACH") }
 	run := tui.Run
 	if what == "watch" {
 		run = tui.Watch

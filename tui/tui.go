@@ -47,6 +47,10 @@ type Options struct {
 	Daemon     string // URL of a daemon to hand jobs to; "" runs them in this process
 	VCenter    string // of the daemon's configuration; "" is its default
 
+	// Detach returns the URL of a daemon of this machine to which exports of this
+	// process could be handed while they run, "" for none; may be nil.
+	Detach func() string
+
 	DaemonClient client.Options // how the daemon is reached
 }
 
@@ -128,10 +132,13 @@ func Run(ctx context.Context, o Options) error {
 		Limits:   &migrate.Limits{}, Reservations: &migrate.Reservations{}, Log: o.Log, AcceptFinished: true,
 	}
 	s := services{
-		title: cfg.URL.Host, pinned: cfg.Thumbprint, inspect: inv.inspect, free: freeAt,
+		title: cfg.URL.Host, pinned: cfg.Thumbprint, inspect: inv.inspect, survey: inv.survey, free: freeAt,
 		begin: func(_ context.Context, specs []runs.Spec, c plan.Choices) (*runs.Group, error) {
 			return runs.NewGroup(runs.Local{Migrator: m}, specs, runs.Options{Parallel: c.VMs}), nil
 		},
+	}
+	if o.Detach != nil {
+		s.handover = &handover{url: o.Detach, client: o.DaemonClient, cfg: cfg}
 	}
 	return screens(ctx, o, s, func(s services) *wizard { return newWizard(s, vms, defaults(o, format)) })
 }
@@ -175,13 +182,13 @@ func runDaemon(ctx context.Context, o Options, format job.Format) error {
 	if err := greetDaemon(ctx, o, d); err != nil {
 		return err
 	}
-	inv := daemonInventory{d, o.VCenter}
+	inv := &daemonInventory{client: d, vcenter: o.VCenter}
 	vms, err := listVMs(ctx, o, inv)
 	if err != nil {
 		return err
 	}
 	s := daemonServices(d)
-	s.inspect = inv.inspect
+	s.inspect, s.survey = inv.inspect, inv.survey
 	return screens(ctx, o, s, func(s services) *wizard { return newWizard(s, vms, defaults(o, format)) })
 }
 
@@ -280,5 +287,5 @@ func screens(ctx context.Context, o Options, s services, build func(services) *w
 	if err != nil {
 		return fmt.Errorf("terminal: %w", err)
 	}
-	return summarize(o.Printer, w.done, w.forced, s.leavable)
+	return summarize(o.Printer, w.done, w.forced, w.s.leavable)
 }

@@ -36,6 +36,9 @@ type services struct {
 	command string // how to repeat jobs that a daemon runs, "" in this process
 	pinned  string // thumbprint to name in commands
 	inspect func(ctx context.Context, vm vsphere.VM, o vsphere.PreflightOptions) (vsphere.VM, []vsphere.Obstacle, error)
+	// survey tells what stands in the way of the exports of all VMs, in a bounded
+	// number of calls. Nil: nobody knows.
+	survey func(ctx context.Context) (problems map[string]string, err error)
 	// begin hands the jobs over to who runs them.
 	begin func(ctx context.Context, specs []runs.Spec, c plan.Choices) (*runs.Group, error)
 	// free returns the bytes free at a directory, negative when nobody knows.
@@ -45,6 +48,8 @@ type services struct {
 	// do makes a command of a function, with the program's context.
 	do       func(f func(ctx context.Context) tea.Msg) tea.Cmd
 	leavable bool // jobs go on when the program ends
+	// handover hands the jobs of this process to a daemon. Nil: they stay.
+	handover *handover
 }
 
 // wizard is the tea.Model of the whole: one page after the other, and back.
@@ -56,6 +61,7 @@ type wizard struct {
 	page   *form.Model
 	ask    *confirmation
 	run    *monitor.Model
+	group  *runs.Group // that run shows
 
 	choices   plan.Choices
 	groups    []string           // port groups of the chosen VMs
@@ -123,7 +129,18 @@ func (w *wizard) Init() tea.Cmd {
 	if w.run != nil {
 		return w.run.Init()
 	}
-	return w.picker.Init()
+	return tea.Batch(w.picker.Init(), w.survey())
+}
+
+// survey finds out what stands in the way before the cursor gets there.
+func (w *wizard) survey() tea.Cmd {
+	if w.s.survey == nil {
+		return nil
+	}
+	return w.s.do(func(ctx context.Context) tea.Msg {
+		problems, err := w.s.survey(ctx)
+		return picker.Surveyed{Problems: problems, Err: err}
+	})
 }
 
 // Update gives a message to the page that it is for.
@@ -139,7 +156,7 @@ func (w *wizard) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		if w.step != exporting {
 			return w, tea.Quit
 		}
-	case picker.Inspected:
+	case picker.Inspected, picker.Surveyed:
 		return w, w.picker.Update(msg)
 	case checked:
 		if msg.page != w.ask || w.step != confirming {
@@ -173,6 +190,10 @@ func (w *wizard) turn(msg tea.Msg) (tea.Cmd, bool) {
 		return w.begin(), true
 	case begun:
 		return w.show(msg), true
+	case monitor.Detach:
+		return w.detach(msg.To), true
+	case handed:
+		return w.follow(msg), true
 	case monitor.Closed:
 		return w.closeMonitor(msg), true
 	default:
@@ -332,7 +353,7 @@ func (w *wizard) show(b begun) tea.Cmd {
 		w.ask.fail(b.err)
 		return nil
 	}
-	w.step = exporting
+	w.step, w.group = exporting, b.group
 	w.run = newMonitor(w.s, b.group, true)
 	w.run.Update(w.size)
 	return w.run.Init()
@@ -340,12 +361,16 @@ func (w *wizard) show(b begun) tea.Cmd {
 
 // watch makes the transfers of a group the only page.
 func (w *wizard) watch(g *runs.Group) {
-	w.step, w.run = exporting, newMonitor(w.s, g, false)
+	w.step, w.group, w.run = exporting, g, newMonitor(w.s, g, false)
 }
 
 func newMonitor(s services, g *runs.Group, back bool) *monitor.Model {
+	var find func(context.Context) string
+	if s.handover != nil {
+		find = s.handover.find
+	}
 	return monitor.New(g, monitor.Options{
-		Title: s.title, Leavable: s.leavable, Back: back,
+		Title: s.title, Leavable: s.leavable, Back: back, Find: find,
 		Do: func(f func(context.Context) error) tea.Cmd {
 			return s.do(func(ctx context.Context) tea.Msg {
 				if err := f(ctx); err != nil {

@@ -90,6 +90,25 @@ func (c *Client) Survey(ctx context.Context) ([]Surveyed, error) {
 	return out, nil
 }
 
+// Problem is the code of the worst that stands in the way of an export, of a VM that is
+// not off of one from a temporary snapshot; "" when nothing does.
+func (s Surveyed) Problem() string {
+	return Problem(s.Obstacles(PreflightOptions{Snapshot: s.VM.Power != PoweredOff}))
+}
+
+// Problem is the code of the worst of obstacles, "" when none is worse than
+// information.
+func Problem(obstacles []Obstacle) string {
+	for _, severity := range []Severity{SeverityError, SeverityWarning} {
+		for _, o := range obstacles {
+			if o.Severity == severity {
+				return o.Code
+			}
+		}
+	}
+	return ""
+}
+
 // Obstacles lists what is known to stand in the way of an export, errors first.
 func (s Surveyed) Obstacles(opts PreflightOptions) []Obstacle {
 	x := &examination{vm: s.facts.machine(s.VM), opts: opts}

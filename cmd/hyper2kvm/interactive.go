@@ -76,6 +76,10 @@ func (a *app) tuiOptions(cmd *cli.Command) tui.Options {
 		Daemon: cmd.String("daemon"), VCenter: cmd.String("vcenter"),
 		DaemonClient: daemonflags.Options(cmd, a.getenv, "hyper2kvm/"+version.String()),
 	}
+	o.Detach = func() string {
+		url, _ := daemonflags.Local(cmd, client.DefaultSocket) // why a socket is of no use, its user will see
+		return url
+	}
 	if !a.ErrTTY {
 		o.Log = a.logger() // on the terminal it would write over the screen
 	}

@@ -209,13 +209,14 @@ func (i inventory) VMs(ctx context.Context, name string) (vms []models.VM, err e
 			i.vcenters.log.Warn("log out of the vCenter", "error", cerr)
 		}
 	}()
-	list, err := c.List(ctx)
+	list, err := c.Survey(ctx)
 	if err != nil {
 		return nil, err
 	}
 	vms = make([]models.VM, len(list))
-	for n, vm := range list {
-		vms[n] = wireVM(vm)
+	for n, seen := range list {
+		vms[n] = wireVM(seen.VM)
+		vms[n].Problem = seen.Problem()
 	}
 	return vms, nil
 }

@@ -152,6 +152,7 @@ type VM struct {
 	CPUs        int    `json:"cpus,omitempty"`
 	MemoryBytes int64  `json:"memory_bytes,omitempty"`
 	DiskBytes   int64  `json:"disk_bytes,omitempty" doc:"Space the VM takes on its datastores"`
+	Problem     string `json:"problem,omitempty" doc:"Code of the worst that is known to stand in the way of an export, of a VM that runs of one from a temporary snapshot; POST /check tells everything"`
 }
 
 // VMPage is the body of GET /vms: VMs in order of path.

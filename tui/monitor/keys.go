@@ -1,6 +1,8 @@
 package monitor
 
 import (
+	"context"
+
 	tea "charm.land/bubbletea/v2"
 )
 
@@ -21,7 +23,7 @@ func (m *Model) key(k tea.KeyPressMsg) tea.Cmd {
 		m.arrange()
 		return nil
 	}
-	if m.steer(name) {
+	if m.steer(name) || m.handing {
 		return nil
 	}
 	switch name {
@@ -103,7 +105,8 @@ func (m *Model) answer(key string) tea.Cmd {
 	case q.what == askCancel:
 		m.group.Cancel(q.job)
 	case q.what == askDetach:
-		return message(Detach{})
+		m.handing = true
+		return message(Detach{To: q.to})
 	}
 	return nil
 }
@@ -121,14 +124,34 @@ func (m *Model) leave() tea.Cmd {
 func (m *Model) detach() tea.Cmd {
 	switch {
 	case m.group.Ended() || m.stopping:
+		return nil
 	case m.o.Leavable:
 		return message(Closed{})
-	case m.o.Detach == "":
-		m.notice = "no daemon is known: hyper2kvm -daemon URL hands exports to one, and tmux keeps this program through a lost ssh"
-	default:
-		m.asking = question{what: askDetach}
+	case m.o.Find == nil:
+		m.offer(found{m: m})
+		return nil
 	}
-	return nil
+	m.notice = "looking for a daemon …"
+	to := make(chan string, 1) // Do gives errors on, and nothing else
+	find := m.o.Do(func(ctx context.Context) error { to <- m.o.Find(ctx); return nil })
+	return func() tea.Msg {
+		if msg := find(); msg != nil {
+			return msg
+		}
+		return found{m, <-to}
+	}
+}
+
+// offer asks whether the jobs are to be handed to a daemon that was found, and says how
+// else one can leave where there is none.
+func (m *Model) offer(f found) {
+	switch {
+	case f.m != m || m.group.Ended() || m.stopping || m.asking.what != askNothing:
+	case f.to == "":
+		m.notice = "no daemon answers here: hyper2kvm -daemon URL hands exports to one; in tmux this program outlives a lost ssh"
+	default:
+		m.asking = question{what: askDetach, to: f.to}
+	}
 }
 
 // interrupt stops the jobs, and at the second time does not wait for that.

@@ -20,9 +20,9 @@ type Options struct {
 	// Leavable says that the jobs go on when the screen is left.
 	Leavable bool
 	Back     bool // one can go back to choose more VMs
-	// Detach says where the jobs could go on without this program, such as the
-	// address of a daemon; "" when nothing is known.
-	Detach string
+	// Find returns the address of a daemon to which the jobs could be handed, "" when
+	// there is none. Nil: there is none.
+	Find func(ctx context.Context) string
 	// Do returns a command that calls f and gives an error on as a [Trouble].
 	// Nil calls with context.Background.
 	Do       func(f func(context.Context) error) tea.Cmd
@@ -36,9 +36,15 @@ type Closed struct {
 	Back     bool // to choose more VMs; every job has ended
 }
 
-// Detach is the message with which one hands what is left to a daemon. Only where
-// [Options.Detach] names one.
-type Detach struct{}
+// Detach is the message with which one hands what is left to the daemon at To, which
+// [Options.Find] has found.
+type Detach struct{ To string }
+
+// found is a daemon, if there is one.
+type found struct {
+	m  *Model
+	to string
+}
 
 // Trouble is an error of something that was asked for.
 type Trouble struct{ Err error }
@@ -46,7 +52,11 @@ type Trouble struct{ Err error }
 // Interrupt is what a signal from outside sends: it counts as a ctrl-C.
 type Interrupt struct{}
 
-type tick time.Time
+// tick is time for another look; of a screen that was left it is of no interest.
+type tick struct {
+	m  *Model
+	at time.Time
+}
 
 // stillRunning is told to who wants to close the screen too early.
 const stillRunning = "exports are running: ctrl-c stops them"
@@ -70,6 +80,7 @@ type Model struct {
 
 	list     list
 	stopping bool
+	handing  bool // the jobs are being handed to a daemon
 	asking   question
 	help     bool
 	notice   string
@@ -78,7 +89,8 @@ type Model struct {
 // question is what is asked before it is done.
 type question struct {
 	what askedFor
-	job  int // with askCancel
+	job  int    // with askCancel
+	to   string // with askDetach
 }
 
 type askedFor int
@@ -126,7 +138,7 @@ func troubleOf(err error) tea.Msg {
 func (m *Model) Init() tea.Cmd { return m.tick() }
 
 func (m *Model) tick() tea.Cmd {
-	return tea.Tick(m.o.Interval, func(t time.Time) tea.Msg { return tick(t) })
+	return tea.Tick(m.o.Interval, func(t time.Time) tea.Msg { return tick{m, t} })
 }
 
 // Statuses returns the jobs as last sampled.
@@ -139,13 +151,18 @@ func (m *Model) Update(msg tea.Msg) tea.Cmd {
 		m.width, m.height = msg.Width, msg.Height
 		m.arrange()
 	case tick:
-		m.sample(time.Time(msg))
+		if msg.m != m {
+			return nil
+		}
+		m.sample(msg.at)
 		if m.stopping && m.group.Ended() {
 			return message(Closed{})
 		}
 		return m.tick()
 	case Trouble:
-		m.notice = cell.Safe(msg.Err.Error())
+		m.notice, m.handing = cell.Safe(msg.Err.Error()), false
+	case found:
+		m.offer(msg)
 	case Interrupt:
 		return m.interrupt()
 	case tea.KeyPressMsg:

@@ -479,16 +479,16 @@ func TestDetachAsksAndSaysHowWhereNoDaemonIsKnown(t *testing.T) {
 }
 
 func TestDetachHandsTheRestOver(t *testing.T) {
-	play(t, 3, monitor.Options{Detach: "unix:///run/d.sock"}, func(s *stage) {
+	play(t, 3, monitor.Options{Find: func(context.Context) string { return "unix:///run/d.sock" }}, func(s *stage) {
 		s.end <- nil
 		s.tick()
-		s.press("d")
+		s.do("d")
 		s.want("hand the other 2 to unix:///run/d.sock?")
 		if cmd := s.press("n"); cmd != nil {
 			t.Error("no was taken for yes")
 		}
-		s.press("d")
-		if cmd := s.press("y"); cmd == nil || cmd() != (monitor.Detach{}) {
+		s.do("d")
+		if cmd := s.press("y"); cmd == nil || cmd() != (monitor.Detach{To: "unix:///run/d.sock"}) {
 			t.Error("it was not handed over")
 		}
 	})

@@ -366,6 +366,8 @@ func (m *Model) helpLine() string {
 		return cell.Fit(cell.Accent.Paint(" /")+cell.Bold.Paint(cell.Safe(m.list.filter))+cell.Dim.Paint("  names with these words; enter keeps it, esc shows all"), m.width)
 	case m.stopping:
 		return cell.Fit(cell.Warn.Paint(" stopping and cleaning up at the vCenter; ctrl-c again leaves at once"), m.width)
+	case m.handing:
+		return cell.Fit(cell.Warn.Paint(" handing over: what runs is stopped, what is here is kept, and the daemon goes on from there"), m.width)
 	case m.notice != "":
 		return cell.Fit(" "+cell.Warn.Paint(m.notice), m.width)
 	case m.group.Ended():
@@ -396,7 +398,7 @@ func (m *Model) questionText() string {
 	case askStop:
 		return fmt.Sprintf("stop %s? what is here is kept", exportsText(m.open()))
 	case askDetach:
-		return fmt.Sprintf("hand the other %d to %s?", m.open(), cell.Safe(m.o.Detach))
+		return fmt.Sprintf("hand the other %d to %s?", m.open(), cell.Safe(m.asking.to))
 	}
 	return ""
 }

@@ -1,6 +1,7 @@
 package picker
 
 import (
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -33,6 +34,13 @@ type Inspected struct {
 	Err       error // why the rest is missing
 }
 
+// Surveyed is what is known of VMs before the cursor visits them: in a word or two, by
+// their Ref, what stands in the way of an export.
+type Surveyed struct {
+	Problems map[string]string
+	Err      error // why there are none
+}
+
 // Chosen is the message with which one goes on with VMs, in the
 // natural order of their names; never empty.
 type Chosen struct{ VMs []vsphere.VM }
@@ -60,6 +68,7 @@ type Model struct {
 	help     bool
 	pending  string // ref of the VM that is being inspected
 	details  map[string]Inspected
+	leaving  bool   // it is asked whether the selection is to be given up
 	announce string // told in the help line until the next key
 }
 
@@ -84,7 +93,7 @@ func New(vms []vsphere.VM, o Options) *Model {
 func (m *Model) Init() tea.Cmd { return m.moved() }
 
 // SetProblem shows text as the last problem seen with a VM.
-func (m *Model) SetProblem(ref, text string) { m.list.setProblem(ref, cell.Safe(text)) }
+func (m *Model) SetProblem(ref, text string) { m.problem(ref, text) }
 
 // Update takes one message.
 func (m *Model) Update(msg tea.Msg) tea.Cmd {
@@ -105,27 +114,58 @@ func (m *Model) Update(msg tea.Msg) tea.Cmd {
 		if m.pending == msg.Ref {
 			m.pending = ""
 		}
-		m.list.setProblem(msg.Ref, problemOf(msg))
+		m.problem(msg.Ref, vsphere.Problem(msg.Obstacles))
+	case Surveyed:
+		m.surveyed(msg)
 	}
 	return nil
 }
 
-// problemOf is the worst obstacle in a few words, "" for none.
-func problemOf(in Inspected) string {
-	for _, severity := range []vsphere.Severity{vsphere.SeverityError, vsphere.SeverityWarning} {
-		for _, o := range in.Obstacles {
-			if o.Severity == severity {
-				return cell.Safe(o.Code)
+// surveyed takes in what is known of all VMs. What a closer look has found stays.
+func (m *Model) surveyed(s Surveyed) {
+	if s.Err != nil {
+		m.announce = "problems show where the cursor has been: " + cell.Safe(s.Err.Error())
+		return
+	}
+	m.still(func() {
+		for ref, text := range s.Problems {
+			if _, seen := m.details[ref]; !seen {
+				m.list.setProblem(ref, cell.Safe(text))
 			}
 		}
+	})
+}
+
+// problem shows text as the last problem seen with a VM.
+func (m *Model) problem(ref, text string) {
+	m.still(func() { m.list.setProblem(ref, cell.Safe(text)) })
+}
+
+// still makes a change that may bring the list into another order, and keeps the
+// cursor on its VM.
+func (m *Model) still(change func()) {
+	i, ok := m.current()
+	change()
+	if m.list.order != byProblem {
+		return
 	}
-	return ""
+	m.list.refresh()
+	if at := slices.Index(m.list.shown, i); ok && at >= 0 {
+		m.cursor = at
+	}
 }
 
 func (m *Model) key(k tea.KeyPressMsg) tea.Cmd {
 	m.announce = ""
 	if m.help {
 		m.help = false
+		return nil
+	}
+	if m.leaving {
+		m.leaving = false
+		if k.String() == "y" || k.String() == "esc" {
+			return message(Left{})
+		}
 		return nil
 	}
 	if m.move(k.String()) {
@@ -136,10 +176,14 @@ func (m *Model) key(k tea.KeyPressMsg) tea.Cmd {
 	case "enter":
 		return m.choose()
 	case "esc":
-		if m.query == "" {
-			return message(Left{})
+		switch {
+		case m.query != "":
+			return m.search("")
+		case m.list.count > 0:
+			m.leaving = true // the selection would be lost
+			return nil
 		}
-		return m.search("")
+		return message(Left{})
 	case "backspace", "ctrl+h":
 		if runes := []rune(m.query); len(runes) > 0 {
 			return m.search(string(runes[:len(runes)-1]))

@@ -139,6 +139,9 @@ func (m *Model) listLines(f frame) []string {
 
 // helpLine names the keys that matter now, as many as fit.
 func (m *Model) helpLine() string {
+	if m.leaving {
+		return cell.Fit(cell.Warn.Paint(fmt.Sprintf(" leave, and forget the %s selected? ", thousands(m.list.count)))+cell.Bold.Paint("y")+" yes  any other key: no", m.width)
+	}
 	if m.announce != "" {
 		return cell.Fit(" "+cell.Warn.Paint(m.announce), m.width)
 	}

@@ -280,3 +280,23 @@ func TestTheLogHasTheEventsOfAllJobs(t *testing.T) {
 		}
 	})
 }
+
+func TestReleasedJobsAreStoppedWithTheirPartsKeptAndCanBeReclaimed(t *testing.T) {
+	story(t, runs.Options{Parallel: 1}, []string{"a", "b", "c"}, func(t *testing.T, g *runs.Group, s *script) {
+		s.end["a"] <- nil
+		wantStates(t, g, runs.Done, runs.Running, runs.Waiting)
+		released, err := g.Release(t.Context())
+		if err != nil || fmt.Sprint(released) != "[1 2]" {
+			t.Errorf("released %v, %v", released, err)
+		}
+		wantStates(t, g, runs.Done, runs.Cancelled, runs.Cancelled)
+		var why job.Cancelled
+		if !errors.As(g.Statuses()[1].Err, &why) || !why.KeepParts {
+			t.Errorf("it was stopped with %v", g.Statuses()[1].Err)
+		}
+		if err := g.Reclaim(t.Context(), released); err != nil {
+			t.Error(err)
+		}
+		wantStates(t, g, runs.Done, runs.Running, runs.Waiting)
+	})
+}

@@ -57,3 +57,34 @@ func TestARunToEndLeavesWhatHasNotBegunWhenItIsStopped(t *testing.T) {
 		}
 	})
 }
+
+func TestVMsWhoseSizeIsNotKnownCountAsThoseThatWereLearned(t *testing.T) {
+	t.Parallel()
+	seen := func(total, done int64, state runs.State) runs.Status {
+		s := runs.Status{State: state}
+		if total > 0 {
+			s.Progress.Files = []progress.FileSnapshot{{State: progress.Active, Total: total, Position: done, Received: done}}
+		}
+		return s
+	}
+	all := progress.New()
+	o := runs.NewOverall([]runs.Status{{}, {}, {}, {}}, all)
+	last := 0.0
+	for i, jobs := range [][]runs.Status{
+		{seen(100<<20, 0, runs.Running), {}, {}, {}},
+		{seen(100<<20, 50<<20, runs.Running), {}, {}, {}},
+		{seen(100<<20, 100<<20, runs.Done), seen(300<<20, 0, runs.Running), {}, {}}, // which is larger than was thought
+		{seen(100<<20, 100<<20, runs.Done), seen(300<<20, 300<<20, runs.Done), {}, {}},
+	} {
+		o.Count(jobs)
+		s := all.Snapshot()
+		want := []int64{400 << 20, 400 << 20, 800 << 20, 800 << 20}[i]
+		if s.Total() != want || s.Percent() < last {
+			t.Errorf("look %d: %d bytes, %v %% after %v %%", i, s.Total(), s.Percent(), last)
+		}
+		last = s.Percent()
+	}
+	if last != 50 {
+		t.Errorf("with half of it done it is %v %%", last)
+	}
+}
