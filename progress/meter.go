@@ -48,8 +48,9 @@ const (
 	meterWindow = 8 * time.Second
 	// stallShown is how long no byte comes before that is worth a word.
 	stallShown = 5 * time.Second
-	// settled is how long a file moves before its own pace counts alone.
-	settled = 2 * time.Second
+	// settled is how long a file has moved when its own pace counts as much as the
+	// mean of all.
+	settled = 4 * time.Second
 )
 
 // Observe takes the snapshot s, made at now, into account.
@@ -180,6 +181,6 @@ func (p *pace) expected(mean float64, now time.Time) float64 {
 	if p.began.IsZero() {
 		return mean
 	}
-	own := min(now.Sub(p.began).Seconds()/settled.Seconds(), 1)
-	return max(own*p.rate+(1-own)*mean, 1e-9)
+	age := now.Sub(p.began).Seconds()
+	return max((age*p.rate+settled.Seconds()*mean)/(age+settled.Seconds()), 1e-9)
 }
