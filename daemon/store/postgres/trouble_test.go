@@ -316,7 +316,7 @@ func TestTwoStoresClaimEachJobOnceWhileTheirConnectionsAreKilled(t *testing.T) {
 
 func TestTwoStoresThatRaceClaimEachJobOnce(t *testing.T) {
 	t.Parallel()
-	const n, vcenters, claimers = 3_000, 5, 4
+	const n, vcenters, claimers = 2_000, 5, 4
 	name := server.Database(t, "postgres")
 	batch := make([]jobs.NewJob, n)
 	for i := range batch {
