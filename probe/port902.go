@@ -109,24 +109,32 @@ func (p *run) blocks(ctx context.Context, disk *vsphere.FrozenDisk) error {
 	return nil
 }
 
-// secondConnection reads at two places at once, which takes a second connection where
-// the host allows one (F-902-19).
+// secondConnection looks whether the host allows a second one for the disk (F-902-19).
 func (p *run) secondConnection(ctx context.Context, disk *vsphere.FrozenDisk) error {
+	n, err := p.connections(ctx, disk, 2)
+	if err == nil {
+		p.r.Port902.SecondConn = yes(n > 1)
+	}
+	return err
+}
+
+// connections begins n readings at once, each of which takes a connection of its own
+// where the host allows it, and returns how many there are then. They stay.
+func (p *run) connections(ctx context.Context, disk *vsphere.FrozenDisk, n int) (int, error) {
 	var open []io.Closer
 	defer func() {
 		for _, body := range open {
 			_ = body.Close() // nothing of it is needed
 		}
 	}()
-	for range 2 {
+	for range n {
 		body, err := disk.Open(ctx, 0, p.large.Capacity)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		open = append(open, body)
 	}
-	p.r.Port902.SecondConn = yes(disk.Connections() > 1)
-	return nil
+	return disk.Connections(), nil
 }
 
 // open902 opens the large disk, over at most so many connections. It tries again while

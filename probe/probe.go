@@ -80,7 +80,9 @@ func Run(ctx context.Context, c *vsphere.Client, o Options) (findings.Report, er
 	p := &run{o: o.withDefaults(), client: c, r: &r}
 	err := p.do(ctx)
 	r.Complete = err == nil && ctx.Err() == nil
-	p.advise()
+	if r.Complete {
+		p.advise()
+	}
 	if p.left != nil {
 		err = errors.Join(fmt.Errorf("%w: %w", ErrLeft, p.left), err)
 	}

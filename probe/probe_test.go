@@ -324,6 +324,9 @@ func TestWhateverInterruptsAProbeNothingIsLeft(t *testing.T) {
 				if !errors.Is(err, context.Canceled) || r.Complete {
 					t.Errorf("error %v, complete %v", err, r.Complete)
 				}
+				if r.Advice != nil || slices.ContainsFunc(r.Rates, func(x findings.Rate) bool { return x.Served == 0 }) {
+					t.Errorf("half a look gives advice %+v, and rates %+v", r.Advice, r.Rates)
+				}
 				if errors.Is(err, probe.ErrLeft) {
 					t.Errorf("it says that something is left: %v", err)
 				}

@@ -38,8 +38,7 @@ func (p *run) folderRates(ctx context.Context) error {
 	defer done()
 	packed := p.folder.list.Source(source, p.large.Capacity)
 	for _, n := range at {
-		r := p.measure(ctx, findings.ByFolder, n, parts(packed, p.folder.list.Total(), n))
-		p.r.Rates = append(p.r.Rates, r)
+		p.measured(ctx, p.measure(ctx, findings.ByFolder, n, parts(packed, p.folder.list.Total(), n)))
 	}
 	return ctx.Err()
 }
@@ -50,13 +49,18 @@ func (p *run) rates902(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		allowed, err := p.connections(ctx, disk, n)
+		if err != nil {
+			disk.Close()
+			return err
+		}
 		found := p.areas902(ctx, disk)
 		r := p.measure(ctx, findings.By902, n, parts(found.list.Source(disk, p.large.Capacity), found.list.Total(), n))
 		if r.Served > 0 {
-			r.Served = min(n, max(disk.Connections(), 1))
+			r.Served = min(n, allowed)
 		}
 		disk.Close()
-		p.r.Rates = append(p.r.Rates, r)
+		p.measured(ctx, r)
 	}
 	return ctx.Err()
 }
@@ -75,12 +79,19 @@ func (p *run) leaseRates(ctx context.Context) error {
 			return nil
 		}
 		for _, n := range at {
-			p.r.Rates = append(p.r.Rates, p.measure(ctx, findings.ByLease, n, func(ctx context.Context, i int) (io.ReadCloser, error) {
+			p.measured(ctx, p.measure(ctx, findings.ByLease, n, func(ctx context.Context, i int) (io.ReadCloser, error) {
 				return sources[i%len(sources)].Open(ctx, 0, -1)
 			}))
 		}
 		return ctx.Err()
 	})
+}
+
+// measured notes a rate. One that was interrupted says nothing.
+func (p *run) measured(ctx context.Context, r findings.Rate) {
+	if ctx.Err() == nil {
+		p.r.Rates = append(p.r.Rates, r)
+	}
 }
 
 // opener opens the i-th of several streams.
