@@ -100,12 +100,15 @@ type Options struct {
 	// [DefaultShutdownTimeout].
 	ShutdownTimeout string `json:"shutdown_timeout,omitempty" yaml:"shutdown_timeout,omitempty"`
 	// NetworkMap says where the domain's network cards are attached: for a port
-	// group of vSphere the libvirt network, or with [BridgePrefix] a bridge of the
-	// host. Port groups that it does not name are on libvirt's network "default".
+	// group of vSphere, or [AnyNetwork] for all that it does not name, the libvirt
+	// network, or with [BridgePrefix] a bridge of the host. Port groups without
+	// either are on libvirt's network "default".
 	NetworkMap map[string]string `json:"network_map,omitempty" yaml:"network_map,omitempty"`
 	// For names the platforms for which a landing kit is written beside the images,
 	// with commas in between: see [Targets].
 	For string `json:"for,omitempty" yaml:"for,omitempty"`
+
+	Landing `yaml:",inline"`
 }
 
 // BridgePrefix begins what a [Options].NetworkMap names when it is a bridge of the

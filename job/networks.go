@@ -17,6 +17,18 @@ const (
 	maxBridge   = 15  // bytes of the name of a network interface of Linux
 )
 
+// AnyNetwork stands in a network map for every port group that it does not name.
+const AnyNetwork = "*"
+
+// Network returns the network for the cards on a port group, and whether the map has
+// one.
+func (o Options) Network(portGroup string) (network string, mapped bool) {
+	if network, mapped = o.NetworkMap[portGroup]; !mapped {
+		network, mapped = o.NetworkMap[AnyNetwork]
+	}
+	return network, mapped
+}
+
 // networkMap judges every entry, in the order of the port groups, and names it by
 // its port group.
 func (v *validator) networkMap(o Options) {

@@ -176,7 +176,7 @@ func (w *writer) cards() []card {
 	var out []card
 	for i, n := range w.domain.Devices.Interfaces {
 		c := card{model: n.Model.Type, modelOfDomain: n.Model.Type, group: w.m.Guest.NICs[i].Network}
-		_, c.mapped = w.m.Options.NetworkMap[c.group]
+		_, c.mapped = w.m.Options.Mapped(c.group)
 		if n.MAC != nil {
 			c.mac = n.MAC.Address
 		}

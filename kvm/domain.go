@@ -20,6 +20,9 @@ const (
 	MaxCPUs      = 768      // the same for virtual CPUs
 )
 
+// DefaultNetwork is the NAT network that libvirt comes with.
+const DefaultNetwork = "default"
+
 // BridgePrefix begins the name of a network that is a bridge of the host.
 const BridgePrefix = "bridge:"
 

@@ -123,7 +123,8 @@ type Options struct {
 	// Name is the domain's name, where the guest's own is taken by another domain;
 	// "" makes it of the guest's.
 	Name string
-	// NetworkMap gives the libvirt network for a port group by its name, or with
+	// NetworkMap gives the libvirt network for a port group by its name, or by
+	// [AnyNetwork] for those that it does not name, or with
 	// [BridgePrefix] a bridge of the host.
 	NetworkMap map[string]string
 	// DefaultNetwork is the libvirt network for the other NICs; empty means

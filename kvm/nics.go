@@ -40,7 +40,7 @@ func nics(g Guest, o Options) (cards []libvirtxml.DomainInterface, notes []Note)
 func unmapped(g Guest, o Options) []Note {
 	var groups, cards []string
 	for i, n := range g.NICs {
-		if _, mapped := o.NetworkMap[n.Network]; mapped || n.Network == "" {
+		if _, mapped := o.Mapped(n.Network); mapped || n.Network == "" {
 			continue
 		}
 		cards = append(cards, strconv.Itoa(i))
@@ -79,7 +79,19 @@ func source(network string) *libvirtxml.DomainInterfaceSource {
 
 // network is the libvirt network for a port group.
 func (o Options) network(portGroup string) string {
-	return cmp.Or(o.NetworkMap[portGroup], o.DefaultNetwork, "default")
+	network, _ := o.Mapped(portGroup)
+	return cmp.Or(network, o.DefaultNetwork, DefaultNetwork)
+}
+
+// AnyNetwork stands in a network map for every port group that it does not name.
+const AnyNetwork = "*"
+
+// Mapped returns the network that the map names for a port group, if it does.
+func (o Options) Mapped(portGroup string) (network string, mapped bool) {
+	if network, mapped = o.NetworkMap[portGroup]; !mapped {
+		network, mapped = o.NetworkMap[AnyNetwork]
+	}
+	return network, mapped
 }
 
 // nicModel is QEMU's card for a vSphere one. QEMU has the very same four that vSphere

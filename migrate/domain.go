@@ -39,7 +39,7 @@ func domainName(vm vsphere.VM, all []vsphere.VM) string {
 func (r *run) unmapped() []string {
 	var out []string
 	for _, n := range r.vm.NICs {
-		if _, mapped := r.def.Options.NetworkMap[n.Network]; !mapped && n.Network != "" && !slices.Contains(out, n.Network) {
+		if _, mapped := r.def.Options.Network(n.Network); !mapped && n.Network != "" && !slices.Contains(out, n.Network) {
 			out = append(out, n.Network)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -29,7 +30,7 @@ func (s TestStep) obstacles(context.Context) []vsphere.Obstacle {
 
 func (s TestStep) do(ctx context.Context, f *finished) error { return s.Do(ctx, f.note) }
 
-func (s TestStep) settle(ctx context.Context, notes json.RawMessage) (bool, error) {
+func (s TestStep) settle(ctx context.Context, notes json.RawMessage, _ *job.Result) (bool, error) {
 	if s.Settle == nil {
 		return false, nil
 	}

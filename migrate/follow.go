@@ -121,17 +121,15 @@ func (r *run) settleStep(ctx context.Context) error {
 	if at < 0 {
 		return fault.Permanent(fmt.Errorf("%s speaks of the step %q, which this version does not know", r.work.Path(), begun.Name))
 	}
+	receipt, unread := r.work.ReadReceipt()
 	var done bool
 	err := panics.Catch(func() (err error) {
-		done, err = steps[at].settle(ctx, begun.Notes)
+		done, err = steps[at].settle(ctx, begun.Notes, &receipt.Result)
 		return err
 	})
-	if err == nil && done {
-		var receipt workdir.Receipt
-		if receipt, err = r.work.ReadReceipt(); err == nil {
-			r.notes = append(slices.Clone(receipt.Result.Notes), r.notes...)
-			err = r.stepDone(begun, &receipt)
-		}
+	if err == nil && done && unread == nil {
+		r.notes = append(slices.Clone(receipt.Result.Notes), r.notes...)
+		err = r.stepDone(begun, &receipt)
 	} else if err == nil {
 		err = r.work.StrikeStep()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -30,8 +31,9 @@ type step interface {
 	do(ctx context.Context, f *finished) error
 	// settle makes an end of what was begun and failed, or was left by a process that
 	// died: the notes are what do noted last. Either it is done, or everything is as
-	// it was before. It may be asked again. Of the job nothing is known but the notes.
-	settle(ctx context.Context, notes json.RawMessage) (done bool, err error)
+	// it was before. It may be asked again. Of the job nothing is known but the notes,
+	// and the result of its export.
+	settle(ctx context.Context, notes json.RawMessage, result *job.Result) (done bool, err error)
 }
 
 // finished is an export whose files have their final names, on its way through a step.
@@ -55,7 +57,7 @@ func (r *run) allSteps() []step {
 	if r.m.steps != nil {
 		return r.m.steps(r)
 	}
-	return nil
+	return []step{&landingStep{r}}
 }
 
 // steps are those that the job asks for.

@@ -23,6 +23,7 @@ sfdisk                                   fdisk
 test_needs='
 virsh                                    libvirt-clients
 virt-xml-validate                        libvirt-clients
+libvirtd                                 libvirt-daemon
 xmllint                                  libxml2-utils
 systemd-analyze                          systemd
 /usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so  libvirt-daemon

@@ -22,7 +22,7 @@ import (
 
 // jobFlags are the flags that make a job, shared by submit and check.
 func jobFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{Name: "file", Usage: "job `FILE`: one job, {jobs: […]}, or a list, as YAML or JSON; - is stdin"},
 		&cli.StringFlag{Name: "vm", Usage: "inventory `PATH`, name or UUID of the VM"},
 		&cli.StringFlag{Name: "output", Usage: "absolute `DIRECTORY` on the daemon's machine"},
@@ -44,7 +44,7 @@ func jobFlags() []cli.Flag {
 		&cli.StringFlag{Name: "limit", Usage: "bandwidth `RATE` of the job, such as 200MB/s"},
 		&cli.StringSliceFlag{Name: "network-map", Usage: "`PORTGROUP=NETWORK,…`: the libvirt network, or bridge:NAME, for cards on a port group"},
 		&cli.StringFlag{Name: "verify", Usage: "`how`: full checks every grain as well; manifest takes nothing but vSphere's manifest for a proof"},
-	}
+	}, jobflags.Landing()...)
 }
 
 // jobFrom makes a job of the flags.

@@ -19,7 +19,7 @@ import (
 // optionFlags are the flags that say what becomes of a VM and how. check has them
 // too, so that it judges the very export that would be run.
 func optionFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{Name: "format", Usage: "`FORMAT` to land in: ovf (default), ova, raw, or qcow2; " + profile.FormatVariable + " or a saved profile sets another default"},
 		&cli.StringFlag{Name: "transport", Value: string(job.TransportNFC), Usage: "how disks are read: nfc, through the export lease; datastore, in ranges; nfc902, at random over port 902 of the host; vddk, by nbdkit with VMware's library; auto chooses"},
 		&cli.BoolFlag{Name: "snapshot", Usage: "export a running VM from a temporary snapshot"},
@@ -36,7 +36,7 @@ func optionFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "network-map", Usage: "`PORTGROUP=NETWORK,…`: the libvirt network, or bridge:NAME, for cards on a port group; may be repeated"},
 		&cli.StringFlag{Name: "for", Usage: "`PLATFORMS` to write a landing kit for, beside the images: proxmox, openstack, kubevirt, with commas in between"},
 		&cli.StringFlag{Name: "limit", Usage: "bandwidth `RATE` of a VM, such as 200MB/s"},
-	}
+	}, jobflags.Landing()...)
 }
 
 // vddkFlag says where this machine has VDDK. It is of the machine and not of a job, so
@@ -131,7 +131,7 @@ func validate(def job.Definition) error {
 		def.OutputPath = "/checked"
 	}
 	if err := def.WithDefaults().Validate(); err != nil {
-		words := strings.NewReplacer("options.parallel_downloads", "-parallel", "options.network_map", "-network-map", "options.shutdown_timeout", "-shutdown-timeout", "options.power_off", "-power-off", "needs shutdown", "needs -shutdown", "options.", "-", "vm_path", "-vm", "output_path", "-output")
+		words := strings.NewReplacer("options.parallel_downloads", "-parallel", "options.network_map", "-network-map", "options.on_collision", "-on-collision", "options.shutdown_timeout", "-shutdown-timeout", "options.power_off", "-power-off", "needs shutdown", "needs -shutdown", "options.", "-", "vm_path", "-vm", "output_path", "-output")
 		return cliargs.UsageError{Err: errors.New(words.Replace(err.Error()))}
 	}
 	return nil

@@ -36,6 +36,7 @@ func (s settings) policy(ctx context.Context, v vcenters, who *access.Authentica
 		OutputRoots: s.config.OutputRoots,
 		StateRoot:   filepath.Join(filepath.Dir(s.db), imagesDir),
 		VCenters:    s.config.Patterns(),
+		Libvirt:     s.config.Libvirt,
 		Shared:      shared,
 	}
 	for _, name := range s.config.Names() {

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/reach"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // Reach is what jobs may touch. A key that is absent, and so a nil list, is not the
@@ -11,6 +12,7 @@ import (
 type Reach struct {
 	OutputRoots []string `yaml:"allowed_output_roots"` // absolute directories
 	VCenters    []string `yaml:"allowed_vcenters"`     // see reach.ParsePattern
+	Libvirt     []string `yaml:"allowed_libvirt"`      // URIs; none is allowed that is not listed
 }
 
 func (r Reach) validate(bad func(key, format string, args ...any)) {
@@ -20,6 +22,11 @@ func (r Reach) validate(bad func(key, format string, args ...any)) {
 			bad("allowed_output_roots", "must be absolute paths")
 		case filepath.Clean(dir) == "/":
 			bad("allowed_output_roots", "must not be the root directory: name the directories for images")
+		}
+	}
+	for _, uri := range r.Libvirt {
+		if err := job.CheckLibvirt(uri); err != nil {
+			bad("allowed_libvirt", "one of them %v: give %s", err, job.LibvirtURIs)
 		}
 	}
 	for _, v := range r.VCenters {

@@ -1,7 +1,9 @@
 // Package reach says what a job may touch: the directories that it may write to,
-// and the vCenters that it may make the daemon speak to.
+// the vCenters that it may make the daemon speak to, and the libvirt that it may land
+// images at.
 //
-// Both are named in the configuration. Without that, a daemon that only its own
+// They are named in the configuration. A libvirt is allowed only there: who speaks to
+// it can do much on its machine. Without directories and vCenters there, a daemon that only its own
 // machine can ask, and nobody with a token, does for a job what its user could do
 // anyway: it writes where that user may, outside of the system's directories and of
 // hidden ones, and speaks to any vCenter that is not on its own link, where clouds
@@ -16,6 +18,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
@@ -35,6 +38,8 @@ type Policy struct {
 	// VCenters are those that a job may name by its URL; nil when the configuration
 	// does not say.
 	VCenters []Pattern
+	// Libvirt are the URIs of libvirt at which jobs may land images; nil is none.
+	Libvirt []string
 	// Known are the addresses of the configured vCenters.
 	Known []*url.URL
 	// Shared reports whether others can ask than the users of this machine. Nil is
@@ -84,6 +89,9 @@ func (p *Policy) Admit(def job.Definition) error {
 			return fault.WithHint(outdir.ErrOutside, p.where())
 		}
 	}
+	if uri := def.Options.Libvirt; uri != "" && !slices.Contains(p.Libvirt, uri) {
+		return errLibvirt
+	}
 	if def.VCenterURL == "" {
 		return nil
 	}
@@ -102,6 +110,8 @@ func (p *Policy) Admit(def job.Definition) error {
 }
 
 var (
+	errLibvirt = fault.WithHint(refusal("options.libvirt: this daemon does not land images at that libvirt for a job"),
+		"have the URI listed, as it is written, in the daemon's configuration (allowed_libvirt)")
 	errVCenter = fault.WithHint(refusal("vcenter_url: this daemon does not speak to that address for a job"),
 		"name a configured vCenter with vcenter, or have the address listed in the daemon's configuration (allowed_vcenters)")
 	errInsecure = fault.WithHint(refusal("insecure: the certificate of a configured vCenter is checked as the daemon's configuration says"),

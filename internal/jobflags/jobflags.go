@@ -11,6 +11,17 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
+// Landing are the flags that say what becomes of the images at libvirt.
+func Landing() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "libvirt", Usage: "land the finished images at the libvirt with this `URI`: " + job.LibvirtURIs},
+		&cli.StringFlag{Name: "pool", Usage: "with -libvirt: storage `POOL` for the images; without it they stay in the output directory"},
+		&cli.BoolFlag{Name: "define", Usage: "with -libvirt: define the domain; each port group needs a network, or -network-map '*=NETWORK' for all others"},
+		&cli.BoolFlag{Name: "start", Usage: "with -libvirt: define and start the domain, and wait until the guest answers"},
+		&cli.StringFlag{Name: "on-collision", Usage: "with -libvirt: `what` to do when a name is taken: refuse (default), or suffix for -2, -3, … behind it"},
+	}
+}
+
 // Options are what the flags say; a flag that the command has not counts as left out.
 // The error is a [cliargs.UsageError] and names the flag.
 func Options(cmd *cli.Command) (job.Options, error) {
@@ -35,5 +46,12 @@ func Options(cmd *cli.Command) (job.Options, error) {
 		Limit:             cmd.String("limit"),
 		NetworkMap:        networks,
 		For:               cmd.String("for"),
+		Landing: job.Landing{
+			Libvirt:     cmd.String("libvirt"),
+			Pool:        cmd.String("pool"),
+			Define:      cmd.Bool("define"),
+			Start:       cmd.Bool("start"),
+			OnCollision: job.OnCollision(cmd.String("on-collision")),
+		},
 	}, nil
 }

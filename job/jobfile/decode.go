@@ -222,7 +222,7 @@ func (d *decoder) job(n *yaml.Node, field string) job.Definition {
 
 func (d *decoder) options(n *yaml.Node, field string) job.Options {
 	var o job.Options
-	var format, transport, verify string
+	var format, transport, verify, collision string
 	d.mapping(n, field, map[string]setter{
 		"parallel_downloads":       d.number(&o.ParallelDownloads),
 		"remove_cdrom":             d.boolean(&o.RemoveCDROM),
@@ -241,7 +241,13 @@ func (d *decoder) options(n *yaml.Node, field string) job.Options {
 		"limit":                    d.text(&o.Limit),
 		"network_map":              d.texts(&o.NetworkMap),
 		"for":                      d.text(&o.For),
+		"libvirt":                  d.text(&o.Libvirt),
+		"pool":                     d.text(&o.Pool),
+		"define":                   d.boolean(&o.Define),
+		"start":                    d.boolean(&o.Start),
+		"on_collision":             d.text(&collision),
 	})
+	o.OnCollision = job.OnCollision(collision)
 	o.Format, o.Transport, o.Verify = job.Format(format), job.Transport(transport), job.Verify(verify)
 	return o
 }

@@ -19,7 +19,7 @@ func fill(v reflect.Value) {
 		switch f := v.Field(i); f.Interface().(type) {
 		case string:
 			f.SetString("x")
-		case job.Format, job.Transport, job.Verify:
+		case job.Format, job.Transport, job.Verify, job.OnCollision:
 			f.SetString("qcow2")
 		case bool:
 			f.SetBool(true)
