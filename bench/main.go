@@ -9,8 +9,8 @@
 // pays for the other's dirty pages. A ratio is the median of the ratios of the
 // turns: what disturbs a machine for some seconds disturbs both halves of a
 // turn. Every run of ours must report each disk as verified against the lease's
-// manifest (one read from its datastore, which has none, as read without its
-// holes), and what it wrote is compared with the source disk by qemu-img once
+// manifest (one read from its datastore or over port 902, which have none, as read
+// without its holes), and what it wrote is compared with the source disk by qemu-img once
 // a row, outside the measurement.
 //
 // Measured are wall time, CPU time (user and system) and peak memory of the

@@ -64,6 +64,15 @@ func (b *bench) rows(ctx context.Context) ([]row, error) {
 	if need(10) {
 		rows = append(rows, b.inventory())
 	}
+	if need(11) {
+		rows = append(rows, b.connections(disk(dense(b.o.size/2))))
+	}
+	if need(12) {
+		rows = append(rows, b.allocated(disk(sparse(b.o.size))))
+	}
+	if need(13) {
+		rows = append(rows, b.distant(disk(dense(b.o.size/4))))
+	}
 	if need(0) {
 		holey := disk(sparse(b.o.size))
 		rows = append(rows, b.datastoreBesideLease(holey), b.datastoreBesideCurl(holey))

@@ -47,12 +47,15 @@ func (b *bench) sweeps(ctx context.Context) ([]sweep, error) {
 		points []at
 	}{{of: "latency, one disk, one stream"}, {of: "latency, one disk, ranged, 8 workers"},
 		{of: "disks at 25 MB/s a stream, 8 at a time"}, {of: "size of a disk, qcow2"},
-		{of: "connections that stop, ranged, 50 MB/s a connection"}}
+		{of: "connections that stop, ranged, 50 MB/s a connection"},
+		{of: "latency, one disk, port 902, 25 MB/s a connection, 8 connections"}}
 	for _, latency := range []string{"0s", "1ms", "10ms", "50ms"} {
 		lab := append(vm("guest", middle, 1), "-latency", latency)
 		plan[0].points = append(plan[0].points, at{latency, row{lab: lab, ours: b.export(1), bytes: middle.size}})
 		lab = append(append([]string(nil), lab...), "-profile", "ranged")
 		plan[1].points = append(plan[1].points, at{latency, row{lab: lab, ours: b.export(1, "-parallel", "8"), bytes: middle.size}})
+		lab = randomVM(sizes[2], "-rate", "25MB/s", "-latency", latency)
+		plan[5].points = append(plan[5].points, at{latency, row{lab: lab, ours: b.random(sizes[2], "-parallel", "8"), bytes: sizes[2].Data}})
 	}
 	for _, n := range []int{1, 2, 4, 8} {
 		lab := append(vm("guest", small, n), "-rate", "25MB/s")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -90,6 +91,33 @@ func TestOverPort902HolesAreNeitherReadNorWritten(t *testing.T) {
 	}
 	if kb := diskUsage(t, result.Disks[0].File); kb > 8*1024 {
 		t.Errorf("3 MiB of data take %d KiB on disk", kb)
+	}
+}
+
+func TestDisksWithSnapshotsComeIdenticalOverPort902(t *testing.T) {
+	t.Parallel()
+	disks := twoDisks(t)
+	for _, vm := range []vspheretest.VM{{Snapshots: []string{"before"}}, {Snapshots: []string{"before", "after"}}, {Snapshots: []string{"before"}, PoweredOn: true}} {
+		for _, verify := range []job.Verify{"", job.VerifyFull} {
+			t.Run(fmt.Sprintf("on=%t %v verify=%q", vm.PoweredOn, vm.Snapshots, verify), func(t *testing.T) {
+				t.Parallel()
+				b := newFlatBench(t, with902(vm), disks...)
+				def := b.by(job.TransportNFC902, job.FormatQcow2)
+				def.Options.Verify, def.Options.Snapshot = verify, vm.PoweredOn
+				result, tracker, err := b.run(context.Background(), def)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.identical(result)
+				b.closed()
+				if left := b.Snapshots("guest1"); !slices.Equal(left, vm.Snapshots) || len(b.Leases()) > 0 {
+					t.Errorf("snapshots %v, leases %v", left, b.Leases())
+				}
+				if !strings.Contains(events(tracker), "chain of snapshots") {
+					t.Errorf("it is read as one link:\n%s", events(tracker))
+				}
+			})
+		}
 	}
 }
 

@@ -116,8 +116,10 @@ func (n *nfcRoute) open(ctx context.Context, o pace) (_ reading, err error) {
 		n.areas = &areas
 	}
 	// Two chunks on a connection at a time, so that none waits between two; shorter
-	// ones than of a server with a round trip for each, so that they fit the window.
-	o.Workers, o.ChunkSize = min(2*o.Workers, transfer.MaxWorkers), nfcChunk
+	// ones than of a server with a round trip for each, so that all that are on their
+	// way fit the window, and no connection waits for memory.
+	o.Workers = min(2*o.Workers, transfer.MaxWorkers)
+	o.ChunkSize = min(nfcChunk, o.Window/int64(o.Workers+4))
 	return d.copyAreas(areaSource{
 		kind: kindNFC902, name: "the host's port 902", source: disk, info: info, areas: *n.areas, release: disk.Close,
 	}, o), nil

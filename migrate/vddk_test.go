@@ -153,6 +153,19 @@ func TestDisksOfEveryShapeComeIdenticalByVDDK(t *testing.T) {
 	}
 }
 
+func TestDisksWithSnapshotsComeIdenticalByVDDK(t *testing.T) {
+	t.Parallel()
+	b := newVDDKBench(t, vspheretest.Config{VMs: []vspheretest.VM{{Name: "guest1", Snapshots: []string{"before", "after"}}}}, "", twoDisks(t)...)
+	result := b.export(b.by(job.TransportVDDK, job.FormatQcow2))
+	b.identical(result)
+	wantTransport(t, result, "vddk", job.BySize)
+	for _, argv := range b.noted("argv") {
+		if !strings.Contains(argv, "-000002.vmdk\n") {
+			t.Errorf("it is not the top link that is read:\n%s", argv)
+		}
+	}
+}
+
 // grammar is that of nbdkit(1) and nbdkit-vddk-plugin(1), as far as it is used: which
 // parameters there are, and what each may be.
 var grammar = map[string]*regexp.Regexp{

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/vmware/govmomi/simulator"
@@ -294,11 +296,12 @@ func patchDisk(g *guest, vd *types.VirtualDisk) {
 
 // settle takes the snapshots and powers the VM on, in that order.
 func (in *inventory) settle(g *guest, vm *simulator.VirtualMachine) error {
-	for _, name := range g.vm.Snapshots {
+	for n, name := range g.vm.Snapshots {
 		body := vm.CreateSnapshotTask(in.ctx, &types.CreateSnapshot_Task{This: vm.Self, Name: name}).(*methods.CreateSnapshot_TaskBody)
 		if _, err := in.wait(body.Res.Returnval); err != nil {
 			return fmt.Errorf("snapshot %q: %w", name, err)
 		}
+		vm.Config.Hardware.Device = withDeltas(vm.Config.Hardware.Device, n+1)
 	}
 	if !g.vm.PoweredOn {
 		return nil
@@ -307,6 +310,34 @@ func (in *inventory) settle(g *guest, vm *simulator.VirtualMachine) error {
 	_, err := in.wait(body.Res.Returnval)
 	return err
 }
+
+// withDeltas returns the devices of a VM after its n-th snapshot: the disks that it
+// holds have another link on top. The snapshot's own devices stay as they are.
+func withDeltas(devices []types.BaseVirtualDevice, n int) []types.BaseVirtualDevice {
+	out := slices.Clone(devices)
+	for i, dev := range out {
+		vd, ok := dev.(*types.VirtualDisk)
+		if !ok {
+			continue
+		}
+		below, ok := vd.Backing.(*types.VirtualDiskFlatVer2BackingInfo)
+		if !ok || strings.HasPrefix(below.DiskMode, "independent") {
+			continue
+		}
+		child, top := *vd, *below
+		top.FileName = strings.TrimSuffix(base(below.FileName), ".vmdk") + fmt.Sprintf("-%06d.vmdk", n)
+		top.Parent = below
+		child.Backing = &top
+		out[i] = &child
+	}
+	return out
+}
+
+// deltaName ends the name of a link that a snapshot has put on top of a disk.
+var deltaName = regexp.MustCompile(`-[0-9]{6}\.vmdk$`)
+
+// base is the file of the lowest link of the chain that file is a link of.
+func base(file string) string { return deltaName.ReplaceAllString(file, ".vmdk") }
 
 // path returns an object's inventory path, as govc find prints it.
 func (in *inventory) path(ref types.ManagedObjectReference) string {

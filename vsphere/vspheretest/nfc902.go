@@ -153,9 +153,10 @@ func (g *nfcGrant) Strike(name string) bool {
 	return g.srv.strikeNFC(name, g.guest, index)
 }
 
-// Open opens a disk by the path of its descriptor.
+// Open opens a disk by the path of its descriptor, or of a link on top of it, whose
+// content is the same: the host resolves the parents (F-902-1).
 func (g *nfcGrant) Open(path string) (authd.Disk, *authd.Refusal) {
-	i := slices.IndexFunc(g.guest.disks, func(d *disk) bool { return d.descriptor() == path })
+	i := slices.IndexFunc(g.guest.disks, func(d *disk) bool { return d.descriptor() == base(path) })
 	if i < 0 || g.key >= 0 && g.guest.disks[i].key != g.key {
 		return nil, &authd.Refusal{Code: 11, Text: fmt.Sprintf("NfcAioProcessOpenFileMsg: permission check failed for file '%s', access = 1", path)}
 	}
@@ -180,7 +181,7 @@ func (g *nfcGrant) Open(path string) (authd.Disk, *authd.Refusal) {
 	g.mu.Lock()
 	g.disk, g.known = i, true
 	g.mu.Unlock()
-	return &nfcDisk{File: f, srv: g.srv, guest: g.guest, disk: d, data: data}, nil
+	return &nfcDisk{File: f, srv: g.srv, guest: g.guest, disk: d, data: data, top: base(path) != path}, nil
 }
 
 // written tells whether a running VM writes to a disk's file: the lab has no deltas, so
@@ -206,6 +207,7 @@ type nfcDisk struct {
 	guest *guest
 	disk  *disk
 	data  *payload
+	top   bool // a link on top of another, which holds nothing itself
 
 	once    sync.Once
 	extents []streamvmdk.Extent
@@ -214,8 +216,12 @@ type nfcDisk struct {
 
 func (d *nfcDisk) Size() int64 { return d.disk.capacity }
 
-// Allocated looks the range up in the file's map, which is read once.
+// Allocated looks the range up in the file's map, which is read once. Of a chain it tells
+// what its top link holds, which is not what the disk does (F-902-17).
 func (d *nfcDisk) Allocated(from, to int64) (bool, error) {
+	if d.top {
+		return false, nil
+	}
 	d.once.Do(func() {
 		f, err := os.Open(d.data.path) // the map moves the file's offset
 		if err != nil {
