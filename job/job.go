@@ -99,6 +99,8 @@ type Options struct {
 	// ShutdownTimeout is how long a guest may take to shut down, as "10m"; "" is
 	// [DefaultShutdownTimeout].
 	ShutdownTimeout string `json:"shutdown_timeout,omitempty" yaml:"shutdown_timeout,omitempty"`
+	// Finish is what is done to the source once the whole job has succeeded: see [Finish].
+	Finish string `json:"finish,omitempty" yaml:"finish,omitempty"`
 	// NetworkMap says where the domain's network cards are attached: for a port
 	// group of vSphere, or [AnyNetwork] for all that it does not name, the libvirt
 	// network, or with [BridgePrefix] a bridge of the host. Port groups without

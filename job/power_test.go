@@ -28,3 +28,20 @@ func TestTheTimeToShutDownIsJudged(t *testing.T) {
 		t.Errorf("left out, it is %s", d)
 	}
 }
+
+func TestWhatAJobFinishesWithIsJudged(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int{
+		"": 0, "nothing": 0, "tag": 1, "tag,rename": 2, "disconnect, rename ,tag": 3, "tag,tag": 1,
+		"nothing,tag": -1, "destroy": -1, "tag,": -1, ",": -1, "TAG": -1,
+	} {
+		def := job.Definition{VMPath: "vm", OutputPath: "/out", Options: job.Options{Finish: text}}
+		err := def.WithDefaults().Validate()
+		if (err == nil) != (want >= 0) || err != nil && !strings.Contains(err.Error(), "options.finish") {
+			t.Errorf("%q: %v", text, err)
+		}
+		if n := len(def.Options.Finishes()); want >= 0 && n != want {
+			t.Errorf("%q: %v", text, def.Options.Finishes())
+		}
+	}
+}

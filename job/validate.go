@@ -207,6 +207,7 @@ func (v *validator) options(o Options) {
 	}
 	v.power(o)
 	v.landing(o)
+	v.finish(o)
 	if o.Verify != "" && o.Verify != VerifyFull && o.Verify != VerifyManifest {
 		v.add("options.verify", `must be "full", "manifest" or left out`)
 	}

@@ -200,7 +200,7 @@ func (r *run) describe(ctx context.Context) (workdir.Receipt, error) {
 
 // install gives the files their final names, and returns the receipt.
 func (r *run) install(renames []workdir.Rename, result job.Result) (workdir.Receipt, error) {
-	receipt := workdir.Receipt{JobID: r.def.ID, VMPath: r.vm.Path, Asked: r.asked()}
+	receipt := workdir.Receipt{JobID: r.def.ID, VMPath: r.vm.Path, Asked: r.asked(), WasOn: r.work.Owed().Power != nil}
 	for _, m := range renames {
 		info, err := r.work.Stat(m.From)
 		if err != nil {

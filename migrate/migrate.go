@@ -299,6 +299,7 @@ func (r *run) connect(ctx context.Context, find func(context.Context) error) err
 func (r *run) findAsked(ctx context.Context) (err error) {
 	var all []vsphere.VM
 	r.vm, all, err = r.client.FindAmong(ctx, r.def.VMPath)
+	err = r.rename(ctx, err)
 	r.domain = domainName(r.vm, all)
 	return err
 }

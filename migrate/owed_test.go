@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -254,7 +255,7 @@ func (b *bench) hands(act func(ctx context.Context, vm *object.VirtualMachine) (
 		b.t.Fatal(err)
 	}
 	defer people.CloseIdleConnections()
-	vm, err := find.NewFinder(people.Client).VirtualMachine(ctx, b.InventoryPath("guest1"))
+	vm, err := find.NewFinder(people.Client).VirtualMachine(ctx, path.Join(path.Dir(b.InventoryPath("guest1")), b.Settings("guest1").Name))
 	if err != nil {
 		b.t.Fatal(err)
 	}

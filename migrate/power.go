@@ -187,9 +187,10 @@ func (r *run) powerOn(ctx context.Context, exported bool) error {
 // landed reports whether the receipt says that the export has become a machine.
 func (r *run) landed() bool {
 	receipt, err := r.work.ReadReceipt()
-	if err != nil {
-		return true // nobody knows
-	}
+	return err != nil || landedBy(receipt) // without a receipt nobody knows
+}
+
+func landedBy(receipt workdir.Receipt) bool {
 	for _, s := range receipt.Steps {
 		if s.Name == string(progress.Landing) {
 			return true

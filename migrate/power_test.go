@@ -466,8 +466,8 @@ func TestASourceStaysOffWhileAStepIsNotSettled(t *testing.T) {
 	t.Parallel()
 	settled := errors.New("libvirt is away")
 	b, def := stoppedFor(t, migrate.TestStep{
-		Name: "landing", Asked: "it", Do: func(_ context.Context, note func(any) error) error {
-			return errors.Join(note("begun"), fails(nil, nil))
+		Name: "landing", Asked: "it", Do: func(ctx context.Context, note func(any) error) error {
+			return errors.Join(note("begun"), fails(ctx, note))
 		},
 		Settle: func(context.Context, string) (bool, error) { return false, settled },
 	})

@@ -79,6 +79,7 @@ func (r *run) obstacles(ctx context.Context) ([]vsphere.Obstacle, error) {
 		RemoveCDROM: r.def.Options.RemoveCDROM,
 		Shutdown:    r.def.Options.Shutdown,
 		PowerOff:    r.def.Options.PowerOff,
+		Mark:        r.markOptions(),
 		Datastore:   r.wantsDatastore() && slices.ContainsFunc(r.vm.Disks, r.fromDatastore),
 		NFC902:      r.def.Options.Transport == job.TransportNFC902 || r.def.Options.Transport == job.TransportVDDK,
 		OrLease:     r.def.Options.Transport == job.TransportAuto,

@@ -38,6 +38,11 @@ func privilegeCases() []privilegeCase {
 		{"VirtualMachine.Interact.PowerOff", vspheretest.VM{PoweredOn: true, Guest: tools()}, job.Options{Shutdown: true}, false},
 		{"VirtualMachine.Interact.PowerOff", running, job.Options{PowerOff: true}, false},
 		{"VirtualMachine.Interact.PowerOn", running, job.Options{PowerOff: true}, false},
+		{"Global.ManageCustomFields", vspheretest.VM{}, job.Options{Finish: "tag"}, false},
+		{"Global.SetCustomField", vspheretest.VM{}, job.Options{Finish: "tag"}, false},
+		{"VirtualMachine.Config.Rename", vspheretest.VM{}, job.Options{Finish: "rename"}, false},
+		{"VirtualMachine.Config.EditDevice", vspheretest.VM{NICs: []vspheretest.NIC{{}}}, job.Options{Finish: "disconnect"}, false},
+		{"VirtualMachine.Interact.DeviceConnection", vspheretest.VM{NICs: []vspheretest.NIC{{}}}, job.Options{Finish: "disconnect"}, false},
 		{"VirtualMachine.State.CreateSnapshot", running, snapshot, false},
 		{"VirtualMachine.State.RemoveSnapshot", running, snapshot, false},
 		{"VirtualMachine.Config.AddRemoveDevice", drive, noDrive, false},
@@ -76,6 +81,9 @@ func (c privilegeCase) name() string {
 	name := c.privilege
 	if c.vm.PoweredOn {
 		name += " running"
+	}
+	if c.options.Finish != "" {
+		name += " " + c.options.Finish
 	}
 	if c.options.Shutdown {
 		name += " shut down"

@@ -58,6 +58,7 @@ func (r *run) allSteps() []step {
 		return r.m.steps(r)
 	}
 	return []step{&landingStep{r}}
+	return []step{&finishStep{r}}
 }
 
 // steps are those that the job asks for.

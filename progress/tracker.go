@@ -31,6 +31,7 @@ const (
 	Verifying   Phase = "verifying"
 	Describing  Phase = "describing" // OVF descriptor, domain XML, final rename
 	Landing     Phase = "landing"    // the images and the domain go to libvirt
+	Finishing   Phase = "finishing"  // the source is marked
 	Done        Phase = "done"
 )
 

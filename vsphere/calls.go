@@ -103,6 +103,9 @@ var kinds = func() map[string]kind {
 
 		"RemoveSnapshot_Task": {limit: func(t Timeouts) time.Duration { return t.Change }, repeat: repeatAlways}, // what is gone stays gone
 
+		"AddCustomFieldDef": {limit: read, repeat: repeatAlways}, // a second one is told that there is one
+		"SetField":          {limit: read, repeat: repeatAlways},
+
 		"HttpNfcLeaseProgress":                {limit: read, repeat: repeatElsewhere, fresh: true}, // the keeper's
 		"HttpNfcLeaseGetManifest":             {limit: lease, repeat: repeatAlways},
 		"HttpNfcLeaseSetManifestChecksumType": {limit: lease, repeat: repeatAlways},

@@ -124,7 +124,9 @@ func (ch *CDROMChange) Apply(ctx context.Context) error {
 	late, cancel := bounded(limited, cleanup)
 	defer cancel()
 	t := Task{What: "take the CD/DVD drives out", On: ch.vm.Path}
-	err := ch.client.patient(limited, t, func() error { return ch.client.reconfigure(limited, late, t, ch.vm, ch.spec) })
+	err := ch.client.patient(limited, t, func() error {
+		return ch.client.reconfigure(limited, late, t, ch.vm, types.VirtualMachineConfigSpec{DeviceChange: ch.spec})
+	})
 	if err == nil && ctx.Err() != nil { // it was made after the caller had given up
 		err = errors.Join(ctx.Err(), ch.Restore(late))
 	}
@@ -233,7 +235,7 @@ func (ch *CDROMChange) Restore(ctx context.Context) error {
 			if len(spec) == 0 {
 				return nil
 			}
-			return ch.client.reconfigure(context.WithoutCancel(call), call, t, ch.vm, spec)
+			return ch.client.reconfigure(context.WithoutCancel(call), call, t, ch.vm, types.VirtualMachineConfigSpec{DeviceChange: spec})
 		})
 	}
 	err := restore()
@@ -279,11 +281,11 @@ func (ch *CDROMChange) undo(now []*types.VirtualCdrom) []types.BaseVirtualDevice
 	return spec
 }
 
-// reconfigure changes devices, as [Client.runTask] says.
-func (c *Client) reconfigure(ctx, late context.Context, t Task, vm VM, spec []types.BaseVirtualDeviceConfigSpec) error {
+// reconfigure changes a VM's configuration, as [Client.runTask] says.
+func (c *Client) reconfigure(ctx, late context.Context, t Task, vm VM, spec types.VirtualMachineConfigSpec) error {
 	_, err := c.runTask(ctx, late, t, func(ctx context.Context) (types.ManagedObjectReference, error) {
 		res, err := methods.ReconfigVM_Task(ctx, c.vim(), &types.ReconfigVM_Task{
-			This: vmRef(vm.Ref), Spec: types.VirtualMachineConfigSpec{DeviceChange: spec},
+			This: vmRef(vm.Ref), Spec: spec,
 		})
 		if err != nil {
 			return types.ManagedObjectReference{}, err

@@ -26,7 +26,11 @@ type examination struct {
 	stops  bool // powered on, and shut down or powered off first
 	bySnap bool // exported by a temporary snapshot
 	opts   PreflightOptions
-	found  []Obstacle
+
+	attribute  bool // vCenter has the custom attribute that marks VMs
+	rootFolder types.ManagedObjectReference
+
+	found []Obstacle
 }
 
 func (x *examination) fail(code, text, hint string) {
@@ -49,12 +53,32 @@ func (c *Client) Preflight(ctx context.Context, vm VM, opts PreflightOptions) ([
 		return nil, translate(op, vm.Path, err)
 	}
 	x.look(vm)
+	if err := c.lookAtMarks(ctx, x); err != nil {
+		return nil, translate(op, vm.Path, err)
+	}
 	for _, check := range []func(context.Context, *examination, VM) error{c.checkTasks, c.checkPrivileges, c.checkHost} {
 		if err := check(ctx, x, vm); err != nil {
 			return nil, translate(op, vm.Path, err)
 		}
 	}
 	return x.sorted(), nil
+}
+
+// lookAtMarks looks whether a VM can be marked.
+func (c *Client) lookAtMarks(ctx context.Context, x *examination) error {
+	content := c.session.vim.ServiceContent
+	x.rootFolder = content.RootFolder
+	if x.opts.Mark.Attribute == "" {
+		return nil
+	}
+	if content.CustomFieldsManager == nil {
+		x.fail(CodeMark, "an ESXi host has no custom attributes, so that the VM cannot be marked by one", "connect to its vCenter, or mark it otherwise (-finish rename,disconnect)")
+		x.opts.Mark.Attribute = ""
+		return nil
+	}
+	key, err := c.attributeKey(ctx)
+	x.attribute = key != noField
+	return err
 }
 
 // look looks at everything that is known of the VM itself.

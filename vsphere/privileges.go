@@ -62,6 +62,16 @@ var privileges = []privilege{
 	{id: "VirtualMachine.Provisioning.DiskRandomRead", step: "learn which areas of the disks hold data",
 		on:    func(x *examination) []object { return x.onVM(x.opts.Datastore, x.tracksChanges()) },
 		spare: func(PreflightOptions) string { return "the disks are read whole, with their holes" }},
+	{id: "Global.ManageCustomFields", step: "make the custom attribute " + MarkAttribute,
+		on: func(x *examination) []object { return x.root(x.opts.Mark.Attribute != "" && !x.attribute) }},
+	{id: "Global.SetCustomField", step: "set the custom attribute " + MarkAttribute,
+		on: func(x *examination) []object { return x.onVM(x.opts.Mark.Attribute != "") }},
+	{id: "VirtualMachine.Config.Rename", step: "rename the VM once it is migrated",
+		on: func(x *examination) []object { return x.onVM(x.opts.Mark.Rename != "") }},
+	{id: "VirtualMachine.Config.EditDevice", step: "keep network cards from connecting at power-on",
+		on: func(x *examination) []object { return x.onVM(x.opts.Mark.Disconnect) }},
+	{id: "VirtualMachine.Interact.DeviceConnection", step: "keep network cards from connecting at power-on",
+		on: func(x *examination) []object { return x.onVM(x.opts.Mark.Disconnect) }},
 	{id: "VirtualMachine.Provisioning.GetVmFiles", step: "get a ticket to read disks over port 902",
 		on: func(x *examination) []object { return x.onVM(x.opts.NFC902) },
 		spare: func(PreflightOptions) string {
@@ -74,6 +84,14 @@ func throughTheLease(o PreflightOptions) string {
 		return "the disks come through the export lease"
 	}
 	return ""
+}
+
+// root is the root folder of the inventory, if wanted.
+func (x *examination) root(wanted bool) []object {
+	if !wanted {
+		return nil
+	}
+	return []object{{x.rootFolder, "the root of the inventory"}}
 }
 
 // onVM is the VM, if all conditions hold.

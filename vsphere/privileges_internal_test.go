@@ -10,7 +10,7 @@ import (
 
 // mentioned lists the privileges that a text names, each once.
 func mentioned(text string) []string {
-	found := regexp.MustCompile(`\b(VApp|VirtualMachine|Datastore)(\.[A-Z][A-Za-z]+)+`).FindAllString(text, -1)
+	found := regexp.MustCompile(`\b(VApp|VirtualMachine|Datastore|Global)(\.[A-Z][A-Za-z]+)+`).FindAllString(text, -1)
 	slices.Sort(found)
 	return slices.Compact(found)
 }

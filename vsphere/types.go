@@ -216,6 +216,7 @@ type Obstacle struct {
 const (
 	CodePower        = "power-state"
 	CodeTools        = "vmware-tools"
+	CodeMark         = "mark"
 	CodeDisabled     = "method-disabled"
 	CodeVTPM         = "vtpm"
 	CodeEncrypted    = "encrypted"
@@ -241,7 +242,9 @@ type PreflightOptions struct {
 	// Shutdown says that the guest of a running VM is shut down first, and PowerOff that
 	// the VM is powered off where that cannot be done, or without Shutdown at once.
 	Shutdown, PowerOff bool
-	NFC902             bool // disks are read over port 902
+	// Mark is how the VM is marked afterwards.
+	Mark   MarkOptions
+	NFC902 bool // disks are read over port 902
 	// Datastore says that disks are read from their datastores, and OrLease that
 	// they come through the lease where that is not possible.
 	Datastore, OrLease bool

@@ -38,6 +38,7 @@ func jobFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "shutdown", Usage: "shut the guest of a running VM down first, through VMware Tools; powered on again if the export fails"},
 		&cli.StringFlag{Name: "shutdown-timeout", Usage: "`TIME` that the guest may take to shut down; 5m when left out"},
 		&cli.BoolFlag{Name: "power-off", Usage: "power a running VM off as it runs: with -shutdown, when the guest does not shut down"},
+		&cli.StringFlag{Name: "finish", Usage: "`WHAT` is done to the source once all has succeeded: nothing, or some of tag,rename,disconnect"},
 		&cli.BoolFlag{Name: "virtio", Usage: "disks and NICs on virtio in the domain"},
 		&cli.BoolFlag{Name: "compress", Usage: "compressed qcow2"},
 		&cli.StringFlag{Name: "transport", Usage: "how disks are read: nfc (default), datastore, nfc902, vddk (where the daemon has it) or auto"},

@@ -26,6 +26,7 @@ func optionFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "shutdown", Usage: "shut the guest of a running VM down first, through VMware Tools; powered on again if the export fails"},
 		&cli.StringFlag{Name: "shutdown-timeout", Usage: "`TIME` that the guest may take to shut down; 5m when left out"},
 		&cli.BoolFlag{Name: "power-off", Usage: "power a running VM off as it runs: with -shutdown, when the guest does not shut down"},
+		&cli.StringFlag{Name: "finish", Usage: "`WHAT` is done to the source once all has succeeded: nothing, or some of tag,rename,disconnect"},
 		&cli.BoolFlag{Name: "remove-cdrom", Usage: "take CD/DVD drives out of the VM first; put back if the export fails"},
 		&cli.BoolFlag{Name: "overwrite", Usage: "replace what an earlier export left in the output directory"},
 		&cli.StringFlag{Name: "output", Usage: "`DIR` to put the files in; made when it is not there"},

@@ -19,6 +19,8 @@ param(
     [switch]$Snapshot,
     # Shutting guests down or powering VMs off first, and on again after a failure.
     [switch]$Power,
+    # Marking VMs that are migrated.
+    [switch]$Finish,
     # Taking CD/DVD drives out and putting them back.
     [switch]$Cdrom,
     # Reading disks from their datastores.
@@ -35,6 +37,10 @@ if ($Snapshot) {
 }
 if ($Power) {
     $ids += 'VirtualMachine.Interact.PowerOff', 'VirtualMachine.Interact.PowerOn'
+}
+if ($Finish) {
+    $ids += 'Global.ManageCustomFields', 'Global.SetCustomField', 'VirtualMachine.Config.Rename',
+        'VirtualMachine.Config.EditDevice', 'VirtualMachine.Interact.DeviceConnection'
 }
 if ($Cdrom) {
     $ids += 'VirtualMachine.Config.AddRemoveDevice', 'VirtualMachine.Config.EditDevice',

@@ -1,5 +1,5 @@
 #!/bin/sh
-# create-role.sh [-name NAME] [-user PRINCIPAL -on PATH ...] [snapshot] [power] [cdrom] [datastore] [nfc902]
+# create-role.sh [-name NAME] [-user PRINCIPAL -on PATH ...] [snapshot] [power] [finish] [cdrom] [datastore] [nfc902]
 #
 # Makes the role of the user that hyper2kvm logs in with, with govc, or brings one of that
 # name up to date. Without further words it allows what every export needs; each word adds
@@ -7,6 +7,7 @@
 #   snapshot   running VMs, from a temporary snapshot (-snapshot)
 #   power      shutting guests down or powering VMs off first, and on again after a failure
 #              (-shutdown, -power-off)
+#   finish     marking VMs that are migrated (-finish); with -on / for making the attribute
 #   cdrom      taking CD/DVD drives out and putting them back (-remove-cdrom)
 #   datastore  reading disks from their datastores (-transport datastore or auto)
 #   nfc902     reading disks over port 902 of the ESXi hosts (-transport nfc902 or auto)
@@ -36,6 +37,9 @@ while [ $# -gt 0 ]; do
 		privileges="$privileges VirtualMachine.State.CreateSnapshot VirtualMachine.State.RemoveSnapshot" ;;
 	power)
 		privileges="$privileges VirtualMachine.Interact.PowerOff VirtualMachine.Interact.PowerOn" ;;
+	finish)
+		privileges="$privileges Global.ManageCustomFields Global.SetCustomField VirtualMachine.Config.Rename"
+		privileges="$privileges VirtualMachine.Config.EditDevice VirtualMachine.Interact.DeviceConnection" ;;
 	cdrom)
 		privileges="$privileges VirtualMachine.Config.AddRemoveDevice VirtualMachine.Config.EditDevice"
 		privileges="$privileges VirtualMachine.Interact.SetCDMedia VirtualMachine.Interact.DeviceConnection Datastore.Browse" ;;

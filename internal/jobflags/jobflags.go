@@ -37,6 +37,7 @@ func Options(cmd *cli.Command) (job.Options, error) {
 		Shutdown:          cmd.Bool("shutdown"),
 		ShutdownTimeout:   cmd.String("shutdown-timeout"),
 		PowerOff:          cmd.Bool("power-off"),
+		Finish:            cmd.String("finish"),
 		Virtio:            cmd.Bool("virtio"),
 		Compress:          cmd.Bool("compress"),
 		Verify:            job.Verify(cmd.String("verify")),

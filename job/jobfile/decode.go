@@ -232,6 +232,7 @@ func (d *decoder) options(n *yaml.Node, field string) job.Options {
 		"shutdown":                 d.boolean(&o.Shutdown),
 		"shutdown_timeout":         d.text(&o.ShutdownTimeout),
 		"power_off":                d.boolean(&o.PowerOff),
+		"finish":                   d.text(&o.Finish),
 		"virtio":                   d.boolean(&o.Virtio),
 		"compress":                 d.boolean(&o.Compress),
 		"overwrite":                d.boolean(&o.Overwrite),

@@ -11,6 +11,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/internal/atomicfile"
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
 // Giving verified files their names.
@@ -51,8 +52,12 @@ type Receipt struct {
 	Result job.Result    `json:"result"`
 	// Restarted is when the VM that had been stopped for the export was powered on again,
 	// because a step after it failed: the disks are older than the VM since.
-	Restarted time.Time  `json:"restarted,omitzero"`
-	Steps     []StepDone `json:"steps,omitempty"` // done with the files since, in their order
+	Restarted time.Time `json:"restarted,omitzero"`
+	// WasOn: the VM ran before it was stopped for the export.
+	WasOn bool `json:"was_on,omitempty"`
+	// Mark is what the source was marked with, and how it was before.
+	Mark  *vsphere.Mark `json:"mark,omitempty"`
+	Steps []StepDone    `json:"steps,omitempty"` // done with the files since, in their order
 }
 
 // Asked is what was exported, and what it was to become.
@@ -92,7 +97,7 @@ var ErrExists = errors.New("the output is there already")
 func (w *Dir) ReceiptPath() string { return w.Final(w.receipt()) }
 
 // receipt is the receipt's name in the output directory.
-func (w *Dir) receipt() string { return w.base + ".export.json" }
+func (w *Dir) receipt() string { return w.base + receiptSuffix }
 
 // HasReceipt reports whether the receipt of a finished export is there.
 func (w *Dir) HasReceipt() bool { return w.exists(w.receipt()) }

@@ -164,6 +164,26 @@ func List(roots outdir.Roots, output string) (bases []string, err error) {
 	return bases, err
 }
 
+// receiptSuffix ends the name of an export's receipt.
+const receiptSuffix = ".export.json"
+
+// Receipts returns, for each receipt in an output directory, how the final names of its
+// export begin.
+func Receipts(roots outdir.Roots, output string) (bases []string, err error) {
+	out, err := roots.Open(output)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	entries, err := fs.ReadDir(out.FS(), ".")
+	for _, e := range entries {
+		if base, ok := strings.CutSuffix(e.Name(), receiptSuffix); ok && e.Type().IsRegular() {
+			bases = append(bases, base)
+		}
+	}
+	return bases, err
+}
+
 // Find lists the paths of work directories at and below dir. skipped says which
 // directories cannot be read.
 func Find(dir string) (found []string, skipped []error, err error) {

@@ -127,6 +127,9 @@ func Command(def job.Definition, thumbprint string) string {
 			args = append(args, flag.name)
 		}
 	}
+	if o.Finish != "" {
+		args = append(args, "-finish", Quote(o.Finish))
+	}
 	if o.ShutdownTimeout != "" {
 		args = append(args, "-shutdown-timeout", o.ShutdownTimeout)
 	}

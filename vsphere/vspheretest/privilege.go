@@ -38,11 +38,23 @@ func (g *gateway) forbid(method *simulator.Method) *refusal {
 	needs := privileged[method.Name]
 	if req, is := method.Body.(*types.ReconfigVM_Task); is {
 		needs = drivePrivileges(req.Spec)
+		if req.Spec.Name != "" {
+			needs = append(needs, "VirtualMachine.Config.Rename")
+		}
+	}
+	on := method.This
+	switch req := method.Body.(type) {
+	case *types.SetField:
+		on, needs = req.Entity, []string{"Global.SetCustomField"}
+	case *types.AddCustomFieldDef:
+		if p := "Global.ManageCustomFields"; g.srv.lacks(p) {
+			return refuse(method, "Permission to perform this operation was denied.", &types.NoPermission{Object: &on, PrivilegeId: p})
+		}
 	}
 	if len(needs) == 0 {
 		return nil
 	}
-	guest := g.srv.subject(method.This)
+	guest := g.srv.subject(on)
 	if guest == nil {
 		return nil
 	}
@@ -54,11 +66,15 @@ func (g *gateway) forbid(method *simulator.Method) *refusal {
 	return nil
 }
 
-// drivePrivileges are those that changes of CD drives need, as the reference of
+// drivePrivileges are those that changes of CD drives and network cards need, as the reference of
 // ReconfigVM_Task lists them.
 func drivePrivileges(spec types.VirtualMachineConfigSpec) (needs []string) {
 	for _, change := range spec.DeviceChange {
 		c := change.GetVirtualDeviceConfigSpec()
+		if _, is := c.Device.(types.BaseVirtualEthernetCard); is && c.Operation == types.VirtualDeviceConfigSpecOperationEdit {
+			needs = append(needs, "VirtualMachine.Config.EditDevice", "VirtualMachine.Interact.DeviceConnection")
+			continue
+		}
 		drive, is := c.Device.(*types.VirtualCdrom)
 		if !is {
 			continue

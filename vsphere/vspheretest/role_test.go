@@ -38,6 +38,8 @@ func TestTheScriptMakesTheRoleThatTheOptionsNeedAndGivesIt(t *testing.T) {
 		{[]string{"snapshot", "datastore", "cdrom"}, [][]string{export, snapshot, datastore, cdrom}}, // made
 		{[]string{"snapshot"}, [][]string{export, snapshot}},                                         // what is not asked for goes
 		{nil, [][]string{export}},
+		{[]string{"finish"}, [][]string{export, {"Global.ManageCustomFields", "Global.SetCustomField", "VirtualMachine.Config.EditDevice",
+			"VirtualMachine.Config.Rename", "VirtualMachine.Interact.DeviceConnection"}}},
 		{[]string{"power"}, [][]string{export, {"VirtualMachine.Interact.PowerOff", "VirtualMachine.Interact.PowerOn"}}},
 	} {
 		if out, err := createRole(t, srv, append([]string{"-name", "export"}, step.words...)...); err != nil {
