@@ -63,7 +63,7 @@ func (s *finishStep) do(ctx context.Context, f *finished) error {
 }
 
 // settle undoes the marks: the next run makes them anew.
-func (s *finishStep) settle(ctx context.Context, notes json.RawMessage) (bool, error) {
+func (s *finishStep) settle(ctx context.Context, notes json.RawMessage, _ *job.Result) (bool, error) {
 	var n finishNotes
 	if err := json.Unmarshal(notes, &n); err != nil {
 		return false, nil //nolint:nilerr // nothing was noted, so that nothing was changed
