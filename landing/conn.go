@@ -95,7 +95,8 @@ func (c *conn) long(ctx context.Context, f func() error) error {
 	timer := time.NewTimer(letGo)
 	defer timer.Stop()
 	select {
-	case <-done:
+	case err := <-done:
+		_ = err // of a connection that was closed
 	case <-timer.C: // it holds nothing but its memory
 	}
 	return context.Cause(ctx)

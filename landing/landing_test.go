@@ -188,6 +188,7 @@ func TestLanding(t *testing.T) {
 		"a copy that is cancelled is undone":                                             cancels,
 		"what is not of the landing is never removed":                                    sparesOthers,
 		"a pool that is full fails the landing with its reason":                          func(t *testing.T, lv *libvirttest.Server) { fillsPool(t, lv, tiny) },
+		"every shape of a VM is taken by libvirt, and runs as far as its firmware":       keepsShapes,
 		"the test driver takes a domain and no images":                                   landsOnTestDriver,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, lv) })

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -69,28 +70,36 @@ func (l *lander) send(ctx context.Context, volume libvirt.StorageVol, r *sending
 
 // sending is an area on its way.
 type sending struct {
-	from    io.Reader
-	sent    func(int64)
-	alive   func()
-	count   atomic.Int64
-	stopped atomic.Bool
+	from  io.Reader
+	sent  func(int64)
+	alive func()
+	count atomic.Int64
+
+	mu      sync.Mutex // held while somebody is told
+	stopped bool       // nobody is to be told any more
 }
 
 var errStopped = errors.New("the upload was given up")
 
 // Read implements io.Reader for the library's sender.
 func (s *sending) Read(p []byte) (int, error) {
-	if s.stopped.Load() {
+	n, err := s.from.Read(p[:min(len(p), smallHole)])
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
 		return 0, errStopped
 	}
-	n, err := s.from.Read(p[:min(len(p), smallHole)])
 	s.count.Add(int64(n))
 	s.alive()
 	s.sent(int64(n))
 	return n, err
 }
 
-func (s *sending) stop() { s.stopped.Store(true) }
+func (s *sending) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+}
 
 // merge joins areas between which there is little, until there are few enough.
 func merge(areas []area) []area {

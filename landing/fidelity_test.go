@@ -1,0 +1,93 @@
+package landing_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hyper2kvm/hyper2kvm/kvm"
+	"github.com/hyper2kvm/hyper2kvm/landing"
+	"github.com/hyper2kvm/hyper2kvm/landing/libvirttest"
+)
+
+// shape is a VM as vSphere has it.
+type shape struct {
+	change func(*kvm.Guest)
+	disks  []kvm.Bus
+	nics   []string
+	starts bool // it is started too, which takes longer
+}
+
+func shapes() map[string]shape {
+	uefi := func(g *kvm.Guest) { g.Firmware = kvm.UEFI }
+	all := map[string]shape{
+		"uefi":         {change: uefi, disks: []kvm.Bus{kvm.PVSCSI, kvm.NVMe, kvm.SATA}, nics: []string{"vmxnet3"}, starts: true},
+		"secure boot":  {change: func(g *kvm.Guest) { g.Firmware, g.SecureBoot = kvm.UEFI, true }, disks: []kvm.Bus{kvm.SATA}, starts: true},
+		"topology":     {change: func(g *kvm.Guest) { g.CPUs, g.CoresPerSocket = 8, 4 }, disks: []kvm.Bus{kvm.PVSCSI}},
+		"many cards":   {disks: []kvm.Bus{kvm.PVSCSI}, nics: []string{"vmxnet3", "e1000", "e1000e", "pcnet", "vmxnet", "sriov", "", "vmxnet3", "vmxnet3", "vmxnet3"}, starts: true},
+		"diskless":     {nics: []string{"e1000"}},
+		"windows uefi": {change: func(g *kvm.Guest) { g.Firmware, g.GuestID = kvm.UEFI, "windows2022srvNext_64Guest" }, disks: []kvm.Bus{kvm.LSISAS}, nics: []string{"e1000e"}},
+	}
+	for _, bus := range []kvm.Bus{kvm.IDE, kvm.SATA, kvm.LSILogic, kvm.LSISAS, kvm.BusLogic, kvm.PVSCSI, kvm.NVMe} {
+		all["bios "+string(bus)] = shape{disks: []kvm.Bus{bus, bus}, nics: []string{"vmxnet3"}, starts: bus == kvm.PVSCSI}
+		all["uefi "+string(bus)] = shape{change: uefi, disks: []kvm.Bus{bus, bus}, nics: []string{"e1000"}}
+	}
+	for _, n := range []int{1, 7, 15, 30, 60} {
+		all[fmt.Sprint(n, " disks")] = shape{disks: slices.Repeat([]kvm.Bus{kvm.PVSCSI}, n), nics: []string{"vmxnet3"}}
+	}
+	return all
+}
+
+// Each of them is validated and defined by libvirt; some are started by QEMU, whose
+// monitor is asked whether the machine runs.
+func keepsShapes(t *testing.T, lv *libvirttest.Server) {
+	dir := t.TempDir()
+	lv.Network("dvs")
+	for name, s := range shapes() {
+		g := kvm.Guest{Name: "shape " + name, MemoryMiB: 64, CPUs: 1}
+		if s.change != nil {
+			s.change(&g)
+		}
+		plan := landing.Plan{
+			Target:   landing.Target{URI: lv.URI(), Define: true, Start: false},
+			Networks: []string{"dvs"}, UEFI: g.Firmware == kvm.UEFI, SecureBoot: g.SecureBoot,
+		}
+		for i, bus := range s.disks {
+			path := filepath.Join(dir, fmt.Sprintf("%s-%d.raw", name, i))
+			if err := os.WriteFile(path, make([]byte, 512), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			g.Disks = append(g.Disks, kvm.Disk{Path: path, Format: kvm.Raw, Bus: bus, Controller: i / 15, Unit: i % 15})
+			plan.Images = append(plan.Images, landing.Image{Path: path})
+		}
+		for i, model := range s.nics { // of a distributed port group
+			g.NICs = append(g.NICs, kvm.NIC{MAC: fmt.Sprintf("00:50:56:01:00:%02x", i), Model: model, Network: "DSwitch/dvPG %2f, VLAN=7"})
+		}
+		xml, _, err := kvm.Domain(g, kvm.Options{NetworkMap: map[string]string{kvm.AnyNetwork: "dvs"}})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		plan.Domain = g.Name
+		e := &export{t: t, lv: lv, plan: plan, xml: xml}
+		landed, err := e.land()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if n := strings.Count(lv.Virsh("dumpxml", "--inactive", landed.UUID), "<mac address='00:50:56:01:00:"); n != len(s.nics) {
+			t.Errorf("%s: %d cards have their addresses, of %d", name, n, len(s.nics))
+		}
+		if !s.starts {
+			continue
+		}
+		lv.Virsh("start", landed.UUID)
+		if said := lv.Virsh("qemu-monitor-command", landed.UUID, `{"execute":"query-status"}`); !strings.Contains(said, `"status":"running"`) {
+			t.Errorf("%s: QEMU says %s", name, said)
+		}
+		lv.Virsh("destroy", landed.UUID)
+	}
+}
