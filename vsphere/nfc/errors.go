@@ -82,9 +82,12 @@ type Error struct {
 }
 
 // Error gives all of it in one line.
-func (e *Error) Error() string {
+func (e *Error) Error() string { return "NFC with " + e.Host + ": " + e.what() }
+
+// what is the error without the host.
+func (e *Error) what() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "NFC with %s: %s: %v", e.Host, e.Stage, e.Kind)
+	fmt.Fprintf(&b, "%s: %v", e.Stage, e.Kind)
 	if e.Code != 0 {
 		fmt.Fprintf(&b, ": error %d (0x%x)", e.Code, e.Code)
 	}

@@ -275,18 +275,20 @@ func (s *session) refuse(o *op, payload []byte) error {
 	}
 	e := &Error{Host: s.host, Stage: stageOf(o), Code: r.code, Text: printable(string(text), "")}
 	e.Kind = kindOf(r.code, e.Text)
-	s.condemn(o, e)
-	return &Error{Host: s.host, Stage: "session", Kind: ErrOver, Err: errors.New("after the host refused a request")}
+	return s.condemn(o, e)
 }
 
-// condemn makes err the answer to o.
-func (s *session) condemn(o *op, err error) {
+// condemn makes refusal the answer to o, and returns what the other requests are told:
+// they may have been in order, and why the session ended is all that a person learns
+// where one of them is the last to be tried.
+func (s *session) condemn(o *op, refusal *Error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ops[o.id] == o {
 		delete(s.ops, o.id)
-		s.finish(o, err)
+		s.finish(o, refusal)
 	}
+	return &Error{Host: s.host, Stage: "session", Kind: ErrOver, Err: errors.New("the host refused another request: " + refusal.what())}
 }
 
 // stageOf words what o asks for.
@@ -311,8 +313,7 @@ func (s *session) unanswered(o *op, err error) error {
 		return s.strange(err)
 	}
 	e := &Error{Host: s.host, Stage: stageOf(o), Code: status.status, Kind: kindOf(status.status, "")}
-	s.condemn(o, e)
-	return &Error{Host: s.host, Stage: "session", Kind: ErrOver, Err: errors.New("after the host refused a request")}
+	return s.condemn(o, e)
 }
 
 // place reads one fragment of a read to where it belongs.
