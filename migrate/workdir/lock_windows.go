@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// tryLock locks a file until it is closed. It returns false when another process,
+// tryLock locks a file until [unlock]. It returns false when another process,
 // or another opening of the file, has it locked.
 func tryLock(f *os.File) (bool, error) {
 	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, new(windows.Overlapped))
@@ -19,3 +19,6 @@ func tryLock(f *os.File) (bool, error) {
 	}
 	return false, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
 }
+
+// unlock closes the file, which gives the lock up.
+func unlock(f *os.File) error { return f.Close() }

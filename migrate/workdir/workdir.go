@@ -226,7 +226,7 @@ func (w *Dir) InUse() bool {
 	if err != nil {
 		return false
 	}
-	defer func() { _ = lock.Close() }()
+	defer func() { _ = unlock(lock) }()
 	locked, err := tryLock(lock)
 	return err == nil && !locked
 }
@@ -358,7 +358,7 @@ func (w *Dir) Unlock() error {
 	}
 	w.left = w.Here()
 	w.closed.Store(true)
-	err := w.lock.Close()
+	err := unlock(w.lock)
 	w.out.Close()
 	return err
 }
@@ -366,7 +366,7 @@ func (w *Dir) Unlock() error {
 // Release closes what is open, as after [Peek].
 func (w *Dir) Release() {
 	if w.lock != nil {
-		_ = w.lock.Close()
+		_ = unlock(w.lock)
 	}
 	w.out.Close()
 }
@@ -423,7 +423,7 @@ func (w *Dir) remove() error {
 // comes in between keeps the lock and the directory.
 func (w *Dir) removeLockLast() error {
 	err := w.removeBut(map[string]bool{lockName: true})
-	_ = w.lock.Close()
+	_ = unlock(w.lock)
 	if w.out.Remove(w.in(lockName)) == nil {
 		_ = w.out.Remove(w.in("."))
 	}

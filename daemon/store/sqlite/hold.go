@@ -154,7 +154,7 @@ func (h *holding) notes() []string {
 func (h *holding) release() error {
 	var err error
 	if h.file != nil {
-		err = h.file.Close()
+		err = errors.Join(unlockRange(h.file), h.file.Close())
 	}
 	return errors.Join(err, h.lock.Close())
 }

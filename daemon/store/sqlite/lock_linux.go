@@ -9,7 +9,7 @@ import (
 )
 
 // lockRange locks a byte of f where no data can be, and reports whether nobody
-// else has it. The lock belongs to f and ends with it.
+// else has it. The lock belongs to f.
 func lockRange(f *os.File) (bool, error) {
 	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{
 		Type: unix.F_WRLCK, Whence: io.SeekStart, Start: 1 << 62, Len: 1,
@@ -21,6 +21,14 @@ func lockRange(f *os.File) (bool, error) {
 		return false, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
 	}
 	return true, nil
+}
+
+// unlockRange gives the lock of [lockRange] up. Closing f alone would not do while
+// another goroutine is starting a program, which has f open, too, until it runs.
+func unlockRange(f *os.File) error {
+	return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{
+		Type: unix.F_UNLCK, Whence: io.SeekStart, Start: 1 << 62, Len: 1,
+	})
 }
 
 // readOnly reports whether the file system of path must not be written.
