@@ -176,9 +176,6 @@ func supervise(ctx context.Context, set *listen.Set, handler *api.API, manager *
 	server := handler.Server()
 	set.Attach(server)
 	group, ctx := errgroup.WithContext(ctx)
-	for _, run := range beside {
-		group.Go(func() error { return run(ctx) })
-	}
 	group.Go(func() error { return manager.Run(ctx) })
 	for _, l := range set.Listeners() {
 		group.Go(func() error {
@@ -203,6 +200,9 @@ func supervise(ctx context.Context, set *listen.Set, handler *api.API, manager *
 	group.Go(func() error { return manager.WatchStore(ctx) })
 	group.Go(func() error { return watchdog(ctx, manager, log) })
 	notify(log, sd.SdNotifyReady)
+	for _, run := range beside { // what they tell systemd comes after that
+		group.Go(func() error { return run(ctx) })
+	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
