@@ -1,6 +1,6 @@
 // Package convert turns virtual machines that another tool has exported into files that
 // KVM can use: an OVA, an OVF directory, or a single VMDK of any of the kinds that
-// packages vmdkfile reads.
+// packages vmdkfile reads. A disk may also come from an NBD server (qemu-nbd, nbdkit).
 //
 // It decodes and lands them as an export does (package migrate): images grow in a hidden
 // work directory with a ledger beside their final place, and get their names, the
@@ -44,7 +44,7 @@ import (
 
 // Options say what is converted, and into what.
 type Options struct {
-	Source string // path of an OVA, an OVF descriptor, or a VMDK
+	Source string // path of an OVA, an OVF descriptor, or a VMDK; or the URI of an NBD export
 	Output string // directory to put the files in; made when it is not there
 
 	Format     job.Format // [job.FormatQcow2] or [job.FormatRaw]
@@ -108,7 +108,7 @@ func (r *run) do(ctx context.Context) (result job.Result, err error) {
 	}
 	r.kits = kit.Targets(targets)
 	r.t.SetPhase(progress.Discovering)
-	if r.source, err = openSource(r.o.Source); err != nil {
+	if r.source, err = openSource(ctx, r.o.Source); err != nil {
 		return result, checked(err, ova.ErrTruncated)
 	}
 	defer func() { err = errors.Join(err, r.source.close()) }()

@@ -81,6 +81,10 @@ func (r *run) create(at disk.At, capacity int64) (disk.Writer, error) {
 
 // fill writes a disk, and compares its file with the manifest.
 func (r *run) fill(ctx context.Context, d *sourceDisk, out disk.Writer, file *progress.File, result *job.DiskResult) error {
+	if e := r.source.export; e != nil {
+		result.Transport = job.FromNBD
+		return disk.CopyImage(ctx, e.image(ctx), e.size, out, disk.CopyOptions{OnPosition: file.SetPosition, OnRead: file.AddReceived})
+	}
 	if d.data == nil {
 		return nil // empty
 	}

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -21,7 +22,8 @@ type source struct {
 	name     string // of the VM
 	envelope *ova.Envelope
 	pkg      *ova.Package // nil for a single disk
-	file     *os.File     // nil for a package
+	file     *os.File     // of a single disk that is a file
+	export   *export      // of a single disk that an NBD server has
 	disks    []*sourceDisk
 	notes    []string
 }
@@ -30,12 +32,15 @@ type source struct {
 type sourceDisk struct {
 	id       string // in the descriptor; empty for a single disk
 	capacity int64
-	data     *vmdkfile.Disk // nil for one that is empty
+	data     *vmdkfile.Disk // nil for one that is empty, or the source's export
 	file     *ova.File      // nil for one that is not in a package
 }
 
 // openSource looks what is at path and opens it, with all its disks.
-func openSource(path string) (*source, error) {
+func openSource(ctx context.Context, path string) (*source, error) {
+	if IsExport(path) {
+		return openExport(ctx, path)
+	}
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -76,7 +81,7 @@ func openDisk(path string, f *os.File, size int64) (*source, error) {
 	defer func() { _ = dir.Close() }()
 	d, err := vmdkfile.Open(dir, filepath.Base(path), io.NewSectionReader(f, 0, size))
 	if err != nil {
-		return nil, errors.Join(fault.Permanent(fault.WithHint(err, "an OVA, an OVF descriptor or a VMDK can be converted; qemu-img convert reads other disk images")), f.Close())
+		return nil, errors.Join(fault.Permanent(fault.WithHint(err, "an OVA, an OVF descriptor or a VMDK can be converted; other disk images can be handed over by qemu-nbd (docs/convert.md), or qemu-img convert reads them")), f.Close())
 	}
 	base := filepath.Base(path)
 	return &source{
@@ -186,6 +191,9 @@ func (s *source) close() error {
 			err = errors.Join(err, d.data.Close())
 		}
 	}
+	if s.export != nil {
+		s.export.r.Close()
+	}
 	if s.pkg != nil {
 		err = errors.Join(err, s.pkg.Close())
 	}
@@ -195,12 +203,15 @@ func (s *source) close() error {
 	return err
 }
 
-// identityPrefix tells the identity of files from that of a VM.
+// identityPrefix tells the identity of what is here from that of a VM.
 const identityPrefix = "file:"
 
 // identity is the same for as long as every file is: of each the name, the size, and
-// when it was written last.
+// when it was written last. That of an export is its address and size.
 func (s *source) identity() (string, error) {
+	if s.export != nil {
+		return s.export.identity(), nil
+	}
 	h := sha256.New()
 	add := func(st os.FileInfo, err error) error {
 		if err == nil {

@@ -50,8 +50,12 @@ func (v Verification) Known() bool {
 	return false
 }
 
-// FromFile is the Transport of a disk that was here already and was converted.
-const FromFile = "file"
+// Transports of disks that were converted: out of a file that was here already, and from
+// an NBD server.
+const (
+	FromFile = "file"
+	FromNBD  = "nbd"
+)
 
 // DiskResult tells how one disk arrived and how it was verified.
 type DiskResult struct {
@@ -61,7 +65,7 @@ type DiskResult struct {
 	StreamSize  int64        `json:"stream_size"` // bytes of the stream as sent; of the areas that were read, from a datastore
 	Digest      string       `json:"digest"`      // "sha256:<hex>" or "sha1:<hex>" of the stream as sent; may be empty from a datastore
 	Verified    Verification `json:"verified"`
-	Transport   string       `json:"transport"` // "stream" or "ranges" under a lease, "datastore", "nfc902", "vddk", [FromFile]
+	Transport   string       `json:"transport"` // "stream" or "ranges" under a lease, "datastore", "nfc902", "vddk", [FromFile], [FromNBD]
 	Retries     int64        `json:"retries"`   // attempts after the first
 	Resumed     bool         `json:"resumed"`   // part or all of it came from an earlier run
 }

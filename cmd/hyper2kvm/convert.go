@@ -22,7 +22,9 @@ func (a *app) convertCommand() *cli.Command {
 		ArgsUsage: "FILE",
 		Description: `FILE is an OVA, an OVF descriptor with its disks beside it, or a single VMDK:
 stream-optimized, sparse or flat, whole or in pieces. The manifest is verified where
-there is one. A package becomes images and a libvirt domain, a VMDK an image.
+there is one. A package becomes images and a libvirt domain, a VMDK an image. In place
+of FILE, nbd+unix:///EXPORT?socket=PATH or nbd://localhost:PORT/EXPORT is a disk that an
+NBD server has, such as qemu-nbd, which opens images of any kind.
 
 What lands in DIR has its final name only once all of it is verified. After a
 failure, run the same command again: finished disks are kept. No vCenter is needed.`,
@@ -90,8 +92,10 @@ func convertOptions(cmd *cli.Command) (o convert.Options, err error) {
 	if err := validate(job.Definition{VMPath: cmd.Args().First(), Options: options}); err != nil {
 		return o, err
 	}
-	if o.Source, err = local(cmd.Args().First()); err != nil {
-		return o, err
+	if o.Source = cmd.Args().First(); !convert.IsExport(o.Source) {
+		if o.Source, err = local(o.Source); err != nil {
+			return o, err
+		}
 	}
 	if o.Output, err = outputOf(cmd); err != nil {
 		return o, err

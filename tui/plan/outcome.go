@@ -10,8 +10,11 @@ import (
 
 // Verified says how a disk was verified, for people.
 func Verified(d job.DiskResult) string {
-	if d.Transport == job.FromFile {
+	switch d.Transport {
+	case job.FromFile:
 		return verifiedFile(d.Verified)
+	case job.FromNBD:
+		return "read whole from the NBD server; there is no checksum"
 	}
 	switch d.Verified {
 	case job.ByManifest:
