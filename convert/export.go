@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
-	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 	"github.com/hyper2kvm/hyper2kvm/nbd"
+	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 )
 
@@ -139,13 +139,25 @@ func (e *export) identity() string {
 	return fmt.Sprintf(identityPrefix+"nbd:%x", h[:16])
 }
 
-// image is the disk as [disk.CopyImage] reads it, until ctx ends.
-func (e *export) image(ctx context.Context) *exportImage { return &exportImage{export: e, ctx: ctx} }
+// image is the disk as [disk.CopyImage] reads it, until ctx ends. What is received, and
+// how often a read was tried again, is counted into file.
+func (e *export) image(ctx context.Context, file *progress.File) *exportImage {
+	return &exportImage{export: e, ctx: ctx, o: transfer.Options{
+		Workers: 1, File: file, Budget: transfer.NewBudget(transfer.BudgetOptions{Retries: rereads, Min: rereadIn}),
+	}}
+}
+
+// A read that failed is tried again so often without progress, after a wait that grows.
+const (
+	rereads  = 5
+	rereadIn = 200 * time.Millisecond
+)
 
 // exportImage is an export that is read.
 type exportImage struct {
 	*export
 	ctx context.Context //nolint:containedctx // io.ReaderAt takes none
+	o   transfer.Options
 }
 
 // NextData is that of a [disk.Image].
@@ -157,33 +169,10 @@ func (e *exportImage) NextData(off int64) (start, end int64, err error) {
 	return max(off, e.areas[i].Offset), e.areas[i].Offset + e.areas[i].Length, nil
 }
 
-// A read that failed is tried again so often, after a wait that doubles each time.
-const (
-	rereads  = 5
-	rereadIn = 200 * time.Millisecond
-)
-
 // ReadAt reads from the server. A connection that breaks is made again.
-func (e *exportImage) ReadAt(p []byte, off int64) (n int, err error) {
-	for try := 0; ; try++ {
-		if n, err = e.read(p, off); err == nil {
-			return n, nil
-		}
-		if e.ctx.Err() != nil {
-			return 0, context.Cause(e.ctx)
-		}
-		if fault.IsPermanent(err) || try == rereads {
-			return n, err
-		}
-		if err := sleep.For(e.ctx, rereadIn<<try); err != nil {
-			return 0, context.Cause(e.ctx)
-		}
-	}
-}
-
-// read is one try of ReadAt.
-func (e *exportImage) read(p []byte, off int64) (int, error) {
-	body, err := e.r.Open(e.ctx, off, int64(len(p)))
+func (e *exportImage) ReadAt(p []byte, off int64) (int, error) {
+	piece := transfer.NewAreas([]transfer.Area{{Offset: off, Length: int64(len(p))}})
+	body, err := transfer.NewReader(e.ctx, piece.Source(e.r, e.size), transfer.Info{Size: piece.Total(), Ranges: true}, e.o)
 	if err != nil {
 		return 0, err
 	}

@@ -83,7 +83,7 @@ func (r *run) create(at disk.At, capacity int64) (disk.Writer, error) {
 func (r *run) fill(ctx context.Context, d *sourceDisk, out disk.Writer, file *progress.File, result *job.DiskResult) error {
 	if e := r.source.export; e != nil {
 		result.Transport = job.FromNBD
-		return disk.CopyImage(ctx, e.image(ctx), e.size, out, disk.CopyOptions{OnPosition: file.SetPosition, OnRead: file.AddReceived})
+		return disk.CopyImage(ctx, e.image(ctx, file), e.size, out, disk.CopyOptions{OnPosition: file.SetPosition})
 	}
 	if d.data == nil {
 		return nil // empty
