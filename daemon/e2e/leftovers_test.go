@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"html"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -81,23 +80,10 @@ func (s search) in(where string, text []byte) {
 // below looks into every file of a directory, and at its name.
 func (s search) below(dir string) {
 	s.t.Helper()
-	n := 0
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		n++
+	eachFile(s.t, dir, func(path string, data []byte) {
 		s.in("the name "+path, []byte(path))
-		text, err := os.ReadFile(path)
-		s.in(path, text)
-		return err
+		s.in(path, data)
 	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if n == 0 {
-		s.t.Errorf("there is nothing in %s", dir)
-	}
 }
 
 func TestASecretIsFoundInEachFormThatIsLookedFor(t *testing.T) {
