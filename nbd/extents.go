@@ -20,11 +20,11 @@ var ErrNoAllocation = errors.New("the server does not tell which areas hold data
 // Allocated lists the areas of the export that may hold data, in order. What is not in
 // any reads as zeros. After an error nothing is known.
 func (r *Reader) Allocated(ctx context.Context) ([]transfer.Area, error) {
-	s, err := r.session(ctx)
+	s, done, err := r.pool.Get(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer r.done(s)
+	defer done()
 	if !s.allocation {
 		return nil, &Error{Name: r.o.Name, Stage: "areas", Kind: ErrNoAllocation}
 	}

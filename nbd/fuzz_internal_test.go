@@ -40,31 +40,35 @@ func FuzzSession(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, structured bool) {
 		s := newSession(newScripted(in), agreed{structured: structured, allocation: true, context: 7}, Options{Stall: time.Minute}.withDefaults())
 		buf := bytes.Repeat([]byte{0xee}, 1024+8)
-		read := &op{command: cmdRead, buf: buf[:1024:1024], done: make(chan struct{})}
-		areas := &op{command: cmdBlockStatus, cookie: 1, length: 8192, done: make(chan struct{})}
-		s.slots <- struct{}{}
-		s.slots <- struct{}{}
-		s.ops = map[uint64]*op{0: read, 1: areas}
-		s.run() // ends with what there is to read
-		for _, o := range []*op{read, areas} {
+		asked := func(a ask, n uint32) *call {
+			c, err := s.ask(t.Context(), a, true, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		read := asked(ask{command: cmdRead, buf: buf[:1024:1024]}, 1024)
+		areas := asked(ask{command: cmdBlockStatus, length: 8192}, 8192)
+		s.Run(s.take) // ends with what there is to read
+		for _, c := range []*call{read, areas} {
 			select {
-			case <-o.done:
+			case <-c.Done():
 			default:
-				t.Fatalf("who waits to %s waits for ever", o.stage())
+				t.Fatalf("who waits to %s waits for ever", c.Of.stage())
 			}
 		}
 		if !bytes.Equal(buf[1024:], bytes.Repeat([]byte{0xee}, 8)) {
 			t.Error("written past what was asked for")
 		}
-		if read.err == nil && !read.cover.Whole(1024) {
+		if read.Err() == nil && !read.Of.cover.Whole(1024) {
 			t.Error("a read that is not whole counts as such")
 		}
 		sum := int64(0)
-		for _, e := range areas.extents {
+		for _, e := range areas.Of.extents {
 			sum += e.length
 		}
-		if sum > areas.length || areas.err == nil && sum == 0 {
-			t.Errorf("an answer about %d of %d bytes", sum, areas.length)
+		if sum > areas.Of.length || areas.Err() == nil && sum == 0 {
+			t.Errorf("an answer about %d of %d bytes", sum, areas.Of.length)
 		}
 	})
 }

@@ -60,11 +60,11 @@ func appendBitmap(areas []transfer.Area, bitmap []byte, start int64, chunks int)
 // links is not known. After an error nothing is known, and all of the disk may hold
 // data.
 func (r *Reader) Allocated(ctx context.Context) ([]transfer.Area, error) {
-	s, err := r.session(ctx)
+	s, done, err := r.pool.Get(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer r.done(s)
+	defer done()
 	var areas []transfer.Area
 	total := r.o.Capacity / chunkSize
 	for at := int64(0); at < total; {
@@ -90,8 +90,8 @@ var errNoBitmap = errors.New("the host sent no map")
 
 // allocated asks which of the chunks from byte start on hold data.
 func (s *session) allocated(ctx context.Context, start int64, chunks int) ([]byte, error) {
-	o := &op{kind: typeAllocated, chunks: chunks}
-	if err := s.exchange(ctx, o, allocatedPayload(s.file.handle, start, chunks), ""); err != nil {
+	o, err := s.exchange(ctx, ask{kind: typeAllocated, chunks: chunks}, allocatedPayload(s.file.handle, start, chunks), "")
+	if err != nil {
 		return nil, err
 	}
 	if o.extra == nil {

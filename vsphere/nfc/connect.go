@@ -42,21 +42,16 @@ func (r *Reader) connect(ctx context.Context) (*session, error) {
 		}
 		return nil, err
 	}
-	go s.run()
+	go s.Run(s.take)
 	// Not given up half-way: a host keeps the lock of a file whose client has gone
 	// (F-902-18), and only who has heard of it can close it.
 	late, cancel := sleep.Outlasting(ctx, goodbye)
 	defer cancel()
 	if err := s.open(late, buffers.size, buffers.count, r.o.Path); err != nil {
-		s.close()
+		s.Close()
 		return nil, err
 	}
-	if s.file.capacity != r.o.Capacity {
-		got := s.file.capacity
-		s.close()
-		return nil, &changedError{host: host, path: r.o.Path, want: r.o.Capacity, got: got}
-	}
-	r.see(func(s *Seen) { s.Buffer, s.Opened = int(buffers.size), true })
+	r.see(func(s *Seen) { s.Buffer = int(buffers.size) })
 	return s, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // decode writes what a fragment that came as wire stands for into dst, which has
@@ -77,4 +78,17 @@ func decodeZlib(dst, wire []byte) error {
 		return errors.New("a fragment that inflates to more than its length, or to something else")
 	}
 	return nil
+}
+
+// wires are buffers for coded fragments.
+var wires = sync.Pool{New: func() any { return new([readSize + fragmentTail]byte) }}
+
+// scratch returns a buffer of n bytes. Call release when done with it.
+func scratch(n int) (b []byte, release func()) {
+	w := wires.Get().(*[readSize + fragmentTail]byte)
+	if n > len(w) {
+		wires.Put(w)
+		return make([]byte, n), func() {}
+	}
+	return w[:n], func() { wires.Put(w) }
 }

@@ -127,15 +127,20 @@ func FuzzSession(f *testing.F) {
 	f.Add(request(typeIO, 1, append(make([]byte, 40), 0, 0, 0, 0), ""))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		s := newSession(newScripted(in), "host:902", Options{Stall: time.Minute}.withDefaults())
-		session, read, blocks := &op{kind: typeOpenSession, done: make(chan struct{})}, &op{kind: typeIO, id: 1, buf: make([]byte, 1024), done: make(chan struct{})}, &op{kind: typeAllocated, id: 2, chunks: 16, done: make(chan struct{})}
-		s.slots <- struct{}{}
-		s.ops = map[uint32]*op{0: session, 1: read, 2: blocks}
-		s.run() // ends with what there is to read
-		for _, o := range []*op{session, read, blocks} {
+		var asked []*call
+		for _, a := range []ask{{kind: typeOpenSession}, {kind: typeIO, buf: make([]byte, 1024)}, {kind: typeAllocated, chunks: 16}} {
+			c, err := s.Ask(t.Context(), a, true, func(id uint32) []byte { return request(a.kind, id, nil, "") })
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked = append(asked, c)
+		}
+		s.Run(s.take) // ends with what there is to read
+		for _, c := range asked {
 			select {
-			case <-o.done:
+			case <-c.Done():
 			default:
-				t.Errorf("who waits for an answer of type %d waits for ever", o.kind)
+				t.Errorf("who waits for an answer of type %d waits for ever", c.Of.kind)
 			}
 		}
 	})

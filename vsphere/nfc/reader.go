@@ -1,16 +1,17 @@
 package nfc
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/inflight"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 )
 
@@ -62,25 +63,12 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	o.Connections, o.Depth = max(o.Connections, 1), max(o.Depth, 0)
-	if o.Depth == 0 {
-		o.Depth = DefaultDepth
-	}
-	if o.Compression == raw {
-		o.Compression = skipZeros
-	}
-	if o.Patience <= 0 {
-		o.Patience = DefaultTimeout
-	}
-	if o.Stall <= 0 {
-		o.Stall = DefaultTimeout
-	}
-	if o.StatusPatience <= 0 {
-		o.StatusPatience = statusPatience
-	}
-	if o.Place == nil {
-		o.Place = func() (func(), bool) { return func() {}, true }
-	}
+	o.Connections = max(o.Connections, 1)
+	o.Depth = cmp.Or(max(o.Depth, 0), DefaultDepth)
+	o.Compression = cmp.Or(o.Compression, skipZeros)
+	o.Patience = cmp.Or(max(o.Patience, 0), DefaultTimeout)
+	o.Stall = cmp.Or(max(o.Stall, 0), DefaultTimeout)
+	o.StatusPatience = cmp.Or(max(o.StatusPatience, 0), statusPatience)
 	if o.Tell == nil {
 		o.Tell = func(string) {}
 	}
@@ -93,28 +81,28 @@ func (o Options) withDefaults() Options {
 // Reader is a frozen disk that is read at random. It is a [transfer.Source] whose
 // every answer is a range. Its methods may be called from any goroutine. Close it.
 type Reader struct {
-	o Options
+	o    Options
+	pool *inflight.Pool[*session]
 
-	mu       sync.Mutex
-	sessions []*session
-	dialing  int           // connections that are being made
-	limit    int           // of both together, until then
-	until    time.Time     // a host that allows no more now may do so later
-	told     bool          // of the limit
-	changed  chan struct{} // closed, and made anew, when a connection was made or not
-	closed   bool
-	step     int  // of bufferSteps
-	other    bool // tickets are asked for by the other way
-	plain    bool // the service is asked for without its prefix
-	seen     Seen
-
-	closing sync.WaitGroup // sessions
+	mu    sync.Mutex
+	step  int  // of bufferSteps
+	other bool // tickets are asked for by the other way
+	plain bool // the service is asked for without its prefix
+	seen  Seen
 }
 
 // NewReader returns a Reader that has connected to nobody yet.
 func NewReader(o Options) *Reader {
 	o = o.withDefaults()
-	return &Reader{o: o, changed: make(chan struct{})}
+	r := &Reader{o: o}
+	r.pool = inflight.NewPool(inflight.Options[*session]{
+		Connect: r.connectAnyhow, Admit: r.admit, Place: o.Place,
+		Most: func(int) int { return o.Connections },
+		Short: func(open int, err error) {
+			o.Tell(fmt.Sprintf("going on with %d connection(s) to the host for now: one more was not to be had: %v", open, err))
+		},
+	})
+	return r
 }
 
 // changedError says that a host's disk is not the one that is known.
@@ -132,11 +120,11 @@ func (e *changedError) Unwrap() error { return transfer.ErrChanged }
 // Probe connects, unless there is a connection, and so finds out whether the disk
 // can be read.
 func (r *Reader) Probe(ctx context.Context) (transfer.Info, error) {
-	s, err := r.session(ctx)
+	_, done, err := r.pool.Get(ctx)
 	if err != nil {
 		return transfer.Info{}, err
 	}
-	r.done(s)
+	done()
 	return transfer.Info{Size: r.o.Capacity, Ranges: true, ETag: r.o.Validator}, nil
 }
 
@@ -149,123 +137,23 @@ func (r *Reader) Open(ctx context.Context, off, n int64) (io.ReadCloser, error) 
 	if off < 0 || n < 0 {
 		return nil, fmt.Errorf("nfc: byte %d is outside the disk's %d", off, r.o.Capacity)
 	}
-	s, err := r.session(ctx)
+	s, done, err := r.pool.Get(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return r.body(ctx, s, off, n), nil
+	return transfer.Pieces{
+		Size: r.o.Capacity, Unit: sectorSize, Piece: readSize, Ask: s.read, Close: done,
+		Failed: func(err error) { r.adapt(err) }, // as to a host that is out of memory
+	}.Open(ctx, off, n), nil
 }
 
-// session returns the connection that is least in use, or a new one while there may
-// be more. Give it back with done.
-func (r *Reader) session(ctx context.Context) (*session, error) {
-	for {
-		s, wait, err := r.pick(ctx)
-		if s != nil || err != nil {
-			return s, err
-		}
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+// admit judges whether the host's disk is the one that is known.
+func (r *Reader) admit(s *session) error {
+	if s.file.capacity != r.o.Capacity {
+		return &changedError{host: s.host, path: r.o.Path, want: r.o.Capacity, got: s.file.capacity}
 	}
-}
-
-var errClosed = errors.New("nfc: the reader is closed")
-
-// pick is one attempt at session. Without a session and an error, others are making
-// connections: wait is closed when there is news of one.
-func (r *Reader) pick(ctx context.Context) (_ *session, wait <-chan struct{}, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return nil, nil, errClosed
-	}
-	r.bury()
-	var best *session
-	for _, s := range r.sessions {
-		if best == nil || s.users < best.users {
-			best = s
-		}
-	}
-	free := func() {}
-	if more := len(r.sessions)+r.dialing < r.most(); best != nil && (best.users == 0 || !more) {
-		best.users++
-		return best, nil, nil
-	} else if !more {
-		return nil, r.changed, nil
-	}
-	if len(r.sessions)+r.dialing > 0 { // the first has the disk's own place
-		var ok bool
-		if free, ok = r.o.Place(); !ok {
-			if best == nil {
-				return nil, r.changed, nil
-			}
-			best.users++
-			return best, nil, nil
-		}
-	}
-	r.dialing++
-	r.mu.Unlock()
-	s, err := r.connectAnyhow(ctx)
-	r.mu.Lock()
-	r.dialing--
-	close(r.changed)
-	r.changed = make(chan struct{})
-	switch {
-	case err == nil && r.closed:
-		r.closing.Go(s.close)
-		err = errClosed
-	case err == nil:
-		s.free = free
-		s.users++
-		r.sessions = append(r.sessions, s)
-		return s, nil, nil
-	}
-	free()
-	if r.bury(); len(r.sessions) == 0 || ctx.Err() != nil || errors.Is(err, errClosed) {
-		return nil, nil, err
-	}
-	// The disk comes over those that there are.
-	r.limit, r.until = len(r.sessions), time.Now().Add(extraPause)
-	if !r.told {
-		r.told = true
-		r.o.Tell(fmt.Sprintf("going on with %d connection(s) to the host for now: one more was not to be had: %v", r.limit, err))
-	}
-	now := make(chan struct{})
-	close(now)
-	return nil, now, nil
-}
-
-// extraPause is how long a Reader does with the connections that it has once a host
-// has not allowed one more.
-const extraPause = time.Minute
-
-// most is how many connections there may be now. r.mu is held.
-func (r *Reader) most() int {
-	if time.Now().Before(r.until) {
-		return max(r.limit, 1)
-	}
-	return r.o.Connections
-}
-
-// bury takes out the sessions that have ended. r.mu is held.
-func (r *Reader) bury() {
-	r.sessions = slices.DeleteFunc(r.sessions, func(s *session) bool {
-		if s.alive() {
-			return false
-		}
-		r.closing.Go(s.close)
-		return true
-	})
-}
-
-// done gives a session back.
-func (r *Reader) done(s *session) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s.users--
+	r.see(func(seen *Seen) { seen.Opened = true })
+	return nil
 }
 
 // connectAnyhow connects, and tries the ways that are left where the host does not
@@ -292,7 +180,7 @@ func (r *Reader) adapt(err error) bool {
 	case errors.Is(err, ErrForeign):
 		r.other = !r.other
 		return r.other
-	case errors.Is(err, ErrMemory), errors.As(err, &e) && e.Stage == stageOf(&op{kind: typeOpenSession}) && errors.Is(e.Kind, ErrRefused):
+	case errors.Is(err, ErrMemory), errors.As(err, &e) && e.Stage == (&ask{kind: typeOpenSession}).stage() && errors.Is(e.Kind, ErrRefused):
 		if r.step+1 < len(bufferSteps) {
 			r.step++
 			r.o.Tell(fmt.Sprintf("asking the host for smaller buffers: %v", err))
@@ -304,20 +192,4 @@ func (r *Reader) adapt(err error) bool {
 
 // Close closes the disk at the host, and returns when nothing of the Reader is left
 // running. Bodies that are still open end.
-func (r *Reader) Close() {
-	r.mu.Lock()
-	r.closed = true
-	sessions := r.sessions
-	r.sessions = nil
-	for _, s := range sessions {
-		r.closing.Go(s.close)
-	}
-	for r.dialing > 0 {
-		changed := r.changed
-		r.mu.Unlock()
-		<-changed
-		r.mu.Lock()
-	}
-	r.mu.Unlock()
-	r.closing.Wait()
-}
+func (r *Reader) Close() { r.pool.Close() }

@@ -30,17 +30,7 @@ func (r *Reader) Seen() Seen {
 }
 
 // Connections is how many connections there are.
-func (r *Reader) Connections() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	n := 0
-	for _, s := range r.sessions {
-		if s.alive() {
-			n++
-		}
-	}
-	return n
-}
+func (r *Reader) Connections() int { return r.pool.Open() }
 
 // see notes something.
 func (r *Reader) see(f func(*Seen)) {
