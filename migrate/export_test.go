@@ -47,3 +47,29 @@ func (m *Migrator) SetSteps(steps ...TestStep) {
 		return out
 	}
 }
+
+// TestPart is a part of what is done inside the guest's disks that a test makes up. Do
+// gets the overlays.
+type TestPart struct {
+	Name  string
+	Asked bool
+	Room  int64
+	Do    func(ctx context.Context, overlays []string) error
+}
+
+func (p TestPart) name() string                                 { return p.Name }
+func (p TestPart) asked() bool                                  { return p.Asked }
+func (p TestPart) room() int64                                  { return p.Room }
+func (p TestPart) obstacles(context.Context) []vsphere.Obstacle { return nil }
+func (p TestPart) do(ctx context.Context, g *inside) error      { return p.Do(ctx, g.Overlays()) }
+
+// SetParts makes these all the parts there are.
+func (m *Migrator) SetParts(parts ...TestPart) {
+	m.parts = func(*run) []part {
+		out := make([]part, len(parts))
+		for i := range parts {
+			out[i] = parts[i]
+		}
+		return out
+	}
+}

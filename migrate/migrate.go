@@ -79,6 +79,7 @@ type Migrator struct {
 	Arrival time.Duration
 
 	steps func(*run) []step // nil is those of the package; for tests
+	parts func(*run) []part // the same, of insideStep
 
 	// Reach checks that an ESXi host can be spoken to; nil means package
 	// vsphere's own check.

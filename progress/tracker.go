@@ -30,6 +30,7 @@ const (
 	Exporting   Phase = "exporting"
 	Verifying   Phase = "verifying"
 	Describing  Phase = "describing" // OVF descriptor, domain XML, final rename
+	Converting  Phase = "converting" // the guest's disks are made ready for KVM
 	Landing     Phase = "landing"    // the images and the domain go to libvirt
 	Finishing   Phase = "finishing"  // the source is marked
 	Done        Phase = "done"

@@ -8,6 +8,7 @@ type Step struct {
 	Name  string          `json:"name"`
 	Asked string          `json:"asked"`           // what the job asks of it
 	Notes json.RawMessage `json:"notes,omitempty"` // what it has changed, or is about to
+	Files []string        `json:"files,omitempty"` // in the work directory: kept for whoever makes an end of it
 }
 
 // StepDone is a step that has been done with an export.

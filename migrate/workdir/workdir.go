@@ -309,9 +309,20 @@ func (w *Dir) Begin(id Identity, jobID string) (resumed bool, err error) {
 	return false, w.empty()
 }
 
-// empty removes everything but the lock and the ledger.
+// empty removes everything but the lock, the ledger, and what a step without an end needs.
 func (w *Dir) empty() error {
-	return w.removeBut(map[string]bool{lockName: true, ledgerName: true})
+	stays := map[string]bool{lockName: true, ledgerName: true}
+	w.keepStep(stays)
+	return w.removeBut(stays)
+}
+
+// keepStep adds the files of a step without an end to what stays. w.mu is held.
+func (w *Dir) keepStep(stays map[string]bool) {
+	if w.ledger.Step != nil {
+		for _, name := range w.ledger.Step.Files {
+			stays[name] = true
+		}
+	}
 }
 
 func (w *Dir) removeBut(stays map[string]bool) error {
@@ -447,5 +458,6 @@ func (w *Dir) removeStray() error {
 			vouched[m.From] = true
 		}
 	}
+	w.keepStep(vouched)
 	return errors.Join(w.removeBut(vouched), w.save())
 }
