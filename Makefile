@@ -13,7 +13,7 @@ BENCH       ?=
 
 export CGO_ENABLED ?= 0
 
-.PHONY: all build cross package demo test unit lint vuln openapi tidy-check fuzz soak bench profile clean fresh setup-test setup-demo setup-bench setup-package
+.PHONY: all build cross package demo test test-e2e unit lint vuln openapi tidy-check fuzz soak bench profile clean fresh setup-test setup-test-e2e setup-demo setup-bench setup-package
 
 all: build
 
@@ -45,6 +45,10 @@ unit: build
 	CGO_ENABLED=1 $(GO) test -race -timeout 40m -parallel 4 ./... # most tests wait, for time-outs of what they break
 	$(GO) test -tags purego ./disk/internal/inflate # as on other processors
 
+test-e2e: setup-test-e2e ## a Debian guest from the lab vCenter to a libvirt, where it boots; needs root, takes minutes
+	@mkdir -p build
+	H2KVM_E2E=$(CURDIR)/build/e2e.md $(GO) test ./daemon/e2e -run TestADebianGuest -count 1 -timeout 2h -v
+
 lint: tidy-check
 	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
@@ -74,7 +78,7 @@ bench: setup-bench build ## ours beside govc, qemu-img, and curl, in one run; BE
 profile: setup-bench build ## CPU and heap profiles of one kind of export: CASE=qcow2
 	scripts/bench.sh profile -case $(CASE)
 
-setup-test setup-demo setup-bench setup-package: setup-%:
+setup-test setup-test-e2e setup-demo setup-bench setup-package: setup-%:
 	@scripts/setup.sh $*
 
 clean:

@@ -7,6 +7,7 @@
 # line on the serial console says that firmware, boot code, file system and data
 # have arrived as they left. The files below DIR are put on the partition too, and
 # replace those of the same name: with a boot/grub/grub.cfg it does something else.
+# GUEST_MIB=2048 makes the disk so many MiB large, GUEST_LABEL gives its file system a label.
 #
 # Nothing is mounted and no privileges are needed.
 set -eu
@@ -18,6 +19,7 @@ esac
 out=$1
 text=${2:-hyper2kvm demo guest: disk is intact}
 more=${3:-}
+mib=${GUEST_MIB:-128}
 
 PATH=$PATH:/usr/sbin:/sbin
 grub=/usr/lib/grub/i386-pc
@@ -47,14 +49,14 @@ fi
 halt
 GRUB
 if [ -n "$more" ]; then
-	cp -R "$more/." "$work/root"
+	cp -a "$more/." "$work/root"
 fi
 
-# 128 MiB with one partition from 1 MiB on, as every partitioning tool leaves it.
+# One partition from 1 MiB on, as every partitioning tool leaves it.
 rm -f "$out"
-truncate -s 128M "$out"
+truncate -s "${mib}M" "$out"
 echo 'start=2048, type=83, bootable' | sfdisk --quiet --label dos "$out"
-mke2fs -q -t ext4 -d "$work/root" -E offset=1048576 "$out" 127M
+mke2fs -q -t ext4 -L "${GUEST_LABEL:-}" -d "$work/root" -E offset=1048576 "$out" "$((mib - 1))M"
 
 # The boot code: 440 bytes in the MBR, the rest in the gap before the partition.
 grub-mkimage -O i386-pc -o "$work/core.img" -p '(hd0,msdos1)/boot/grub' biosdisk part_msdos ext2 normal

@@ -1,5 +1,5 @@
 #!/bin/sh
-# setup.sh demo|test|bench|fresh|package - install the system packages that a make target needs.
+# setup.sh demo|test|test-e2e|bench|fresh|package - install the system packages that a make target needs.
 #
 # Does nothing when everything is there. Otherwise it installs what is missing with
 # apt-get when it runs as root on Debian or a relative; where it cannot, it prints
@@ -50,6 +50,14 @@ virt-v2v                                 virt-v2v
 nbdkit                                   nbdkit
 qemu-nbd                                 qemu-utils
 '
+e2e_needs='
+virsh                                    libvirt-clients
+libvirtd                                 libvirt-daemon
+/usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so  libvirt-daemon
+/etc/libvirt/qemu.conf                   libvirt-daemon-system
+debootstrap                              debootstrap
+unshare                                  util-linux
+'
 package_needs='
 zip                                      zip
 gzip                                     gzip
@@ -68,10 +76,11 @@ curl                                     curl
 case ${1:-} in
 demo) needs=$demo_needs ;;
 test) needs=$demo_needs$test_needs$package_needs ;;
+test-e2e) needs=$demo_needs$e2e_needs ;;
 bench) needs=$demo_needs$bench_needs ;;
 fresh) needs=$fresh_needs ;;
 package) needs=$package_needs ;;
-*) echo "usage: $0 demo|test|bench|fresh|package" >&2; exit 2 ;;
+*) echo "usage: $0 demo|test|test-e2e|bench|fresh|package" >&2; exit 2 ;;
 esac
 
 # present THING: is the command on the PATH, or does a file match the pattern?

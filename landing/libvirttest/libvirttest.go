@@ -6,9 +6,12 @@
 package libvirttest
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -16,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/digitalocean/go-libvirt"
 )
 
 // Server is a libvirtd.
@@ -165,3 +170,51 @@ func (s *Server) Network(name string) {
 	}
 	s.Virsh("net-create", file)
 }
+
+// Console listens to the serial line of a domain that runs until a line begins with
+// that text, and returns the line. Others that listen are sent away. When ctx ends
+// before, or the line does, the error is its cause. heard is all that there was.
+func (s *Server) Console(ctx context.Context, domain, text string) (line, heard string, err error) {
+	socket, err := net.Dial("unix", s.socket())
+	if err != nil {
+		return "", "", err
+	}
+	defer socket.Close()
+	l := libvirt.NewWithDialer(dialed{socket})
+	if err := l.ConnectToURI("qemu:///system"); err != nil {
+		return "", "", err
+	}
+	d, err := l.DomainLookupByName(domain)
+	if err != nil {
+		return "", "", err
+	}
+	r, w := io.Pipe()
+	opened := make(chan struct{})
+	go func() {
+		defer close(opened)
+		w.CloseWithError(l.DomainOpenConsole(d, nil, w, uint32(libvirt.DomainConsoleForce)))
+	}()
+	stop := context.AfterFunc(ctx, func() { r.CloseWithError(context.Cause(ctx)) })
+	defer func() {
+		stop()
+		_ = r.Close()
+		_ = socket.Close()
+		<-opened
+	}()
+	var all strings.Builder
+	for lines := bufio.NewScanner(r); ; {
+		if !lines.Scan() {
+			return "", all.String(), errors.Join(io.ErrUnexpectedEOF, lines.Err(), context.Cause(ctx))
+		}
+		all.WriteString(lines.Text() + "\n")
+		if at := strings.TrimSpace(lines.Text()); strings.HasPrefix(at, text) {
+			return at, all.String(), nil
+		}
+	}
+}
+
+// dialed is a connection as the library wants it.
+type dialed struct{ net.Conn }
+
+// Dial implements the library's socket.Dialer.
+func (d dialed) Dial() (net.Conn, error) { return d.Conn, nil }
