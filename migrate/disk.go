@@ -223,6 +223,7 @@ func (t *turn) begin(ctx context.Context) (err error) {
 	waiting := t.d.r.slow(t.d.name, "waiting for its turn: as many disks as the limits allow come through %s or vCenter", host)
 	defer waiting.end()
 	t.release, err = t.d.r.limits.Acquire(ctx, t.d.r.work.VM().VCenter, host)
+	t.d.file.SetHost(host)
 	return err
 }
 

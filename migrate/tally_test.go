@@ -32,6 +32,13 @@ func TestARunTalliesWhatCameByEachRouteAndWhatBecameOfLeases(t *testing.T) {
 		if got.Received[test.route] < mib || got.Written[test.route] < mib {
 			t.Errorf("by %v: %+v", test.route, got)
 		}
+		var through int64
+		for _, n := range got.Hosts {
+			through += n
+		}
+		if through != got.Received[test.route] {
+			t.Errorf("by %v: %d bytes came, %d of them through a host: %v", test.route, got.Received[test.route], through, got.Hosts)
+		}
 		if got.Counts[progress.LeasesOpened] != 1 || got.Counts[progress.LeasesLost] != 0 {
 			t.Errorf("leases: %+v", got.Counts)
 		}

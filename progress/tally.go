@@ -62,8 +62,9 @@ type Retry struct {
 // Tally is what a run has counted since it began, whatever became of the files:
 // unlike those of a [FileSnapshot] its numbers never go back.
 type Tally struct {
-	Received map[Route]int64 // bytes off the wire
-	Written  map[Route]int64 // bytes that files took when they were whole
+	Received map[Route]int64  // bytes off the wire
+	Hosts    map[string]int64 // of Received, the bytes that came through each ESXi host; see [File.SetHost]
+	Written  map[Route]int64  // bytes that files took when they were whole
 	Retries  map[Retry]int64
 	Counts   map[Count]int64
 }
@@ -72,6 +73,7 @@ type Tally struct {
 func (t Tally) Since(earlier Tally) Tally {
 	return Tally{
 		Received: since(t.Received, earlier.Received),
+		Hosts:    since(t.Hosts, earlier.Hosts),
 		Written:  since(t.Written, earlier.Written),
 		Retries:  since(t.Retries, earlier.Retries),
 		Counts:   since(t.Counts, earlier.Counts),
@@ -79,11 +81,15 @@ func (t Tally) Since(earlier Tally) Tally {
 }
 
 func since[K comparable](now, before map[K]int64) map[K]int64 {
-	more := make(map[K]int64, len(now))
+	var more map[K]int64
 	for k, n := range now {
-		if n > before[k] {
-			more[k] = n - before[k]
+		if n <= before[k] {
+			continue
 		}
+		if more == nil {
+			more = make(map[K]int64, len(now))
+		}
+		more[k] = n - before[k]
 	}
 	return more
 }
@@ -93,6 +99,7 @@ type tally struct {
 	received [routeCount]atomic.Int64
 
 	mu      sync.Mutex // what is rare
+	hosts   map[string]*atomic.Int64
 	written map[Route]int64
 	retries map[Retry]int64
 	counts  map[Count]int64
@@ -127,12 +134,35 @@ func (t *Tracker) Tally() Tally {
 	}
 	t.tally.mu.Lock()
 	defer t.tally.mu.Unlock()
+	for host, n := range t.tally.hosts {
+		if out.Hosts == nil {
+			out.Hosts = make(map[string]int64, len(t.tally.hosts))
+		}
+		out.Hosts[host] = n.Load()
+	}
 	out.Written, out.Retries, out.Counts = maps.Clone(t.tally.written), maps.Clone(t.tally.retries), maps.Clone(t.tally.counts)
 	return out
 }
 
 // SetRoute says by which route the file's bytes come from now on.
 func (f *File) SetRoute(r Route) { f.route.Store(uint32(min(r, routeCount-1))) }
+
+// SetHost names the ESXi host through which the file's bytes come from now on, as
+// host or host:port.
+func (f *File) SetHost(host string) {
+	t := &f.tracker.tally
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.hosts[host]
+	if n == nil {
+		if t.hosts == nil {
+			t.hosts = make(map[string]*atomic.Int64)
+		}
+		n = new(atomic.Int64)
+		t.hosts[host] = n
+	}
+	f.host.Store(n)
+}
 
 // otherCause is that of a retry of which nobody says more.
 const otherCause = "other"

@@ -14,6 +14,7 @@ func TestATallyTellsBytesByRouteAndRetriesByCauseAndNeverGoesBack(t *testing.T) 
 	tracker := progress.New()
 	f := tracker.AddFile("disk-0", 100)
 	f.AddReceived(1)
+	f.SetHost("esx1")
 	f.SetRoute(progress.Datastore)
 	f.AddReceived(10)
 	f.AddRetryFor("cut")
@@ -21,7 +22,10 @@ func TestATallyTellsBytesByRouteAndRetriesByCauseAndNeverGoesBack(t *testing.T) 
 	tracker.ResetFiles() // a run that begins again
 	f = tracker.AddFile("disk-0", 100)
 	f.SetRoute(progress.NFCRanges)
-	f.AddReceived(5)
+	f.SetHost("esx2") // which has moved meanwhile
+	f.AddReceived(3)
+	f.SetHost("esx1")
+	f.AddReceived(2)
 	f.AddRetryFor("stalled")
 	f.AddRetryFor("stalled")
 	f.AddRetry()
@@ -30,6 +34,7 @@ func TestATallyTellsBytesByRouteAndRetriesByCauseAndNeverGoesBack(t *testing.T) 
 	tracker.Count(progress.LeasesLost)
 	want := progress.Tally{
 		Received: map[progress.Route]int64{progress.NoRoute: 1, progress.Datastore: 10, progress.NFCRanges: 5},
+		Hosts:    map[string]int64{"esx1": 12, "esx2": 3},
 		Written:  map[progress.Route]int64{progress.NFCRanges: 77},
 		Retries:  map[progress.Retry]int64{{progress.Datastore, "cut"}: 1, {progress.NFCRanges, "stalled"}: 2, {progress.NFCRanges, "other"}: 1},
 		Counts:   map[progress.Count]int64{progress.LeasesLost: 1},
@@ -41,6 +46,7 @@ func TestATallyTellsBytesByRouteAndRetriesByCauseAndNeverGoesBack(t *testing.T) 
 	more := now.Since(before)
 	want = progress.Tally{
 		Received: map[progress.Route]int64{progress.NFCRanges: 5},
+		Hosts:    map[string]int64{"esx1": 2, "esx2": 3},
 		Written:  map[progress.Route]int64{progress.NFCRanges: 77},
 		Retries:  map[progress.Retry]int64{{progress.NFCRanges, "stalled"}: 2, {progress.NFCRanges, "other"}: 1},
 		Counts:   map[progress.Count]int64{progress.LeasesLost: 1},

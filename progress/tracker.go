@@ -217,8 +217,9 @@ type File struct {
 	retries  atomic.Int64
 	cause    atomic.Value // string; of the latest retry
 	forecast atomic.Pointer[forecast]
-	route    atomic.Uint32 // Route
-	state    atomic.Value  // FileState
+	route    atomic.Uint32                // Route
+	host     atomic.Pointer[atomic.Int64] // what came through its host, in the tracker's tally
+	state    atomic.Value                 // FileState
 }
 
 // Name returns the name given to [Tracker.AddFile].
@@ -231,6 +232,9 @@ func (f *File) SetTotal(n int64) { f.total.Store(n) }
 func (f *File) AddReceived(n int64) {
 	f.received.Add(n)
 	f.tracker.tally.received[f.route.Load()].Add(n)
+	if h := f.host.Load(); h != nil {
+		h.Add(n)
+	}
 }
 
 // SetPosition says that everything before byte pos of the full size is done.

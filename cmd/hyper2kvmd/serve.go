@@ -17,6 +17,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/listen"
+	"github.com/hyper2kvm/hyper2kvm/daemon/rates"
 	"github.com/hyper2kvm/hyper2kvm/daemon/secret"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sealer"
 	"github.com/hyper2kvm/hyper2kvm/daemon/watch"
@@ -81,10 +82,11 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	if err != nil {
 		return cliargs.UsageError{Err: err}
 	}
+	recorder := rates.NewRecorder(store.Rates(), log)
 	manager := jobs.New(watched.metrics.Store(store), r, jobs.Options{
 		MaxJobs: s.jobs, PerVCenter: jobsPerVCenter(s), Sealer: state.keys, Logger: log, Throttle: r.migrator.JobLimits,
 		Admit: v.policy.Admit, VCenters: r, MaxDeaths: int(s.config.Daemon.MaxDeaths),
-		Secrets: store, KeepPasswords: s.keepPasswords(), Observer: watched.metrics,
+		Secrets: store, KeepPasswords: s.keepPasswords(), Observer: jobs.Observers{watched.metrics, recorder},
 		MaxQueued: cmp.Or(int(s.config.Limits.QueuedJobs), config.DefaultQueuedJobs), Room: watched.floor,
 		Pruner: store, Notices: state.notices(), Retention: s.retention(), Forgetting: forgetting(auditLog),
 	})
@@ -97,7 +99,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		Inventory:      inventory{vcenters: v, engine: r.engine}, Bandwidth: bandwidth,
 		Access: who, Audit: auditLog,
 		Pace:  access.NewPace(cmp.Or(int(s.config.Limits.Requests), config.DefaultRequests)),
-		Ready: watched.ready, Metrics: watched.metrics, Observer: watched.metrics,
+		Ready: watched.ready, Metrics: watched.metrics, Observer: watched.metrics, Rates: store.Rates(),
 	})
 	log.Info("hyper2kvmd is listening", "addr", mainAddr(set), "urls", set.URLs(), "version", version.String(),
 		"database", state.name, "new", store.New(), "jobs", countsText(state.known), "vcenters", v.names())
@@ -105,7 +107,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		log.Info("the database is new: there was none, or an empty one", "database", state.name)
 	}
 	banner(p, set.URLs())
-	return supervise(ctx, set, handler, manager, log, reload, watched.run, watched.floor.Run, func(ctx context.Context) error {
+	return supervise(ctx, set, handler, manager, log, reload, watched.run, watched.floor.Run, recorder.Run, func(ctx context.Context) error {
 		state.keys.Watch(ctx, keyEvery, manager.Reseal)
 		return nil
 	})

@@ -9,6 +9,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/rates"
 	"github.com/hyper2kvm/hyper2kvm/daemon/secret"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/postgres"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sealer"
@@ -26,6 +27,8 @@ type store interface {
 	// Sealed returns how many jobs hold a sealed password that a run may need, and one
 	// of those.
 	Sealed(ctx context.Context) (n int, one []byte, err error)
+	// Rates returns where it is kept how many bytes came over time.
+	Rates() rates.Store
 	// New reports whether there was nothing when it was opened.
 	New() bool
 }

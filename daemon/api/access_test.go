@@ -76,6 +76,7 @@ var needs = map[string]access.Role{
 	"GET /jobs/{id}":               access.Viewer,
 	"GET /jobs/{id}/events":        access.Viewer,
 	"GET /limits":                  access.Viewer,
+	"GET /rates":                   access.Viewer,
 	"GET /vms":                     access.Viewer,
 	"GET /openapi.json":            access.Viewer,
 	"GET /openapi.yaml":            access.Viewer,

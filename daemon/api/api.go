@@ -27,6 +27,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/daemon/rates"
 	"github.com/hyper2kvm/hyper2kvm/daemon/watch"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/job/jobfile"
@@ -71,6 +72,7 @@ type Options struct {
 	Ready    Readiness    // nil looks at the store alone
 	Metrics  http.Handler // answers /metrics; nil answers 501
 	Observer Observer     // counts requests; nil is nobody
+	Rates    rates.Store  // nil answers 501 to /rates
 	Pace     *access.Pace // how often each caller may ask; nil is without bound
 
 	// DefaultVCenter is the name of the vCenter of jobs that name none; empty
@@ -215,6 +217,7 @@ func Endpoints() []Endpoint {
 		{"DELETE", "/jobs/{id}", "Forget a finished job"},
 		{"GET", "/limits", "Bandwidth of all jobs together"},
 		{"PUT", "/limits", "Change the bandwidth of all jobs together"},
+		{"GET", "/rates", "How fast bytes came, over time"},
 		{"GET", "/vms", "VMs of a vCenter"},
 		{"GET", "/audit", "Who changed what"},
 		{"GET", "/openapi.yaml", "This interface as OpenAPI 3.1 (also .json)"},

@@ -27,6 +27,7 @@ var leastRole = map[string]access.Role{
 	"GET /jobs/{id}":               access.Viewer,
 	"GET /jobs/{id}/events":        access.Viewer,
 	"GET /limits":                  access.Viewer,
+	"GET /rates":                   access.Viewer,
 	"GET /vms":                     access.Viewer,
 	"GET /openapi.json":            access.Viewer,
 	"GET /openapi.yaml":            access.Viewer,

@@ -62,6 +62,7 @@ var fails = map[string][]int{
 	"GET /jobs/{id}/events":        {http.StatusNotFound, http.StatusUnprocessableEntity},
 	"GET /limits":                  {http.StatusNotImplemented},
 	"PUT /limits":                  {http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusNotImplemented},
+	"GET /rates":                   {http.StatusUnprocessableEntity, http.StatusNotImplemented},
 	"GET /vms":                     {http.StatusBadRequest, http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusNotImplemented, http.StatusBadGateway},
 	"POST /vcenters/{name}/resume": {http.StatusNotFound},
 }

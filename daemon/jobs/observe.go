@@ -24,6 +24,30 @@ type Observer interface {
 	Finished(o Outcome, took time.Duration)
 }
 
+// Observers tells each of several, in their order.
+type Observers []Observer
+
+// Claimed implements [Observer].
+func (o Observers) Claimed(c Claimed, queued time.Duration) {
+	for _, one := range o {
+		one.Claimed(c, queued)
+	}
+}
+
+// Counted implements [Observer].
+func (o Observers) Counted(t progress.Tally) {
+	for _, one := range o {
+		one.Counted(t)
+	}
+}
+
+// Finished implements [Observer].
+func (o Observers) Finished(out Outcome, took time.Duration) {
+	for _, one := range o {
+		one.Finished(out, took)
+	}
+}
+
 // unobserved is the Observer of a Manager that has none.
 type unobserved struct{}
 

@@ -163,6 +163,24 @@ type VMPage struct {
 	Timestamp  time.Time `json:"timestamp"`
 }
 
+// Rates is the body of GET /rates: how fast bytes came off the wire, step by step.
+type Rates struct {
+	Window         string     `json:"window" enum:"hour,day,month"`
+	Start          time.Time  `json:"start" doc:"Of the first step"`
+	StepSeconds    int        `json:"step_seconds" doc:"From one step to the next"`
+	End            time.Time  `json:"end" doc:"Of the last step, which may be shorter than the others"`
+	BytesPerSecond []int64    `json:"bytes_per_second" nullable:"false" doc:"Of all daemons on the store together, for each step"`
+	Hosts          []HostRate `json:"hosts" nullable:"false" doc:"Those through which any came, most bytes first"`
+	Timestamp      time.Time  `json:"timestamp"`
+}
+
+// HostRate is what came through one ESXi host.
+type HostRate struct {
+	Host           string  `json:"host" doc:"As vSphere names it; empty for what came through none that is known"`
+	Bytes          int64   `json:"bytes"`
+	BytesPerSecond []int64 `json:"bytes_per_second" nullable:"false" doc:"For each step"`
+}
+
 // Finding is one thing that preflight has to say about a job.
 type Finding struct {
 	Severity string `json:"severity" enum:"error,warning,info" doc:"A job with an error would fail"`

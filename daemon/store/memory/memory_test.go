@@ -7,6 +7,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/rates"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/memory"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/storetest"
 )
@@ -24,4 +25,9 @@ func TestTokensConform(t *testing.T) {
 func TestAuditStoreConforms(t *testing.T) {
 	t.Parallel()
 	storetest.Audit(t, func(*testing.T) audit.Store { return &memory.Audit{} })
+}
+
+func TestRateStoreConforms(t *testing.T) {
+	t.Parallel()
+	storetest.Rates(t, func(*testing.T) rates.Store { return &memory.Rates{} })
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/daemon/rates"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/postgres"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlite"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlstore"
@@ -74,6 +75,11 @@ func full(t *testing.T) *sqlite.Store {
 		_, err := l.Begin(t.Context(), audit.Entry{Action: audit.Cancel, Target: fmt.Sprint(i)})
 		must(err)
 	}
+	for _, g := range rates.Grains() {
+		for _, writer := range []string{"a", "b"} {
+			must(s.Rates().Keep(t.Context(), writer, []rates.Sample{{Start: time.Unix(0, 0), Span: g.Span, Bytes: map[string]int64{"": 1, "esx": 2}}}))
+		}
+	}
 	return s
 }
 
@@ -118,6 +124,13 @@ func sameStores(t *testing.T, from *sqlite.Store, to *postgres.Store) {
 	entries2, err2 := to.Audit().After(ctx, 0, 1000)
 	if diff := cmp.Diff(entries, entries2); diff != "" || err != nil || err2 != nil {
 		t.Errorf("audit log: %v, %v (-was +is):\n%s", err, err2, diff)
+	}
+	for _, g := range rates.Grains() {
+		samples, err := from.Rates().Since(ctx, g.Span, time.Unix(0, 0))
+		samples2, err2 := to.Rates().Since(ctx, g.Span, time.Unix(0, 0))
+		if diff := cmp.Diff(samples, samples2); diff != "" || err != nil || err2 != nil || len(samples) != 2 {
+			t.Errorf("rates: %v, %v (-was +is):\n%s", err, err2, diff)
+		}
 	}
 }
 

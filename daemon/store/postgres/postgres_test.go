@@ -12,6 +12,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/rates"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/postgres"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/postgres/pgtest"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/storetest"
@@ -80,4 +81,9 @@ func TestTokensConform(t *testing.T) {
 func TestAuditStoreConforms(t *testing.T) {
 	t.Parallel()
 	storetest.Audit(t, func(t *testing.T) audit.Store { return fresh(t).Audit() })
+}
+
+func TestRateStoreConforms(t *testing.T) {
+	t.Parallel()
+	storetest.Rates(t, func(t *testing.T) rates.Store { return fresh(t).Rates() })
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/daemon/rates"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sqlite"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/storetest"
 	"github.com/hyper2kvm/hyper2kvm/job"
@@ -65,6 +66,11 @@ func TestTokensConform(t *testing.T) {
 func TestAuditStoreConforms(t *testing.T) {
 	t.Parallel()
 	storetest.Audit(t, func(t *testing.T) audit.Store { return open(t, filepath.Join(t.TempDir(), "state.db")).Audit() })
+}
+
+func TestRateStoreConforms(t *testing.T) {
+	t.Parallel()
+	storetest.Rates(t, func(t *testing.T) rates.Store { return open(t, filepath.Join(t.TempDir(), "state.db")).Rates() })
 }
 
 func def(id string) job.Definition {

@@ -25,6 +25,7 @@ func tables() []table {
 		{"turns", []string{"vcenter", "turn"}},
 		{"tokens", strings.Split("seq, "+tokenColumns, ", ")},
 		{"audit", []string{"number", "hash", "data"}},
+		{"rates", []string{"span", "start", "writer", "data"}},
 	}
 }
 
