@@ -88,7 +88,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		Admit: v.policy.Admit, VCenters: r, MaxDeaths: int(s.config.Daemon.MaxDeaths),
 		Secrets: store, KeepPasswords: s.keepPasswords(), Observer: jobs.Observers{watched.metrics, recorder},
 		MaxQueued: cmp.Or(int(s.config.Limits.QueuedJobs), config.DefaultQueuedJobs), Room: watched.floor,
-		Pruner: store, Notices: state.notices(), Retention: s.retention(), Forgetting: forgetting(auditLog),
+		Pruner: store, Daemons: store, Daemon: state.self, Notices: state.notices(), Retention: s.retention(), Forgetting: forgetting(auditLog),
 	})
 	watched.ready.Certificates = func() []watch.Certificate { return certificates(set) }
 	watched.over(manager)
@@ -122,6 +122,7 @@ type state struct {
 	store store
 	name  string      // of the store
 	known jobs.Counts // at the start
+	self  jobs.Member // this daemon, among those on the store
 }
 
 // openState opens it, and makes what is not there yet. The store is to be closed.
@@ -132,6 +133,9 @@ func (s settings) openState(ctx context.Context, secrets *secret.Reader, log *sl
 	keys, newKey, err := s.keyring(log)
 	if err != nil {
 		return st, cliargs.UsageError{Err: err}
+	}
+	if st.self, err = s.identity(); err != nil {
+		return st, err
 	}
 	store, name, err := s.openStore(ctx, secrets, log)
 	if err != nil {

@@ -22,6 +22,7 @@ type store interface {
 	jobs.Store
 	jobs.Secrets
 	jobs.Pruner
+	jobs.Daemons
 	besideStore
 
 	// Sealed returns how many jobs hold a sealed password that a run may need, and one

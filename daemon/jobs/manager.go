@@ -40,6 +40,8 @@ type Manager struct {
 	trial   trial
 	looks   singleflight.Group
 
+	member membership
+
 	claimTrouble lastTrouble // of Run's goroutine
 
 	settling settling
@@ -77,6 +79,9 @@ func New(store Store, runner Runner, o Options) *Manager {
 	if o.Notices == nil {
 		o.Notices, _ = store.(Notices)
 	}
+	if o.Daemons == nil {
+		o.Daemons, _ = store.(Daemons)
+	}
 	m := &Manager{
 		store:   store,
 		runner:  runner,
@@ -86,6 +91,7 @@ func New(store Store, runner Runner, o Options) *Manager {
 		runs:    make(map[string]*run),
 		excused: make(map[string]int),
 		hub:     hub{topics: make(map[string]*topic)},
+		member:  membership{self: o.Daemon, look: make(chan struct{}, 1)},
 	}
 	m.breaker = newBreaker(o, m.nudge)
 	return m
@@ -102,6 +108,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer abandon()
 	poll := time.NewTicker(m.o.Poll)
 	defer poll.Stop()
+	leave := m.join(base)
+	defer leave()
 	var settling sync.WaitGroup
 	settling.Go(func() { m.settleAll(ctx) })
 	settling.Go(func() { m.dropPasswords(ctx) })

@@ -19,6 +19,7 @@ const (
 	NoticeLimit    NoticeType = "limit"    // the job has another limit
 	NoticeWatched  NoticeType = "watched"  // somebody watches the job at another daemon than it runs at
 	NoticeProgress NoticeType = "progress" // how far the job is
+	NoticeDaemons  NoticeType = "daemons"  // a daemon came or went, or is asked for something
 )
 
 // Notice tells the other daemons on a store what has just happened. Notices are hints:
@@ -63,6 +64,8 @@ func (m *Manager) heard(n Notice) {
 			}
 		}
 		m.hub.changed(n.Job)
+	case NoticeDaemons:
+		m.member.changed()
 	case NoticeWatched:
 		m.hub.ask(n.Job, m.lately())
 	case NoticeProgress:

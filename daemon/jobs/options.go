@@ -48,6 +48,12 @@ type Options struct {
 	// store, if it can.
 	Notices Notices
 
+	// Daemons is where the daemons on a store are entered, and Daemon is this one
+	// there, whose Owner is that of Options, and whose ID is that, too, when it is
+	// empty; nil is the store, if it can.
+	Daemons Daemons
+	Daemon  Member
+
 	// Observer hears what becomes of runs; nil is nobody.
 	Observer Observer
 
@@ -134,6 +140,8 @@ func (o Options) withDefaults() Options {
 	if o.Owner == "" {
 		o.Owner = uuid.NewString()
 	}
+	o.Daemon.Owner = o.Owner
+	o.Daemon.ID = cmp.Or(o.Daemon.ID, o.Owner)
 	return o
 }
 

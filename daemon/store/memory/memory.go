@@ -31,6 +31,8 @@ type Store struct {
 	turns map[string]int64 // when each vCenter was last served
 	turn  int64
 	count map[models.Status]int
+
+	daemons []*entry
 }
 
 // record is one job.

@@ -16,6 +16,10 @@
 // breaks in the midst of the commit, the server is asked what became of it. What
 // cannot be mended so is a *[jobs.StoreError].
 //
+// Daemons of neighbouring versions share a database: a release only adds to the schema
+// what the one before need not know, and says so there (table compatibility); what is
+// not used any more goes a release later.
+//
 // # Not promised
 //
 // Claims and delays follow the server's clock also when somebody sets it. Set back by
@@ -96,6 +100,7 @@ var (
 	_ jobs.Pruner  = (*Store)(nil)
 	_ jobs.Secrets = (*Store)(nil)
 	_ jobs.Notices = (*Store)(nil)
+	_ jobs.Daemons = (*Store)(nil)
 )
 
 // database is the [sqlstore.Backend].
@@ -280,7 +285,7 @@ func (s *Store) migrate(ctx context.Context) error {
 	case err != nil:
 		return err
 	case have > want:
-		return fmt.Errorf("%w: the schema of %s has version %d, this program knows up to %d; run the newer one", ErrNewerSchema, s.name, have, want)
+		return s.newer(ctx, have, want)
 	case have == want:
 		return nil
 	case have > 0 && s.o.Beside:
@@ -289,6 +294,25 @@ func (s *Store) migrate(ctx context.Context) error {
 	s.isNew = have == 0
 	_, err = p.Up(ctx)
 	return err
+}
+
+// newer looks whether a program that knows the schema up to version want can use one of
+// version have, as its migrations say.
+func (s *Store) newer(ctx context.Context, have, want int64) error {
+	var needs int64
+	err := s.pool.QueryRowContext(ctx, `SELECT needs FROM compatibility WHERE version = $1`, have).Scan(&needs)
+	switch {
+	case errors.Is(err, sql.ErrNoRows) || code(err) == "42P01":
+		return fmt.Errorf("%w: the schema of %s has version %d, this program knows up to %d; run the newer one", ErrNewerSchema, s.name, have, want)
+	case err != nil:
+		return err
+	case needs > want:
+		return fmt.Errorf("%w: the schema of %s has version %d, which programs can use that know version %d; this one knows up to %d; run a newer one",
+			ErrNewerSchema, s.name, have, needs, want)
+	}
+	s.log.Warn("a newer version of this program has made the tables, which this one can use; bring it up to date, too",
+		"database", s.name, "schema", have, "known", want)
+	return nil
 }
 
 // New reports whether the tables were made when the store was opened.

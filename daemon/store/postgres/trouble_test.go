@@ -447,7 +447,7 @@ func TestWhatIsWrongWithTheDatabaseIsSaidClearlyAndWithoutThePassword(t *testing
 	server.Exec(t, newer, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (4711, true)`)
 	older := server.Database(t, "postgres")
 	open(t, postgres.Options{URL: server.URL("postgres", older)})
-	server.Exec(t, older, `UPDATE goose_db_version SET version_id = 0 WHERE version_id = 1; INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, true)`)
+	server.Exec(t, older, `DELETE FROM goose_db_version WHERE version_id > 1`)
 	frozen := server.Database(t, "postgres")
 	server.Exec(t, "postgres", `ALTER DATABASE `+frozen+` SET default_transaction_read_only = on`)
 	server.Exec(t, "postgres", `CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'`)
@@ -473,6 +473,7 @@ func TestWhatIsWrongWithTheDatabaseIsSaidClearlyAndWithoutThePassword(t *testing
 		"no database":                 {postgres.Options{URL: server.URL("postgres", "missing")}, jobs.TroubleGone, nil, "CREATE DATABASE"},
 		"a read-only database":        {postgres.Options{URL: server.URL("postgres", frozen)}, jobs.TroubleReadOnly, nil, "default_transaction_read_only"},
 		"a newer schema":              {postgres.Options{URL: server.URL("postgres", newer)}, "", postgres.ErrNewerSchema, "4711"},
+		"an older schema":             {postgres.Options{URL: server.URL("postgres", older), Beside: true}, "", postgres.ErrOlderSchema, "start a daemon"},
 		"another encoding":            {postgres.Options{URL: server.URL("postgres", "latin")}, "", postgres.ErrUnfit, "LATIN1"},
 		"another scheme":              {postgres.Options{URL: "mysql://u@h/d"}, "", postgres.ErrURL, "postgres://"},
 		"a password in the URL":       {postgres.Options{URL: "postgres://u:" + wrong + "@h/d"}, "", postgres.ErrURL, "must not hold a password"},

@@ -53,6 +53,7 @@ var (
 	_ jobs.Store   = (*Store)(nil)
 	_ jobs.Pruner  = (*Store)(nil)
 	_ jobs.Secrets = (*Store)(nil)
+	_ jobs.Daemons = (*Store)(nil)
 )
 
 // file is the [sqlstore.Backend].
@@ -114,6 +115,9 @@ func (s *Store) open(ctx context.Context) error {
 		UPDATE jobs SET claimable_at = CASE status WHEN 'running' THEN ? ELSE min(claimable_at, ? + delay) END
 		WHERE claimable_at IS NOT NULL AND status IN ('running', 'pending')`, now, now)
 	if err != nil {
+		return s.explain(err)
+	}
+	if _, err := s.write.ExecContext(ctx, `UPDATE daemons SET until = min(until, ?)`, now); err != nil {
 		return s.explain(err)
 	}
 	if err := s.probe(ctx); err != nil {

@@ -15,8 +15,8 @@ type table struct {
 	columns []string
 }
 
-// tables are all but the numbers of jobs, which follow of themselves; each after those
-// that it refers to.
+// tables are all but the numbers of jobs, which follow of themselves, and the daemons,
+// which enter themselves; each after those that it refers to.
 func tables() []table {
 	return []table{
 		{"jobs", strings.Fields(`seq id definition secret vcenter own_user priority status claimable_at delay owner epoch ran

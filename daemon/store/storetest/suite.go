@@ -80,6 +80,13 @@ func (s Suite) Run(t *testing.T) {
 		{"jobs that have ended are found in the order of their ends, page by page", endedAreFound},
 		{"jobs that ended long ago are forgotten, and no other", endedArePruned},
 		{"events of jobs that ended long ago are forgotten, but for the last", eventsArePruned},
+		{"daemons are listed with the jobs that they run", daemonsAreListed},
+		{"a daemon that is not heard of is dead, whatever the wall clock does", daemonsThatAreSilentAreDead},
+		{"a daemon that leaves is gone, unless it is to stay drained", daemonsLeave},
+		{"a daemon hears that it is to be drained, also after a restart", daemonsAreDrained},
+		{"a new process of a daemon replaces the one before, which is told", daemonsAreReplaced},
+		{"daemons that died long ago are forgotten", deadDaemonsAreForgotten},
+		{"many daemons enter at once", manyDaemonsEnterAtOnce},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -1,0 +1,134 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// membership is a manager's entry among the [Daemons] on its store, and what it knows of
+// the others. Without Daemons it is that of a daemon that is alone.
+type membership struct {
+	look chan struct{} // holds one token when something has changed
+
+	mu      sync.Mutex
+	self    Member
+	entered bool // once
+	drain   Drain
+	all     []Daemon // as last read
+}
+
+// join enters the manager, and keeps its entry until leave is called, or ctx ends.
+func (m *Manager) join(ctx context.Context) (leave func()) {
+	if m.o.Daemons == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var over sync.WaitGroup
+	over.Go(func() { m.stayEntered(ctx) })
+	return func() {
+		cancel()
+		over.Wait()
+		ctx, done := context.WithTimeout(context.WithoutCancel(ctx), handBackTimeout)
+		defer done()
+		if err := m.o.Daemons.Leave(ctx, m.member.as().Owner); err != nil {
+			m.log.Warn("the other daemons are not told that this one has stopped; they see it soon", "error", err)
+		}
+	}
+}
+
+// stayEntered enters the manager again and again until ctx ends.
+func (m *Manager) stayEntered(ctx context.Context) {
+	beat := time.NewTicker(m.o.Heartbeat)
+	defer beat.Stop()
+	var trouble lastTrouble
+	for first := true; ; {
+		err := m.enter(ctx, first)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			first = false
+		case errors.Is(err, ErrReplaced):
+			m.log.Error("another daemon has the same id and lives: is the state directory a copy? This one goes on under an id of its own until its next start; "+
+				"remove daemon.id from the copy before it is started again", "id", m.member.as().ID)
+			m.member.rename(m.o.Owner)
+			first = true
+			continue
+		}
+		if trouble.tell(err) {
+			m.log.Error("cannot tell the other daemons that this one lives; trying again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.member.look:
+		case <-beat.C:
+		}
+	}
+}
+
+// enter renews the entry, and reads those of all.
+func (m *Manager) enter(ctx context.Context, first bool) error {
+	ctx, cancel := context.WithTimeout(ctx, m.o.Heartbeat)
+	defer cancel()
+	drain, err := m.o.Daemons.Enter(ctx, m.member.as(), m.o.Hold, first)
+	if err != nil {
+		return err
+	}
+	if m.member.asked(drain) {
+		m.nudge()
+	}
+	all, err := m.o.Daemons.Daemons(ctx)
+	if err == nil {
+		m.member.know(all)
+	}
+	return err
+}
+
+// as is how the manager is entered.
+func (m *membership) as() Member {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.self
+}
+
+func (m *membership) rename(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.self.ID = id
+}
+
+// asked notes what the daemon was asked for, and reports whether that is news.
+func (m *membership) asked(d Drain) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	news := !m.entered || m.drain != d
+	m.entered, m.drain = true, d
+	return news
+}
+
+func (m *membership) know(all []Daemon) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.all = all
+}
+
+// Daemons lists the daemons on the store; self is the id of this one. Without [Daemons]
+// in the options there are none.
+func (m *Manager) Daemons(ctx context.Context) (all []Daemon, self string, err error) {
+	if m.o.Daemons == nil {
+		return nil, "", nil
+	}
+	all, err = m.o.Daemons.Daemons(ctx)
+	return all, m.member.as().ID, err
+}
+
+// changed makes the manager look at the daemons now.
+func (m *membership) changed() {
+	select {
+	case m.look <- struct{}{}:
+	default:
+	}
+}
