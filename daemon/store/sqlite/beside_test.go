@@ -80,11 +80,7 @@ func TestADatabaseOfAnOlderProgramIsBroughtUpToDateUnlessItsDaemonRuns(t *testin
 		t.Fatal(err)
 	}
 	db := raw(t, path)
-	for _, s := range []string{`DROP TABLE audit`, `DELETE FROM goose_db_version WHERE version_id >= 4`} {
-		if _, err := db.ExecContext(t.Context(), s); err != nil {
-			t.Fatal(err)
-		}
-	}
+	setBack(t, db, 3)
 	if _, err := sqlite.OpenBeside(t.Context(), path); !errors.Is(err, sqlite.ErrLocked) || !strings.Contains(err.Error(), "restart it first") {
 		t.Errorf("beside a daemon of an older version: %v", err)
 	}
@@ -100,6 +96,33 @@ func TestADatabaseOfAnOlderProgramIsBroughtUpToDateUnlessItsDaemonRuns(t *testin
 	if _, err := sqlite.OpenBeside(t.Context(), path); !errors.Is(err, sqlite.ErrNewerSchema) {
 		t.Errorf("a database of a newer program: %v", err)
 	}
+}
+
+// setBack makes an empty database of that version of the schema.
+func setBack(t *testing.T, db *sql.DB, version int64) {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), `SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var drop []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		drop = append(drop, `DROP TABLE "`+name+`"`)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range drop {
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	migrate(t, db, version)
 }
 
 // raw opens a database as any program could.

@@ -313,6 +313,19 @@ func TestAClockThatJumpedBetweenTwoDaemonsStrandsNoJob(t *testing.T) {
 	}
 }
 
+// migrate brings the schema of a database to a version.
+func migrate(t *testing.T, db *sql.DB, version int64) {
+	t.Helper()
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("migrations"),
+		goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.UpTo(t.Context(), version); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestAStateFileOfTheFirstVersionIsBroughtUpToDate(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "state.db")
@@ -320,14 +333,7 @@ func TestAStateFileOfTheFirstVersionIsBroughtUpToDate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("migrations"),
-		goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := p.UpTo(t.Context(), 1); err != nil {
-		t.Fatal(err)
-	}
+	migrate(t, db, 1)
 	for _, j := range []struct {
 		id, definition string
 		epoch          int

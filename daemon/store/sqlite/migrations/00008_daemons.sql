@@ -1,6 +1,6 @@
 -- +goose Up
 -- The daemons on the store, by their processes. Here there is one at a time.
-CREATE TABLE IF NOT EXISTS daemons (
+CREATE TABLE daemons (
     owner   TEXT    PRIMARY KEY,             -- the process, as in jobs.owner
     id      TEXT    NOT NULL UNIQUE,         -- the daemon, also after a restart
     host    TEXT    NOT NULL,
