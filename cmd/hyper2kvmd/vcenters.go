@@ -250,5 +250,7 @@ func wireVM(vm vsphere.VM) models.VM {
 	return models.VM{
 		Name: vm.DisplayName(), Path: vm.Path, UUID: vm.InstanceUUID, PowerState: vm.Power,
 		GuestOS: vm.GuestFullName, CPUs: vm.CPUs, MemoryBytes: vm.MemoryMiB << 20, DiskBytes: vm.CommittedBytes,
+		Disks: vm.DiskCount, Host: vm.HostName, Datastores: vm.Datastores, Firmware: vm.Firmware,
+		Template: vm.Template, Snapshots: vm.Snapshots, Connection: vm.ConnectionState,
 	}
 }

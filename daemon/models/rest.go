@@ -144,15 +144,22 @@ type CancelResult struct {
 
 // VM is one virtual machine of a vCenter's inventory.
 type VM struct {
-	Name        string `json:"name"`
-	Path        string `json:"path" doc:"Inventory path, as a job's vm_path takes it"`
-	UUID        string `json:"uuid,omitempty" doc:"Instance UUID, which a job's vm_path takes as well"`
-	PowerState  string `json:"power_state"`
-	GuestOS     string `json:"guest_os,omitempty"`
-	CPUs        int    `json:"cpus,omitempty"`
-	MemoryBytes int64  `json:"memory_bytes,omitempty"`
-	DiskBytes   int64  `json:"disk_bytes,omitempty" doc:"Space the VM takes on its datastores"`
-	Problem     string `json:"problem,omitempty" doc:"Code of the worst that is known to stand in the way of an export, of a VM that runs of one from a temporary snapshot; POST /check tells everything"`
+	Name        string   `json:"name"`
+	Path        string   `json:"path" doc:"Inventory path, as a job's vm_path takes it"`
+	UUID        string   `json:"uuid,omitempty" doc:"Instance UUID, which a job's vm_path takes as well"`
+	PowerState  string   `json:"power_state"`
+	GuestOS     string   `json:"guest_os,omitempty"`
+	CPUs        int      `json:"cpus,omitempty"`
+	MemoryBytes int64    `json:"memory_bytes,omitempty"`
+	DiskBytes   int64    `json:"disk_bytes,omitempty" doc:"Space the VM takes on its datastores"`
+	Disks       int      `json:"disks,omitempty" doc:"How many it has"`
+	Host        string   `json:"host,omitempty" doc:"ESXi host that it is on"`
+	Datastores  []string `json:"datastores,omitempty"`
+	Firmware    string   `json:"firmware,omitempty" doc:"bios or efi"`
+	Template    bool     `json:"template,omitempty"`
+	Snapshots   int      `json:"snapshots,omitempty" doc:"How many it has"`
+	Connection  string   `json:"connection_state,omitempty" doc:"As vSphere says it; connected unless something is wrong"`
+	Problem     string   `json:"problem,omitempty" doc:"Code of the worst that is known to stand in the way of an export, of a VM that runs of one from a temporary snapshot; POST /check tells everything"`
 }
 
 // VMPage is the body of GET /vms: VMs in order of path.

@@ -4,8 +4,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/fuzzy"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
-	"github.com/hyper2kvm/hyper2kvm/tui/fuzzy"
 	"github.com/hyper2kvm/hyper2kvm/units"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )

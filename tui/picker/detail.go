@@ -8,8 +8,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/fuzzy"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
-	"github.com/hyper2kvm/hyper2kvm/tui/fuzzy"
 	"github.com/hyper2kvm/hyper2kvm/units"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )

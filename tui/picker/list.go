@@ -6,9 +6,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hyper2kvm/hyper2kvm/internal/natural"
+	"github.com/hyper2kvm/hyper2kvm/internal/fuzzy"
+	"github.com/hyper2kvm/hyper2kvm/internal/vmsearch"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
-	"github.com/hyper2kvm/hyper2kvm/tui/fuzzy"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -20,7 +20,7 @@ type row struct {
 	guest   string
 	problem string
 
-	nameKey, folderKey string // folded, for sorting
+	key vmsearch.Key // for sorting
 }
 
 // order is a way to sort.
@@ -75,7 +75,7 @@ func newList(vms []vsphere.VM) *list {
 		names[vm.Name]++
 		rows[i], places[i] = rowOf(vm), i
 	}
-	slices.SortStableFunc(places, func(a, b int) int { return compareNames(&rows[a], &rows[b]) })
+	slices.SortStableFunc(places, func(a, b int) int { return rows[a].key.Compare(rows[b].key) })
 	for i, from := range places {
 		l.vms[i], l.rows[i] = vms[from], rows[from]
 		l.byRef[l.vms[i].Ref] = i
@@ -93,7 +93,7 @@ func rowOf(vm vsphere.VM) row {
 	if r.guest == "" {
 		r.guest = cell.Safe(vm.GuestID)
 	}
-	r.nameKey, r.folderKey = natural.Fold(r.name), natural.Fold(r.folder)
+	r.key = vmsearch.KeyOf(r.name, cell.Safe(vm.Path))
 	switch {
 	case vm.ConnectionState != "" && vm.ConnectionState != "connected":
 		r.problem = cell.Safe(vm.ConnectionState)
@@ -157,16 +157,11 @@ func (l *list) compare(o order, a, b int) int {
 	case byGuest:
 		c = strings.Compare(ra.guest, rb.guest)
 	case byFolder:
-		c = natural.CompareFolded(ra.folderKey, rb.folderKey)
+		c = ra.key.CompareFolders(rb.key)
 	case byProblem:
 		c = strings.Compare(rb.problem, ra.problem)
 	}
 	return cmp.Or(c, cmp.Compare(a, b))
-}
-
-// compareNames orders by name, and VMs of one name by folder.
-func compareNames(a, b *row) int {
-	return cmp.Or(natural.CompareFolded(a.nameKey, b.nameKey), natural.CompareFolded(a.folderKey, b.folderKey), strings.Compare(a.name, b.name))
 }
 
 // powerRank puts what can be exported as it is first.

@@ -4,8 +4,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/fuzzy"
+	"github.com/hyper2kvm/hyper2kvm/internal/vmsearch"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
-	"github.com/hyper2kvm/hyper2kvm/tui/fuzzy"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -28,37 +29,15 @@ func Filter(vms []vsphere.VM, query string) []vsphere.VM {
 	return out
 }
 
-// finder searches names first, and besides whatever else one may know of a VM. The
-// path is whole, so that one may be pasted.
+// finder searches what the rows show, and more of the VMs.
 func finder(vms []vsphere.VM, rows []row) *fuzzy.Finder {
-	items := make([][]string, len(vms))
+	searched := make([]vmsearch.VM, len(vms))
 	for i, vm := range vms {
-		items[i] = []string{
-			rows[i].name, cell.Safe(vm.Path), rows[i].guest, cell.Safe(vm.HostName), cell.Safe(strings.Join(vm.Datastores, " ")), stateTags(vm),
+		searched[i] = vmsearch.VM{
+			Name: rows[i].name, Path: cell.Safe(vm.Path), Guest: rows[i].guest, Host: cell.Safe(vm.HostName),
+			Datastores: []string{cell.Safe(strings.Join(vm.Datastores, " "))},
+			Power:      vm.Power, Firmware: vm.Firmware, Connection: vm.ConnectionState, Template: vm.Template, Snapshots: vm.Snapshots,
 		}
 	}
-	return fuzzy.NewIndex(items).Finder()
-}
-
-// stateTags are the words by which a VM's state can be searched.
-func stateTags(vm vsphere.VM) string {
-	tags := []string{"is:" + vm.Firmware}
-	switch vm.Power {
-	case vsphere.PoweredOn:
-		tags = append(tags, "is:on", "running")
-	case vsphere.PoweredOff:
-		tags = append(tags, "is:off", "stopped")
-	case vsphere.Suspended:
-		tags = append(tags, "is:suspended")
-	}
-	if vm.Template {
-		tags = append(tags, "is:template")
-	}
-	if vm.Snapshots > 0 {
-		tags = append(tags, "is:snapshot")
-	}
-	if vm.ConnectionState != "" && vm.ConnectionState != "connected" {
-		tags = append(tags, "is:down")
-	}
-	return strings.Join(tags, " ")
+	return vmsearch.New(searched).Finder()
 }

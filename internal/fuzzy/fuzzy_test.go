@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/hyper2kvm/hyper2kvm/tui/fuzzy"
+	"github.com/hyper2kvm/hyper2kvm/internal/fuzzy"
 )
 
 // find returns the names of the items that query finds, best first.
