@@ -7,6 +7,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/job/fields"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
 	"github.com/hyper2kvm/hyper2kvm/tui/form"
 	"github.com/hyper2kvm/hyper2kvm/tui/plan"
@@ -20,31 +21,46 @@ const maxVMs = 16
 // newForm is the page of options.
 func (w *wizard) newForm() *form.Model {
 	o := &w.choices.Options
-	virtio := form.Switch("Virtio", &o.Virtio, "Disks and NICs on virtio in the libvirt domain. The guest needs the drivers; without them it does not boot.")
+	virtio := asSwitch("virtio", &o.Virtio)
 	virtio.Hidden = func() bool { return job.Format(w.format).Streams() }
-	compress := form.Switch("Compress", &o.Compress, "Compressed qcow2 clusters, taken over from vSphere's stream: smaller, and no slower to write.")
+	compress := asSwitch("compress", &o.Compress)
 	compress.Hidden = func() bool { return w.format != string(job.FormatQcow2) }
-	transport := form.Choice("Read disks by", &w.transport, []string{string(job.TransportNFC), string(job.TransportAuto), string(job.TransportDatastore), string(job.TransportNFC902)},
-		"nfc: the export lease. datastore: ranges of the disk's file, of a VM that is off and has no snapshots. nfc902: at random over port 902 of the host. auto: what can be, and says why.")
+	transport := asChoice("transport", &w.transport)
 	transport.Hidden = func() bool { return job.Format(w.format).Streams() }
-	snapshot := form.Switch("Snapshot running VMs", &o.Snapshot, "A VM that runs is exported from a temporary snapshot. Without, it is refused.")
+	snapshot := asSwitch("snapshot", &o.Snapshot)
 	snapshot.Hidden = func() bool { return w.running() == 0 }
 	atOnce := form.Number("VMs at a time", &w.choices.VMs, 1, maxVMs, "Each ESXi host sends a disk at its own speed; VMs of several hosts add up.")
 	atOnce.Hidden = func() bool { return w.s.leavable || len(w.chosen) < 2 }
-	fields := []*form.Field{
-		form.Choice("Format", &w.format, []string{string(job.FormatQcow2), string(job.FormatRaw), string(job.FormatOVF), string(job.FormatOVA)},
-			"qcow2 and raw come with a libvirt domain for KVM; ovf keeps the disks as vSphere sends them, ova does so in one file."),
+	asked := []*form.Field{
+		asChoice("format", &w.format),
 		form.Text("Output directory", &w.choices.Output, "Made if it is not there. Of several VMs, each gets a directory of its own in it."),
 		atOnce,
-		form.Number("Disks at a time per VM", &o.ParallelDownloads, 1, job.MaxParallelDownloads, "Transfers side by side, of disks and of ranges where the host serves them."),
+		asNumber("parallel_downloads", &o.ParallelDownloads),
 		snapshot,
-		form.Switch("Remove CD/DVD drives", &o.RemoveCDROM, "Takes the drives out of the VM first. They are put back if the export fails."),
+		asSwitch("remove_cdrom", &o.RemoveCDROM),
 		virtio,
 		compress,
 		transport,
-		form.Switch("Overwrite", &o.Overwrite, "Replaces what an earlier export left in the output directory."),
+		asSwitch("overwrite", &o.Overwrite),
 	}
-	return form.New(append(fields, w.networkFields()...)...)
+	return form.New(append(asked, w.networkFields()...)...)
+}
+
+// asSwitch, asNumber and asChoice ask for an option in the words that it has
+// everywhere.
+func asSwitch(key string, value *bool) *form.Field {
+	f := fields.Of(key)
+	return form.Switch(f.Label, value, f.Help)
+}
+
+func asNumber(key string, value *int) *form.Field {
+	f := fields.Of(key)
+	return form.Number(f.Label, value, f.Least, f.Most, f.Help)
+}
+
+func asChoice(key string, value *string) *form.Field {
+	f := fields.Of(key)
+	return form.Choice(f.Label, value, f.Choices, f.Help)
 }
 
 // running counts the chosen VMs that are not off.
@@ -67,9 +83,9 @@ func (w *wizard) optionsView() tea.View {
 		cell.Fit(" "+cell.Bold.Paint(vmsText(len(w.chosen)))+cell.Dim.Paint(", "+units.Bytes(need)+" on datastores"+w.runningText()), width),
 		"",
 	}
-	fields, x, y := w.page.Lines(width)
+	asked, x, y := w.page.Lines(width)
 	top := len(lines)
-	lines = append(lines, fields...)
+	lines = append(lines, asked...)
 	lines = append(lines, "", w.spaceLine(need, width))
 	if w.trouble != "" {
 		for i, s := range cell.Wrap(cell.Safe(w.trouble), width-5) {
