@@ -110,7 +110,8 @@ type Options struct {
 	// with commas in between: see [Targets].
 	For string `json:"for,omitempty" yaml:"for,omitempty"`
 
-	Landing `yaml:",inline"`
+	Landing  `yaml:",inline"`
+	Rollback `yaml:",inline"`
 }
 
 // BridgePrefix begins what a [Options].NetworkMap names when it is a bridge of the

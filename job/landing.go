@@ -91,6 +91,9 @@ func (v *validator) landing(o Options) {
 	} else if err := CheckLibvirt(o.Libvirt); err != nil {
 		v.add("options.libvirt", "%v: give %s", err, LibvirtURIs)
 	}
+	if o.Back {
+		return // it is only asked
+	}
 	if o.Format != FormatRaw && o.Format != FormatQcow2 {
 		v.add("options.libvirt", "needs format %s or %s: libvirt takes images, and no OVF", FormatQcow2, FormatRaw)
 	}

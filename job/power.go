@@ -27,7 +27,7 @@ func (v *validator) power(o Options) {
 	if !o.Shutdown {
 		v.add("options.shutdown_timeout", "needs shutdown")
 	}
-	if d, err := time.ParseDuration(o.ShutdownTimeout); err != nil || d < time.Second || d > maxShutdownTimeout {
-		v.add("options.shutdown_timeout", "must be a time from 1s to 24h, as 90s or 10m")
+	if err := CheckTimeout(o.ShutdownTimeout); err != nil {
+		v.add("options.shutdown_timeout", "%v", err)
 	}
 }

@@ -206,6 +206,7 @@ func (v *validator) options(o Options) {
 		v.add("options.for", "needs format %s or %s: those platforms take images", FormatQcow2, FormatRaw)
 	}
 	v.power(o)
+	v.rollback(o)
 	v.landing(o)
 	v.finish(o)
 	if o.Verify != "" && o.Verify != VerifyFull && o.Verify != VerifyManifest {

@@ -189,6 +189,10 @@ func TestLanding(t *testing.T) {
 		"what is not of the landing is never removed":                                    sparesOthers,
 		"a pool that is full fails the landing with its reason":                          func(t *testing.T, lv *libvirttest.Server) { fillsPool(t, lv, tiny) },
 		"every shape of a VM is taken by libvirt, and runs as far as its firmware":       keepsShapes,
+		"a guest that does not shut down is switched off, and stays so":                  stopsDeafGuest,
+		"a guest that shuts down is not switched off":                                    stopsGuestThatHears,
+		"the guest that is stopped is the landed one":                                    knowsWhichGuest,
+		"a guest that is not known to be off is said to run":                             cannotStop,
 		"the test driver takes a domain and no images":                                   landsOnTestDriver,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, lv) })

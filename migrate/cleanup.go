@@ -21,6 +21,9 @@ import (
 // final names, and the job is completed instead. The error says what could not be
 // put back, and is an *[OwedError].
 func (m *Migrator) CleanUp(ctx context.Context, def job.Definition, keepParts bool, t *progress.Tracker) (job.Result, error) {
+	if def.Options.Back { // what it does is only ever gone on with
+		return job.Result{}, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
 	defer cancel()
 	r := m.newRun(def, t)
@@ -43,6 +46,9 @@ func (m *Migrator) CleanUp(ctx context.Context, def job.Definition, keepParts bo
 // part files as they are. Nothing is asked of vSphere when nothing is owed. The
 // error says what is still owed, and is an *[OwedError].
 func (m *Migrator) Settle(ctx context.Context, def job.Definition, t *progress.Tracker) error {
+	if def.Options.Back {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
 	defer cancel()
 	r := m.newRun(def, t)
@@ -75,6 +81,9 @@ func (m *Migrator) Settle(ctx context.Context, def job.Definition, t *progress.T
 // to be put back, files without their final names, or a step without an end. vSphere is not asked. An error
 // says that it cannot be told.
 func (m *Migrator) Owes(def job.Definition) (bool, error) {
+	if def.Options.Back {
+		return false, nil
+	}
 	r := m.newRun(def, progress.New())
 	if err := r.absolute(); err != nil {
 		return false, err

@@ -50,7 +50,9 @@ func (b *bench) back() []string {
 		b.t.Fatalf("%+v, %v", found, err)
 	}
 	tr := progress.New()
-	left, err := b.m.Rollback(context.Background(), b.out, found[0], tr)
+	def := b.job(job.FormatRaw)
+	def.Options = job.Options{Rollback: job.Rollback{Back: true, TargetIsStopped: true}}
+	left, err := b.m.Rollback(context.Background(), def, found[0], tr)
 	if err != nil {
 		b.t.Errorf("rollback: %v\n%s", err, events(tr))
 	}

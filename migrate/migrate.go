@@ -87,7 +87,7 @@ type Migrator struct {
 }
 
 // Run exports the VM that def asks for into its output directory and counts
-// into t. It returns when nothing of the run is left behind, at vSphere or as a
+// into t, or goes back from such an export (see [job.Rollback]). It returns when nothing of the run is left behind, at vSphere or as a
 // goroutine, also when ctx ends. The cause of ctx may be one of package
 // job: see [job.Cancelled] for what happens to part files.
 //
@@ -98,7 +98,11 @@ func (m *Migrator) Run(ctx context.Context, def job.Definition, t *progress.Trac
 	defer m.JobLimits.hold(def.ID, r.limiter)()
 	var result job.Result
 	err := panics.Catch(func() (err error) {
-		result, err = r.do(ctx)
+		if def.Options.Back {
+			result, err = r.runRollback(ctx)
+		} else {
+			result, err = r.do(ctx)
+		}
 		return err
 	})
 	panics.Log(r.log, err)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/internal/sleep"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
@@ -17,6 +18,9 @@ import (
 // without changing anything (F-INV-3). With an empty OutputPath the destination
 // is not looked at.
 func (m *Migrator) Check(ctx context.Context, def job.Definition) (vm vsphere.VM, obstacles []vsphere.Obstacle, err error) {
+	if def.Options.Back {
+		return vm, nil, fault.Permanent(errors.New("a rollback is not checked beforehand: it looks at everything before it changes anything"))
+	}
 	r := m.newRun(def, progress.New())
 	if err := r.connect(ctx, r.findAsked); err != nil {
 		return vm, nil, err

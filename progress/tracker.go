@@ -29,10 +29,11 @@ const (
 	Preparing   Phase = "preparing"   // CD/DVD removal, snapshot, lease
 	Exporting   Phase = "exporting"
 	Verifying   Phase = "verifying"
-	Describing  Phase = "describing" // OVF descriptor, domain XML, final rename
-	Converting  Phase = "converting" // the guest's disks are made ready for KVM
-	Landing     Phase = "landing"    // the images and the domain go to libvirt
-	Finishing   Phase = "finishing"  // the source is marked
+	Describing  Phase = "describing"   // OVF descriptor, domain XML, final rename
+	Converting  Phase = "converting"   // the guest's disks are made ready for KVM
+	Landing     Phase = "landing"      // the images and the domain go to libvirt
+	Finishing   Phase = "finishing"    // the source is marked
+	RollingBack Phase = "rolling-back" // the way back from an export: no other phase but the first two comes before it
 	Done        Phase = "done"
 )
 

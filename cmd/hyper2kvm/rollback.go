@@ -11,6 +11,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
@@ -20,14 +21,21 @@ func (a *app) rollbackCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "rollback",
 		Usage: "go back to the source of a finished export",
-		Description: `Stop what became of the VM first. Then rollback undoes what -finish has changed at
-the source (custom attribute, name, network cards) and powers it on, if it ran
-before -shutdown or -power-off. The exported files stay. What somebody else has
-changed at the source since is named and left as it is. It may be run again.`,
+		Description: `It stops the libvirt domain that the export was landed as: it asks the guest to shut
+down, switches it off when that takes too long, and has it not start with its host
+any more. Then it undoes what -finish has changed at the source (custom attribute,
+name, network cards) and powers it on, if it ran before -shutdown or -power-off.
+While the domain runs, or libvirt cannot be asked, the source is left as it is.
+What was made of the files in another way, stop yourself first.
+
+The exported files stay, and so does the domain. What somebody else has changed at
+the source since is named and left as it is. It may be run again.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "output", Usage: "`DIR` of the export", Value: ".", HideDefault: true},
 			&cli.StringFlag{Name: "vm", Usage: "which `VM`, where DIR has exports of several: its path, name, or UUID"},
-			&cli.BoolFlag{Name: "yes", Usage: "do not ask: what became of the VM is stopped"},
+			&cli.BoolFlag{Name: "yes", Usage: "do not ask; where no domain was landed, what became of the VM is stopped"},
+			&cli.StringFlag{Name: "stop-timeout", Usage: "how long the domain may take to shut down before it is switched off, as `10m` (5m)"},
+			&cli.BoolFlag{Name: "target-is-stopped", Usage: "do not ask libvirt: you know that the domain is off. If it runs, two machines have the same addresses and names"},
 		},
 		Action: cliargs.NoArgs(a.rollback),
 	}
@@ -54,7 +62,15 @@ func (a *app) rollback(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := a.sureItIsStopped(cmd, dir, e); err != nil {
+	def := job.Definition{VMPath: e.VM, OutputPath: dir, Options: job.Options{Rollback: job.Rollback{
+		Back: true, StopTimeout: cmd.String("stop-timeout"), TargetIsStopped: cmd.Bool("target-is-stopped") || !e.Guest(),
+	}}}
+	if t := def.Options.StopTimeout; t != "" {
+		if err := job.CheckTimeout(t); err != nil {
+			return cliargs.Usage("-stop-timeout: %w", err)
+		}
+	}
+	if err := a.sure(cmd, dir, e, def.Options.TargetIsStopped); err != nil {
 		return err
 	}
 	t := progress.New()
@@ -62,7 +78,7 @@ func (a *app) rollback(ctx context.Context, cmd *cli.Command) error {
 	if !a.JSON {
 		stop = a.follow(t)
 	}
-	left, err := m.Rollback(ctx, dir, e, t)
+	left, err := m.Rollback(ctx, def, e, t)
 	stop()
 	out := rolledBack{VM: e.VM, Steps: []string{}, Left: append([]string{}, left...)}
 	for _, ev := range t.EventsAfter(0) {
@@ -103,19 +119,28 @@ func exportIn(m *migrate.Migrator, dir, vm string) (migrate.Exported, error) {
 	return found[0], nil
 }
 
-// sureItIsStopped asks whether what became of the VM is stopped.
-func (a *app) sureItIsStopped(cmd *cli.Command, dir string, e migrate.Exported) error {
+// sure asks whether to go back: the domain is stopped for it, or is known to be stopped.
+func (a *app) sure(cmd *cli.Command, dir string, e migrate.Exported, stopped bool) error {
 	if cmd.Bool("yes") {
 		return nil
 	}
-	what := "the machine that was made of the files in " + dir
-	if e.Domain != "" {
-		what = "the libvirt domain of " + e.Domain + " (virsh destroy)"
+	const danger = "It and the source must not run at the same time."
+	var question, advice string
+	switch {
+	case !stopped:
+		what := fmt.Sprintf("the libvirt domain %s at %s", e.Landed.Domain, e.Landed.URI)
+		question, advice = "Stop "+what+", and go back to the source?", what+" is stopped for it: give -yes"
+	case e.Guest():
+		what := fmt.Sprintf("the libvirt domain %s at %s", e.Landed.Domain, e.Landed.URI)
+		question, advice = "Is "+what+" stopped? "+danger, "see that "+what+" is stopped, then give -yes: "+danger
+	default:
+		what := "the machine that was made of the files in " + dir
+		question, advice = "Is "+what+" stopped? "+danger, "stop "+what+" first, then give -yes: "+danger
 	}
 	if a.JSON || !terminal.IsTerminal(a.Out) {
-		return cliargs.Usage("stop %s first, then give -yes: it and the source must not run at the same time", what)
+		return cliargs.Usage("%s", advice)
 	}
-	fmt.Fprintf(a.Out, "Is %s stopped? It and the source must not run at the same time. [y/N] ", display.SafeText(what))
+	fmt.Fprintf(a.Out, "%s [y/N] ", display.SafeText(question))
 	line, _ := bufio.NewReader(a.in).ReadString('\n')
 	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
 		return errors.New("nothing was done")

@@ -22,6 +22,9 @@ func TestACutoverAndTheWayBackFromTheCommandLine(t *testing.T) {
 	if code, out, errs := hyper2kvm(t, lab, "rollback", "-output", dir); code != exitUsage || !strings.Contains(out+errs, "-yes") {
 		t.Errorf("without a word about the target: exit code %d\n%s%s", code, out, errs)
 	}
+	if code, out, errs := hyper2kvm(t, lab, "rollback", "-output", dir, "-yes", "-stop-timeout", "soon"); code != exitUsage || !strings.Contains(out+errs, "-stop-timeout: must be a time") {
+		t.Errorf("exit code %d\n%s%s", code, out, errs)
+	}
 	if lab.PowerState("web") != vsphere.PoweredOff {
 		t.Error("both may run")
 	}

@@ -42,7 +42,7 @@ func (m *Metrics) Watch(s Sources) {
 // phases are those that a run may be in.
 var phases = []progress.Phase{
 	progress.Pending, progress.Connecting, progress.Discovering, progress.Preparing,
-	progress.Exporting, progress.Verifying, progress.Describing, progress.Converting, progress.Landing, progress.Finishing, progress.Done,
+	progress.Exporting, progress.Verifying, progress.Describing, progress.Converting, progress.Landing, progress.Finishing, progress.RollingBack, progress.Done,
 }
 
 // states of a vCenter, the first when it can be used.

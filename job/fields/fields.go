@@ -92,8 +92,9 @@ var described = []Field{
 		Help: "refuse: the job fails before it changes anything. suffix: the name gets -2, -3, … behind it."},
 }
 
-// unasked are the options that mean something to one way of showing progress alone.
-var unasked = []string{"show_individual_progress"}
+// unasked are the options that mean something to one way of showing progress alone, and
+// those of the way back, which is no export.
+var unasked = []string{"show_individual_progress", "rollback", "stop_timeout", "target_is_stopped"}
 
 // words are texts of any type as texts.
 func words[T ~string](all ...T) []string {

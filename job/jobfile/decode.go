@@ -247,6 +247,9 @@ func (d *decoder) options(n *yaml.Node, field string) job.Options {
 		"define":                   d.boolean(&o.Define),
 		"start":                    d.boolean(&o.Start),
 		"on_collision":             d.text(&collision),
+		"rollback":                 d.boolean(&o.Back),
+		"stop_timeout":             d.text(&o.StopTimeout),
+		"target_is_stopped":        d.boolean(&o.TargetIsStopped),
 	})
 	o.OnCollision = job.OnCollision(collision)
 	o.Format, o.Transport, o.Verify = job.Format(format), job.Transport(transport), job.Verify(verify)

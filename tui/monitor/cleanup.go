@@ -17,7 +17,7 @@ func Cleanup(s runs.Status) string {
 	}
 	var parts []string
 	switch s.Reached {
-	case progress.Converting, progress.Landing:
+	case progress.Converting, progress.Landing, progress.Finishing:
 		parts = append(parts, "the export is finished and stays", "what follows it is undone")
 	case progress.Preparing, progress.Exporting, progress.Verifying, progress.Describing:
 		parts = append(parts, "the export lease is aborted")
