@@ -21,6 +21,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/secret"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/sealer"
 	"github.com/hyper2kvm/hyper2kvm/daemon/watch"
+	"github.com/hyper2kvm/hyper2kvm/daemon/web"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
 	"github.com/hyper2kvm/hyper2kvm/internal/version"
@@ -92,15 +93,21 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	})
 	watched.ready.Certificates = func() []watch.Certificate { return certificates(set) }
 	watched.over(manager)
+	sessions := access.NewSessions(who, access.SessionOptions{})
 	handler := api.New(manager, api.Options{
 		Version: version.String(), Logger: log, ParallelDownloads: s.parallel,
 		DefaultVCenter: v.config.DefaultVCenter(),
 		KnownHost:      set.KnownHost,
 		Inventory:      inventory{vcenters: v, engine: r.engine}, Bandwidth: bandwidth,
-		Access: who, Audit: auditLog,
+		Access: who, Sessions: sessions, Audit: auditLog,
 		Pace:  access.NewPace(cmp.Or(int(s.config.Limits.Requests), config.DefaultRequests)),
 		Ready: watched.ready, Metrics: watched.metrics, Observer: watched.metrics, Rates: store.Rates(),
 	})
+	if s.config.Dashboard.On() {
+		site := web.New(web.Options{API: handler, Sessions: sessions, Audit: auditLog, Logger: log, Version: version.String()})
+		defer site.Close()
+		handler.Mount(site)
+	}
 	log.Info("hyper2kvmd is listening", "addr", mainAddr(set), "urls", set.URLs(), "version", version.String(),
 		"database", state.name, "new", store.New(), "jobs", countsText(state.known), "vcenters", v.names())
 	if store.New() {

@@ -194,6 +194,11 @@ func (a *Authenticator) token(ctx context.Context, token string, digest Digest) 
 	if !ok {
 		return Principal{}, &Denied{Reason: Invalid, Text: "this is no token of this daemon: it may be mistyped or cut off"}
 	}
+	return a.byDigest(ctx, id, digest)
+}
+
+// byDigest judges the API token with that id and digest.
+func (a *Authenticator) byDigest(ctx context.Context, id string, digest Digest) (Principal, error) {
 	unknown := &Denied{Reason: Invalid, Text: "unknown token"}
 	if a.o.Tokens == nil {
 		return Principal{}, unknown

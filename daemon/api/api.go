@@ -68,12 +68,13 @@ type Options struct {
 	// Access finds out who asks. With nil, whoever is on this machine is the
 	// administrator, and nobody else is let in.
 	Access   *access.Authenticator
-	Audit    *audit.Log   // nil keeps no audit log
-	Ready    Readiness    // nil looks at the store alone
-	Metrics  http.Handler // answers /metrics; nil answers 501
-	Observer Observer     // counts requests; nil is nobody
-	Rates    rates.Store  // nil answers 501 to /rates
-	Pace     *access.Pace // how often each caller may ask; nil is without bound
+	Sessions *access.Sessions // of browsers, for mounted pages; nil is none
+	Audit    *audit.Log       // nil keeps no audit log
+	Ready    Readiness        // nil looks at the store alone
+	Metrics  http.Handler     // answers /metrics; nil answers 501
+	Observer Observer         // counts requests; nil is nobody
+	Rates    rates.Store      // nil answers 501 to /rates
+	Pace     *access.Pace     // how often each caller may ask; nil is without bound
 
 	// DefaultVCenter is the name of the vCenter of jobs that name none; empty
 	// leaves it to the runner.

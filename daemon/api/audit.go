@@ -112,23 +112,30 @@ func (b builder) registerAudit(a *API) {
 }
 
 func (a *API) auditLog(ctx context.Context, in *auditInput) (*reply[AuditPage], error) {
+	return answered(a.AuditLog(ctx, in.Cursor, in.Limit))
+}
+
+// AuditLog is the answer to GET /audit: the page at cursor, of limit entries.
+func (a *API) AuditLog(ctx context.Context, cursor string, limit int) (AuditPage, error) {
+	if err := a.need(ctx, "GET /audit"); err != nil {
+		return AuditPage{}, err
+	}
 	if a.o.Audit == nil {
-		return nil, failure(http.StatusNotImplemented, "audit: this daemon keeps no audit log")
+		return AuditPage{}, failure(http.StatusNotImplemented, "audit: this daemon keeps no audit log")
 	}
 	var before int64
-	if in.Cursor != "" {
+	if cursor != "" {
 		var err error
-		if before, err = strconv.ParseInt(in.Cursor, 10, 64); err != nil || before < 1 {
-			return nil, failure(http.StatusBadRequest, "audit: invalid cursor")
+		if before, err = strconv.ParseInt(cursor, 10, 64); err != nil || before < 1 {
+			return AuditPage{}, failure(http.StatusBadRequest, "audit: invalid cursor")
 		}
 	}
-	limit := in.Limit
 	if limit == 0 {
 		limit = defaultAudit
 	}
 	records, err := a.o.Audit.Page(ctx, before, limit)
 	if err != nil {
-		return nil, a.fail(ctx, "audit", err)
+		return AuditPage{}, a.fail(ctx, "audit", err)
 	}
 	out := AuditPage{Entries: []AuditEntry{}, Timestamp: a.now()}
 	for _, r := range records {
@@ -141,5 +148,5 @@ func (a *API) auditLog(ctx context.Context, in *auditInput) (*reply[AuditPage], 
 	if len(records) == limit && records[limit-1].Number > 1 {
 		out.NextCursor = strconv.FormatInt(records[limit-1].Number, 10)
 	}
-	return &reply[AuditPage]{out}, nil
+	return out, nil
 }

@@ -100,11 +100,11 @@ func (a *API) identify(w http.ResponseWriter, r *http.Request) *http.Request {
 	}
 	peer = senderOf(r, peer)
 	ctx := access.WithRequestID(access.WithPeer(r.Context(), peer), id)
-	authorization := r.Header.Values("Authorization")
-	who, err := a.access.Identify(ctx, peer, authorization)
+	identify := a.identifier(r, peer)
+	who, err := identify(ctx)
 	ctx = access.WithPrincipal(ctx, who)
 	ctx = context.WithValue(ctx, askedKey{}, asked{err, func(ctx context.Context) error {
-		now, err := a.access.Identify(ctx, peer, authorization)
+		now, err := identify(ctx)
 		if err == nil && now.Role < who.Role {
 			err = errors.New("the role is another one now")
 		}
@@ -123,6 +123,19 @@ func peerOf(r *http.Request) access.Peer {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	here, ok := local.(*net.TCPAddr)
 	return access.Peer{Addr: remote.Addr(), Loopback: ok && here.IP.IsLoopback() && remote.Addr().Unmap().IsLoopback()}
+}
+
+// StillAllowed is for answers of mounted pages that take long: see stillAllowed.
+func (a *API) StillAllowed(ctx context.Context) bool { return a.stillAllowed(ctx) }
+
+// Denied is why it is not known who the request of ctx is from, for people, with the
+// HTTP status; or 0.
+func (a *API) Denied(ctx context.Context) (status int, text string) {
+	q, _ := ctx.Value(askedKey{}).(asked)
+	if denied := new(access.Denied); errors.As(q.denied, &denied) {
+		return StatusOf(a.denied(ctx, denied))
+	}
+	return 0, ""
 }
 
 // stillAllowed reports whether who asked would be let in as before. It is for
@@ -154,6 +167,26 @@ func (a *API) authorize(ctx context.Context, least access.Role) *statusError {
 	e := failure(http.StatusForbidden, fmt.Sprintf("this needs the role %s; %s (%s) has the role %s", least, who.Name, who.Via, who.Role))
 	e.header = http.Header{"Www-Authenticate": {fmt.Sprintf(`%s, error="insufficient_scope", scope="%s"`, challenge, least)}}
 	return e
+}
+
+// need returns why who asks may not do what the route does, or nil. It is for what is
+// done on another way than by the route, as by a page of the dashboard, too.
+func (a *API) need(ctx context.Context, route string) error {
+	least, ok := leastRole[route]
+	if !ok {
+		panic("api: leastRole does not say who may use the route " + route)
+	}
+	if e := a.authorize(ctx, least); e != nil {
+		return e
+	}
+	return nil
+}
+
+// May reports whether who asks may use a route, as METHOD /path. A page shows what is
+// to be done by that.
+func May(ctx context.Context, route string) bool {
+	least, ok := leastRole[route]
+	return ok && (least == access.Nobody || access.FromContext(ctx).May(least))
 }
 
 // challenge tells how to prove who one is (RFC 6750).

@@ -29,9 +29,9 @@ func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse
 	if err != nil {
 		return nil, a.fail(ctx, "watch", err)
 	}
-	watch, err := a.jobs.Watch(ctx, in.ID, in.LastEventID)
+	watch, err := a.Watch(ctx, in.ID, in.LastEventID)
 	if err != nil {
-		return nil, a.fail(ctx, "watch", err)
+		return nil, err
 	}
 	s := &stream{api: a, watch: watch, follow: in.Follow}
 	if job.Status.Final() {
@@ -48,6 +48,18 @@ func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse
 		s.first = &first
 	}
 	return &huma.StreamResponse{Body: s.run}, nil
+}
+
+// Watch is what GET /jobs/{id}/events streams. The Watcher is to be closed.
+func (a *API) Watch(ctx context.Context, id string, after int64) (*jobs.Watcher, error) {
+	if err := a.need(ctx, "GET /jobs/{id}/events"); err != nil {
+		return nil, err
+	}
+	w, err := a.jobs.Watch(ctx, id, after)
+	if err != nil {
+		return nil, a.fail(ctx, "watch", err)
+	}
+	return w, nil
 }
 
 // errNotAllowed ends a stream whose watcher would not be let in any more.

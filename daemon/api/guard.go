@@ -146,7 +146,7 @@ func (a *API) route(w *recorder, r *http.Request) {
 		a.refuse(w, failure(http.StatusMethodNotAllowed, "this path answers "+allow))
 		return
 	}
-	a.refuse(w, failure(http.StatusNotFound, "no such endpoint; GET /openapi.yaml lists them"))
+	a.refuse(w, notFound())
 }
 
 // logRequest logs what was asked and answered: no query, header or body, since

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -47,15 +48,23 @@ func (a *API) reason(ctx context.Context, err error) string {
 }
 
 func (a *API) status(ctx context.Context, _ *struct{}) (*reply[models.DaemonStatus], error) {
+	return answered(a.Status(ctx))
+}
+
+// Status is the answer to GET /status.
+func (a *API) Status(ctx context.Context) (models.DaemonStatus, error) {
+	if err := a.need(ctx, "GET /status"); err != nil {
+		return models.DaemonStatus{}, err
+	}
 	n, err := a.jobs.Stats(ctx)
 	if err != nil {
-		return nil, a.fail(ctx, "status", err)
+		return models.DaemonStatus{}, a.fail(ctx, "status", err)
 	}
 	away, err := a.vcenters(ctx)
 	if err != nil {
-		return nil, a.fail(ctx, "status", err)
+		return models.DaemonStatus{}, a.fail(ctx, "status", err)
 	}
-	return &reply[models.DaemonStatus]{models.DaemonStatus{
+	return models.DaemonStatus{
 		Version:       a.o.Version,
 		Uptime:        time.Since(a.started).Round(time.Second).String(),
 		TotalJobs:     n.Total(),
@@ -66,7 +75,7 @@ func (a *API) status(ctx context.Context, _ *struct{}) (*reply[models.DaemonStat
 		CancelledJobs: n.Cancelled,
 		VCenters:      away,
 		Timestamp:     a.now(),
-	}}, nil
+	}, nil
 }
 
 type submitInput struct {
@@ -85,35 +94,52 @@ func (a *API) submit(ctx context.Context, in *submitInput) (*submitReply, error)
 	if err != nil {
 		return nil, err
 	}
-	for i := range batch.Jobs {
-		a.fill(&batch.Jobs[i])
-	}
-	change, err := a.begin(ctx, audit.Entry{Action: audit.Submit, Jobs: auditedJobs(batch.Jobs)})
+	out, err := a.Submit(ctx, batch.Jobs, in.Atomic || batch.Atomic)
 	if err != nil {
 		return nil, err
 	}
-	s, err := a.jobs.Submit(ctx, batch.Jobs, in.Atomic || batch.Atomic)
+	return &submitReply{Status: submitStatus(out), Body: out}, nil
+}
+
+// submitStatus is the HTTP status for what became of a submission.
+func submitStatus(r models.SubmitResult) int {
+	if r.Accepted == 0 {
+		return http.StatusUnprocessableEntity
+	}
+	return http.StatusOK
+}
+
+// Submit does what POST /jobs/submit does. What is wrong with jobs is in the result.
+func (a *API) Submit(ctx context.Context, defs []job.Definition, atomic bool) (models.SubmitResult, error) {
+	if err := a.need(ctx, "POST /jobs/submit"); err != nil {
+		return models.SubmitResult{}, err
+	}
+	defs = slices.Clone(defs)
+	for i := range defs {
+		a.fill(&defs[i])
+	}
+	change, err := a.begin(ctx, audit.Entry{Action: audit.Submit, Jobs: auditedJobs(defs)})
+	if err != nil {
+		return models.SubmitResult{}, err
+	}
+	s, err := a.jobs.Submit(ctx, defs, atomic)
 	if err != nil {
 		err = a.fail(ctx, "submit", err)
 		a.end(ctx, change, audit.Entry{}, err)
-		return nil, err
+		return models.SubmitResult{}, err
 	}
-	out := &submitReply{Status: http.StatusOK, Body: models.SubmitResult{
+	out := models.SubmitResult{
 		JobIDs:    append([]string{}, s.IDs...),
 		Accepted:  len(s.IDs),
-		Rejected:  len(batch.Jobs) - len(s.IDs),
+		Rejected:  len(defs) - len(s.IDs),
 		Errors:    []string{},
 		Timestamp: a.now(),
-	}}
-	result := audit.Entry{Done: len(s.IDs)}
+	}
+	result := audit.Entry{Done: len(s.IDs), Status: submitStatus(out)}
 	for _, r := range s.Rejected {
-		out.Body.Errors = append(out.Body.Errors, r.Error())
-		result.Failed = append(result.Failed, batch.Jobs[r.Index].ID)
+		out.Errors = append(out.Errors, r.Error())
+		result.Failed = append(result.Failed, defs[r.Index].ID)
 	}
-	if out.Body.Accepted == 0 {
-		out.Status = http.StatusUnprocessableEntity
-	}
-	result.Status = out.Status
 	a.end(ctx, change, result, nil)
 	return out, nil
 }
@@ -134,11 +160,19 @@ func (a *API) fill(j *job.Definition) {
 }
 
 func (a *API) job(ctx context.Context, in *idInput) (*reply[models.Job], error) {
-	j, err := a.jobs.Get(ctx, in.ID)
-	if err != nil {
-		return nil, a.fail(ctx, "job", err)
+	return answered(a.Job(ctx, in.ID))
+}
+
+// Job is the answer to GET /jobs/{id}.
+func (a *API) Job(ctx context.Context, id string) (models.Job, error) {
+	if err := a.need(ctx, "GET /jobs/{id}"); err != nil {
+		return models.Job{}, err
 	}
-	return &reply[models.Job]{shown(j)}, nil
+	j, err := a.jobs.Get(ctx, id)
+	if err != nil {
+		return models.Job{}, a.fail(ctx, "job", err)
+	}
+	return shown(j), nil
 }
 
 func (a *API) cancel(ctx context.Context, in *rawInput) (*reply[models.CancelResult], error) {
@@ -149,10 +183,18 @@ func (a *API) cancel(ctx context.Context, in *rawInput) (*reply[models.CancelRes
 	if c.JobIDs == nil {
 		return nil, failure(http.StatusBadRequest, "body: job_ids is missing; give the ids of the jobs to cancel")
 	}
+	return answered(a.Cancel(ctx, c))
+}
+
+// Cancel does what POST /jobs/cancel does: it returns when the runs have ended.
+func (a *API) Cancel(ctx context.Context, c models.Cancel) (models.CancelResult, error) {
+	if err := a.need(ctx, "POST /jobs/cancel"); err != nil {
+		return models.CancelResult{}, err
+	}
 	ids := distinct(c.JobIDs)
 	change, err := a.begin(ctx, audit.Entry{Action: audit.Cancel, Jobs: auditedIDs(ids)})
 	if err != nil {
-		return nil, err
+		return models.CancelResult{}, err
 	}
 	outcome := a.jobs.Cancel(ctx, ids, job.Cancelled{KeepParts: c.KeepParts})
 	out := models.CancelResult{
@@ -170,12 +212,20 @@ func (a *API) cancel(ctx context.Context, in *rawInput) (*reply[models.CancelRes
 		out.Cancelled = append(out.Cancelled, id)
 	}
 	a.end(ctx, change, audit.Entry{Done: len(out.Cancelled), Failed: out.Failed}, nil)
-	return &reply[models.CancelResult]{out}, nil
+	return out, nil
 }
 
 func (a *API) delete(ctx context.Context, in *idInput) (*struct{}, error) {
-	return nil, a.audited(ctx, audit.Entry{Action: audit.Delete, Jobs: auditedIDs([]string{in.ID})}, func() error {
-		if err := a.jobs.Delete(ctx, in.ID); err != nil {
+	return nil, a.Delete(ctx, in.ID)
+}
+
+// Delete does what DELETE /jobs/{id} does.
+func (a *API) Delete(ctx context.Context, id string) error {
+	if err := a.need(ctx, "DELETE /jobs/{id}"); err != nil {
+		return err
+	}
+	return a.audited(ctx, audit.Entry{Action: audit.Delete, Jobs: auditedIDs([]string{id})}, func() error {
+		if err := a.jobs.Delete(ctx, id); err != nil {
 			return a.fail(ctx, "delete", err)
 		}
 		return nil

@@ -30,18 +30,38 @@ func (b builder) registerLimits(a *API) {
 	body.Content = b.json(reflect.TypeFor[models.SetLimit]())
 }
 
-func (a *API) limits(context.Context, *struct{}) (*reply[models.Limits], error) {
+func (a *API) limits(ctx context.Context, _ *struct{}) (*reply[models.Limits], error) {
+	return answered(a.Limits(ctx))
+}
+
+// Limits is the answer to GET /limits.
+func (a *API) Limits(ctx context.Context) (models.Limits, error) {
+	if err := a.need(ctx, "GET /limits"); err != nil {
+		return models.Limits{}, err
+	}
 	if a.o.Bandwidth == nil {
-		return nil, failure(http.StatusNotImplemented, "limits: this daemon has no limit to change")
+		return models.Limits{}, failure(http.StatusNotImplemented, "limits: this daemon has no limit to change")
 	}
 	n := a.o.Bandwidth.Limit()
-	return &reply[models.Limits]{models.Limits{Limit: units.FormatRate(n), BytesPerSecond: n, Timestamp: a.now()}}, nil
+	return models.Limits{Limit: units.FormatRate(n), BytesPerSecond: n, Timestamp: a.now()}, nil
 }
 
 func (a *API) setLimits(ctx context.Context, in *rawInput) (*reply[models.Limits], error) {
-	_, rate, err := decodeLimit(in.RawBody)
-	if err != nil {
+	var s models.SetLimit
+	if err := decodeJSON(in.RawBody, &s); err != nil {
 		return nil, err
+	}
+	return answered(a.SetLimits(ctx, s))
+}
+
+// SetLimits does what PUT /limits does.
+func (a *API) SetLimits(ctx context.Context, s models.SetLimit) (models.Limits, error) {
+	if err := a.need(ctx, "PUT /limits"); err != nil {
+		return models.Limits{}, err
+	}
+	_, rate, err := parseLimit(s)
+	if err != nil {
+		return models.Limits{}, err
 	}
 	if a.o.Bandwidth != nil {
 		err := a.audited(ctx, audit.Entry{Action: audit.SetLimit, Value: units.FormatRate(rate)}, func() error {
@@ -49,11 +69,11 @@ func (a *API) setLimits(ctx context.Context, in *rawInput) (*reply[models.Limits
 			return nil
 		})
 		if err != nil {
-			return nil, err
+			return models.Limits{}, err
 		}
 		a.log.InfoContext(ctx, "the bandwidth of all jobs was changed", "limit", units.FormatRate(rate))
 	}
-	return a.limits(ctx, nil)
+	return a.Limits(ctx)
 }
 
 // limitInput is the body of a change to one job.
@@ -63,29 +83,36 @@ type limitInput struct {
 }
 
 func (a *API) setJobLimit(ctx context.Context, in *limitInput) (*reply[models.Job], error) {
-	limit, _, err := decodeLimit(in.RawBody)
-	if err != nil {
+	var s models.SetLimit
+	if err := decodeJSON(in.RawBody, &s); err != nil {
 		return nil, err
 	}
-	err = a.audited(ctx, audit.Entry{Action: audit.SetJobLimit, Jobs: auditedIDs([]string{in.ID}), Value: limit}, func() error {
-		if err := a.jobs.SetLimit(ctx, in.ID, limit); err != nil {
+	return answered(a.SetJobLimit(ctx, in.ID, s))
+}
+
+// SetJobLimit does what PUT /jobs/{id}/limit does.
+func (a *API) SetJobLimit(ctx context.Context, id string, s models.SetLimit) (models.Job, error) {
+	if err := a.need(ctx, "PUT /jobs/{id}/limit"); err != nil {
+		return models.Job{}, err
+	}
+	limit, _, err := parseLimit(s)
+	if err != nil {
+		return models.Job{}, err
+	}
+	err = a.audited(ctx, audit.Entry{Action: audit.SetJobLimit, Jobs: auditedIDs([]string{id}), Value: limit}, func() error {
+		if err := a.jobs.SetLimit(ctx, id, limit); err != nil {
 			return a.fail(ctx, "limit", err)
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return models.Job{}, err
 	}
-	return a.job(ctx, &idInput{ID: in.ID})
+	return a.Job(ctx, id)
 }
 
-// decodeLimit reads the body of a change: the limit as it is kept, and in bytes
-// per second.
-func decodeLimit(b []byte) (string, int64, error) {
-	var s models.SetLimit
-	if err := decodeJSON(b, &s); err != nil {
-		return "", 0, err
-	}
+// parseLimit returns the limit as it is kept, and in bytes per second.
+func parseLimit(s models.SetLimit) (string, int64, error) {
 	rate, err := units.ParseRate(s.Limit)
 	if err != nil || s.Limit == "" {
 		return "", 0, failure(http.StatusUnprocessableEntity, "limit", models.ProblemDetail{

@@ -58,6 +58,15 @@ func (e *statusError) GetHeaders() http.Header {
 // ContentType makes it a huma.ContentTypeFilter.
 func (e *statusError) ContentType(string) string { return problemType }
 
+// StatusOf is the HTTP status of an error that an operation of the API has returned, and
+// its text for people, which holds no value of the request and no secret.
+func StatusOf(err error) (status int, text string) {
+	if e := new(statusError); errors.As(err, &e) {
+		return e.status, e.problem(time.Time{}).Error
+	}
+	return http.StatusInternalServerError, "internal error: the daemon's log tells more"
+}
+
 func failure(status int, detail string, details ...models.ProblemDetail) *statusError {
 	return &statusError{status: status, detail: detail, details: details}
 }

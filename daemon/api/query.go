@@ -53,6 +53,21 @@ func (a *API) query(ctx context.Context, in *rawInput) (*huma.StreamResponse, er
 	}}, nil
 }
 
+// Jobs are those that POST /jobs/query would list, of one page.
+func (a *API) Jobs(ctx context.Context, q jobs.Query) (jobs.Page, error) {
+	if err := a.need(ctx, "POST /jobs/query"); err != nil {
+		return jobs.Page{}, err
+	}
+	page, err := a.jobs.Query(ctx, q)
+	if err != nil {
+		return jobs.Page{}, a.fail(ctx, "query", err)
+	}
+	for i, j := range page.Jobs {
+		page.Jobs[i] = shown(j)
+	}
+	return page, nil
+}
+
 // decodeQuery reads the body of a query.
 func decodeQuery(body []byte) (jobs.Query, error) {
 	var q models.Query

@@ -51,12 +51,20 @@ func (a *API) retryMany(ctx context.Context, in *rawInput) (*reply[models.RetryR
 	if err := decodeJSON(in.RawBody, &r); err != nil {
 		return nil, err
 	}
+	return answered(a.Retry(ctx, r))
+}
+
+// Retry does what POST /jobs/retry does.
+func (a *API) Retry(ctx context.Context, r models.Retry) (out models.RetryResult, err error) {
+	if err := a.need(ctx, "POST /jobs/retry"); err != nil {
+		return out, err
+	}
 	if (len(r.JobIDs) > 0) == (len(r.Status) > 0) {
-		return nil, failure(http.StatusBadRequest, "body: give either job_ids, or status with failed, cancelled, or both")
+		return out, failure(http.StatusBadRequest, "body: give either job_ids, or status with failed, cancelled, or both")
 	}
 	for _, s := range r.Status {
 		if s != models.StatusFailed && s != models.StatusCancelled {
-			return nil, failure(http.StatusUnprocessableEntity, "retry", models.ProblemDetail{
+			return out, failure(http.StatusUnprocessableEntity, "retry", models.ProblemDetail{
 				Location: "body.status", Message: "must be of failed, cancelled: other jobs cannot be queued again",
 			})
 		}
@@ -67,21 +75,16 @@ func (a *API) retryMany(ctx context.Context, in *rawInput) (*reply[models.RetryR
 	}
 	change, err := a.begin(ctx, e)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	out := &reply[models.RetryResult]{models.RetryResult{
-		Retried: []string{}, Failed: []string{}, Errors: map[string]string{}, Timestamp: a.now(),
-	}}
-	err = a.retryPages(ctx, r, &out.Body)
-	result := audit.Entry{Done: len(out.Body.Retried), Failed: out.Body.Failed}
+	out = models.RetryResult{Retried: []string{}, Failed: []string{}, Errors: map[string]string{}, Timestamp: a.now()}
+	err = a.retryPages(ctx, r, &out)
+	result := audit.Entry{Done: len(out.Retried), Failed: out.Failed}
 	if len(r.Status) > 0 {
-		result.Jobs = auditedIDs(out.Body.Retried)
+		result.Jobs = auditedIDs(out.Retried)
 	}
 	a.end(ctx, change, result, err)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
+	return out, err
 }
 
 // retryPages makes the jobs that r asks for pending again, some at a time, and
@@ -137,9 +140,17 @@ const defaultVCenter = "default"
 func (a *API) resume(ctx context.Context, in *struct {
 	Name string `path:"name" doc:"Name of the vCenter as /status gives it"`
 }) (*reply[models.Resumed], error) {
-	err := a.audited(ctx, audit.Entry{Action: audit.ResumeVCenter, Target: in.Name}, func() error {
-		err := a.jobs.Resume(in.Name)
-		if err != nil && in.Name == defaultVCenter {
+	return answered(a.Resume(ctx, in.Name))
+}
+
+// Resume does what POST /vcenters/{name}/resume does.
+func (a *API) Resume(ctx context.Context, name string) (models.Resumed, error) {
+	if err := a.need(ctx, "POST /vcenters/{name}/resume"); err != nil {
+		return models.Resumed{}, err
+	}
+	err := a.audited(ctx, audit.Entry{Action: audit.ResumeVCenter, Target: name}, func() error {
+		err := a.jobs.Resume(name)
+		if err != nil && name == defaultVCenter {
 			err = a.jobs.Resume("")
 		}
 		if err != nil {
@@ -147,10 +158,7 @@ func (a *API) resume(ctx context.Context, in *struct {
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return &reply[models.Resumed]{models.Resumed{Name: in.Name, Timestamp: a.now()}}, nil
+	return models.Resumed{Name: name, Timestamp: a.now()}, err
 }
 
 // vcenters are those that cannot be used, for /status.

@@ -13,6 +13,14 @@ import (
 // reply is a 200 with a JSON body.
 type reply[T any] struct{ Body T }
 
+// answered is a handler's answer of what an operation returns.
+func answered[T any](body T, err error) (*reply[T], error) {
+	if err != nil {
+		return nil, err
+	}
+	return &reply[T]{body}, nil
+}
+
 // rawInput is a body that a handler decodes itself: job files come as JSON and
 // YAML, and the framework's own decoding is less strict about JSON and tells
 // values of the request in its errors.

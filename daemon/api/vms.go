@@ -10,6 +10,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // Bounds of a page of the inventory, in VMs.
@@ -28,21 +29,14 @@ type vmsInput struct {
 // page, so that VMs that come and go between two pages neither repeat nor hide
 // others.
 func (a *API) vms(ctx context.Context, in *vmsInput) (*reply[models.VMPage], error) {
-	if a.o.Inventory == nil {
-		return nil, failure(http.StatusNotImplemented, "vms: this daemon has no access to an inventory")
-	}
 	after, err := base64.RawURLEncoding.DecodeString(in.Cursor)
 	if err != nil {
 		return nil, failure(http.StatusBadRequest, "vms: invalid cursor")
 	}
-	ctx, cancel := context.WithTimeout(ctx, inventoryTimeout)
-	defer cancel()
-	all, err := a.o.Inventory.VMs(ctx, in.VCenter)
+	all, err := a.VMs(ctx, in.VCenter)
 	if err != nil {
-		return nil, a.vcenterFailed(ctx, "vms", err)
+		return nil, err
 	}
-	all = slices.Clone(all)
-	slices.SortStableFunc(all, func(x, y models.VM) int { return strings.Compare(x.Path, y.Path) })
 	out := models.VMPage{VMs: []models.VM{}, Total: len(all), Timestamp: a.now()}
 	first, _ := slices.BinarySearchFunc(all, string(after), func(v models.VM, after string) int {
 		if v.Path <= after {
@@ -66,10 +60,26 @@ func (a *API) vms(ctx context.Context, in *vmsInput) (*reply[models.VMPage], err
 	return &reply[models.VMPage]{out}, nil
 }
 
-func (a *API) check(ctx context.Context, in *rawInput) (*reply[models.CheckResult], error) {
-	if a.o.Inventory == nil {
-		return nil, failure(http.StatusNotImplemented, "check: this daemon has no access to an inventory")
+// VMs are all that GET /vms gives out in pages, in order of path.
+func (a *API) VMs(ctx context.Context, vcenter string) ([]models.VM, error) {
+	if err := a.need(ctx, "GET /vms"); err != nil {
+		return nil, err
 	}
+	if a.o.Inventory == nil {
+		return nil, failure(http.StatusNotImplemented, "vms: this daemon has no access to an inventory")
+	}
+	ctx, cancel := context.WithTimeout(ctx, inventoryTimeout)
+	defer cancel()
+	all, err := a.o.Inventory.VMs(ctx, vcenter)
+	if err != nil {
+		return nil, a.vcenterFailed(ctx, "vms", err)
+	}
+	all = slices.Clone(all)
+	slices.SortStableFunc(all, func(x, y models.VM) int { return strings.Compare(x.Path, y.Path) })
+	return all, nil
+}
+
+func (a *API) check(ctx context.Context, in *rawInput) (*reply[models.CheckResult], error) {
 	batch, err := decodeJobs(in.RawBody, in.ContentType)
 	if err != nil {
 		return nil, err
@@ -77,25 +87,36 @@ func (a *API) check(ctx context.Context, in *rawInput) (*reply[models.CheckResul
 	if len(batch.Jobs) != 1 {
 		return nil, failure(http.StatusUnprocessableEntity, "check: give one job")
 	}
-	def := batch.Jobs[0].WithDefaults()
+	return answered(a.Check(ctx, batch.Jobs[0]))
+}
+
+// Check does what POST /jobs/check does.
+func (a *API) Check(ctx context.Context, def job.Definition) (models.CheckResult, error) {
+	if err := a.need(ctx, "POST /jobs/check"); err != nil {
+		return models.CheckResult{}, err
+	}
+	if a.o.Inventory == nil {
+		return models.CheckResult{}, failure(http.StatusNotImplemented, "check: this daemon has no access to an inventory")
+	}
+	def = def.WithDefaults()
 	if err := def.Validate(); err != nil {
-		return nil, failure(http.StatusUnprocessableEntity, err.Error())
+		return models.CheckResult{}, failure(http.StatusUnprocessableEntity, err.Error())
 	}
 	if err := a.jobs.Admit(def); err != nil {
-		return nil, failure(http.StatusUnprocessableEntity, refused(ctx, err))
+		return models.CheckResult{}, failure(http.StatusUnprocessableEntity, refused(ctx, err))
 	}
 	ctx, cancel := context.WithTimeout(ctx, inventoryTimeout)
 	defer cancel()
 	out, err := a.o.Inventory.Check(ctx, def)
 	if err != nil {
-		return nil, a.vcenterFailed(ctx, "check", err)
+		return models.CheckResult{}, a.vcenterFailed(ctx, "check", err)
 	}
 	out.OK = !slices.ContainsFunc(out.Findings, func(f models.Finding) bool { return f.Severity == models.SeverityError })
 	out.Timestamp = a.now()
 	if out.Findings == nil {
 		out.Findings = []models.Finding{}
 	}
-	return &reply[models.CheckResult]{out}, nil
+	return out, nil
 }
 
 // refused is why a job is not taken. What would be is for those to know who may

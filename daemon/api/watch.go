@@ -55,7 +55,7 @@ type readyReply struct {
 }
 
 func (a *API) ready(ctx context.Context, _ *struct{}) (*readyReply, error) {
-	reasons := a.o.Ready.Check(ctx)
+	reasons := a.Ready(ctx)
 	r := &readyReply{Status: http.StatusOK, Body: models.Readiness{Status: models.Ready, Timestamp: a.now()}}
 	if !watch.Ready(reasons) {
 		r.Status, r.Body.Status = http.StatusServiceUnavailable, models.NotReady
@@ -74,6 +74,9 @@ func (a *API) ready(ctx context.Context, _ *struct{}) (*readyReply, error) {
 	}
 	return r, nil
 }
+
+// Ready is what GET /health/ready looks at. The reasons are for operators.
+func (a *API) Ready(ctx context.Context) []watch.Reason { return a.o.Ready.Check(ctx) }
 
 func (a *API) metrics(context.Context, *struct{}) (*huma.StreamResponse, error) {
 	if a.o.Metrics == nil {

@@ -66,6 +66,8 @@ const (
 	RevokeToken   Action = "tokens.revoke"
 	RotateKey     Action = "keys.rotate"
 	MoveStore     Action = "store.migrate"
+	SignIn        Action = "sessions.begin"
+	SignOut       Action = "sessions.end"
 	DaemonStart   Action = "daemon.start"
 	DaemonStop    Action = "daemon.stop"
 )

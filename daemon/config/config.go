@@ -49,6 +49,7 @@ type Config struct {
 	Metrics   Metrics            `yaml:"metrics"`
 	Retention Retention          `yaml:"retention"`
 	Limits    Bounds             `yaml:"limits"`
+	Dashboard Dashboard          `yaml:"dashboard"`
 }
 
 // Daemon is how the daemon itself runs. Flags of hyper2kvmd come before it.

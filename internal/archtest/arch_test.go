@@ -59,6 +59,7 @@ var strangers = map[string][]string{
 	"job":           slices.Concat(network, govmomi, engine),
 	"daemon/jobs":   slices.Concat(govmomi, database, engine),
 	"daemon/api":    slices.Concat(govmomi, database, engine),
+	"daemon/web":    slices.Concat(govmomi, database, engine),
 	"client":        slices.Concat(govmomi, database, engine),
 	"cmd/h2kvmctl":  slices.Concat(govmomi, database, engine),
 	"cmd/hyper2kvm": database,
