@@ -52,7 +52,7 @@ test-e2e: setup-test-e2e ## a Debian guest from the lab vCenter to a libvirt, wh
 lint: tidy-check
 	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
-	$(GO) run $(GOLANGCI) run ./... # go vet and staticcheck are among it
+	GOFLAGS="$(GOFLAGS) -trimpath" $(GO) run $(GOLANGCI) run ./... # go vet and staticcheck are among it; what it compiles serves "build"
 
 vuln: ## known vulnerabilities in what the programs call; says so where the database cannot be reached
 	@scripts/vuln.sh

@@ -1,7 +1,8 @@
 package tui_test
 
 import (
-	"net"
+	"bufio"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,38 +18,39 @@ func daemon(t *testing.T, env []string) string {
 	t.Helper()
 	dir := t.TempDir()
 	program := filepath.Join(dir, "hyper2kvmd")
-	build := exec.Command("go", "build", "-o", program, "../cmd/hyper2kvmd")
+	build := exec.Command("go", "build", "-trimpath", "-o", program, "../cmd/hyper2kvmd")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	cmd := exec.Command(program, "-addr", "127.0.0.1:0", "-state-dir", dir, "-log-format", "json")
+	cmd.Env = append(os.Environ(), env...)
+	logs, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := free.Addr().String()
-	free.Close()
-	ready, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "ready")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ready.Close()
-	cmd := exec.Command(program, "-addr", addr, "-state-dir", dir)
-	cmd.Env = append(append(os.Environ(), env...), "NOTIFY_SOCKET="+filepath.Join(dir, "ready"))
-	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	lines := bufio.NewScanner(logs)
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
+		for lines.Scan() {
+			t.Log(lines.Text())
+		}
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the daemon ended badly: %v", err)
 		}
 	})
-	if _, err := ready.Read(make([]byte, 1024)); err != nil {
-		t.Fatal(err)
+	for lines.Scan() {
+		var said struct{ Msg, Addr string }
+		if err := json.Unmarshal(lines.Bytes(), &said); err == nil && said.Msg == "hyper2kvmd is listening" {
+			return "http://" + said.Addr
+		}
+		t.Log(lines.Text())
 	}
-	return "http://" + addr
+	t.Fatalf("the daemon ended before it listened: %v", lines.Err())
+	return ""
 }
 
 func TestTmuxWithADaemonOneLeavesAndComesBack(t *testing.T) {

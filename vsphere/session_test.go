@@ -74,11 +74,6 @@ func TestDialSaysWhatIsWrongAndKeepsThePasswordToItself(t *testing.T) {
 	t.Parallel()
 	lab := startLab(t, vspheretest.Config{})
 	good := labConfig(t, lab)
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = closed.Close()
 	const secret = "hunter2-very-secret"
 	web := newWebServer(t)
 	for name, tc := range map[string]struct {
@@ -87,7 +82,7 @@ func TestDialSaysWhatIsWrongAndKeepsThePasswordToItself(t *testing.T) {
 		says   string
 	}{
 		"wrong password":    {func(c *vsphere.Config) {}, vsphere.ErrLogin, "GOVC_PASSWORD"},
-		"nothing listens":   {func(c *vsphere.Config) { c.URL.Host = closed.Addr().String() }, vsphere.ErrUnreachable, "check host and port"},
+		"nothing listens":   {func(c *vsphere.Config) { c.URL.Host = "127.0.0.1:1" }, vsphere.ErrUnreachable, "check host and port"},
 		"name unknown":      {func(c *vsphere.Config) { c.URL.Host = "vcenter.invalid" }, vsphere.ErrUnreachable, "vcenter.invalid"},
 		"not a vCenter":     {func(c *vsphere.Config) { c.URL, _ = url.Parse(web) }, nil, "is this the address of a vCenter"},
 		"no such CA file":   {func(c *vsphere.Config) { c.CAFile = "/no/such/file" }, os.ErrNotExist, "/no/such/file"},

@@ -19,7 +19,7 @@ import (
 func program(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "hyper2kvm")
-	build := exec.Command("go", "build", "-o", path, ".")
+	build := exec.Command("go", "build", "-trimpath", "-o", path, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)

@@ -20,7 +20,7 @@ import (
 func startDex(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "dex")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", program, ".")
 	build.Dir = "testdata/dex"
 	build.Env = append(build.Environ(), "GOWORK=off", "GOFLAGS=-buildvcs=false", "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

@@ -34,7 +34,7 @@ func (g *Govc) build() {
 	if g.dir, g.err = os.MkdirTemp("", "lab-govc-"); g.err != nil {
 		return
 	}
-	cmd := exec.Command("go", "build", "-o", filepath.Join(g.dir, "govc"), ".")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(g.dir, "govc"), ".")
 	cmd.Dir = filepath.Join(filepath.Dir(file), "govc")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOWORK=off")
 	g.out, g.err = cmd.CombinedOutput()
