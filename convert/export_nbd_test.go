@@ -129,6 +129,8 @@ func TestADiskOfAnNBDServerLandsIdentical(t *testing.T) {
 			}
 			if d := result.Disks[0]; d.Transport != job.FromNBD || d.Verified != job.BySize {
 				t.Errorf("transport %s, verified %s", d.Transport, d.Verified)
+			} else if cut := name == "a cut"; d.Transferred == 0 || d.Transferred > 2*d.Capacity || cut != (d.Retries > 0) {
+				t.Errorf("%d bytes of %d received, %d retries", d.Transferred, d.Capacity, d.Retries)
 			}
 			disktest.Judge(t, string(c.format), result.Disks[0].File, raw)
 			again, err := fetch(t.Context(), c.uri, out, c.format, false)

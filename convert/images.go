@@ -46,7 +46,7 @@ func (r *run) image(ctx context.Context, i int, d *sourceDisk, file *progress.Fi
 	key, name := strconv.Itoa(i), r.diskName(i)
 	part := name + ".part"
 	if e, ok := r.work.Disk(key); ok && e.Done && e.Capacity == d.capacity && e.Part == part && r.work.Has(part) {
-		e.Result.Resumed = true
+		e.Result.Resumed, e.Result.Transferred = true, 0
 		return e.Result, nil
 	}
 	if err := r.work.ForgetDisk(key); err != nil {
@@ -83,7 +83,10 @@ func (r *run) create(at disk.At, capacity int64) (disk.Writer, error) {
 func (r *run) fill(ctx context.Context, d *sourceDisk, out disk.Writer, file *progress.File, result *job.DiskResult) error {
 	if e := r.source.export; e != nil {
 		result.Transport = job.FromNBD
-		return disk.CopyImage(ctx, e.image(ctx, file), e.size, out, disk.CopyOptions{OnPosition: file.SetPosition})
+		err := disk.CopyImage(ctx, e.image(ctx, file), e.size, out, disk.CopyOptions{OnPosition: file.SetPosition})
+		counted := file.Snapshot()
+		result.Transferred, result.Retries = counted.Received, counted.Retries
+		return err
 	}
 	if d.data == nil {
 		return nil // empty
