@@ -73,6 +73,10 @@ type Definition struct {
 
 	Priority  int       `json:"priority,omitempty" yaml:"priority,omitempty"` // -100..100, higher runs first
 	CreatedAt time.Time `json:"created_at,omitzero" yaml:"created_at,omitempty"`
+
+	// Constraint says which daemons may run the job, of several on one store: those
+	// whose labels have all of it, as site: dc1.
+	Constraint Labels `json:"constraint,omitempty" yaml:"constraint,omitempty"`
 }
 
 // Options are the choices of a job. The zero value is a plain OVF export.

@@ -111,6 +111,9 @@ func (d Definition) Validate() error {
 	v.options(d.Options)
 	v.vcenter(d)
 	v.within("priority", d.Priority, -MaxPriority, MaxPriority)
+	if err := d.Constraint.Check(); err != nil {
+		v.add("constraint", "%v", err)
+	}
 	if len(v.problems) == 0 {
 		return nil
 	}

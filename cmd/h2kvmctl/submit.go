@@ -32,6 +32,7 @@ func jobFlags() []cli.Flag {
 		&cli.StringFlag{Name: "format", Usage: "ovf (default), ova, raw or qcow2"},
 		&cli.IntFlag{Name: "parallel", Usage: "`N` downloads at once, 1 to 64"},
 		&cli.IntFlag{Name: "priority", Usage: "-100 to 100, higher runs first"},
+		&cli.StringFlag{Name: "constraint", Usage: "`KEY=VALUE,…`: only daemons with these labels run the job, as site=dc1"},
 		&cli.IntFlag{Name: "retries", Usage: "`N` attempts at the whole job after the first"},
 		&cli.BoolFlag{Name: "remove-cdrom", Usage: "take CD/DVD drives out for the export"},
 		&cli.BoolFlag{Name: "snapshot", Usage: "export a running VM from a temporary snapshot"},
@@ -54,12 +55,17 @@ func jobFrom(cmd *cli.Command) (job.Definition, error) {
 	if err != nil {
 		return job.Definition{}, err
 	}
+	constraint, err := job.ParseLabels(cmd.String("constraint"))
+	if err != nil {
+		return job.Definition{}, cliargs.Usage("-constraint: %w", err)
+	}
 	return job.Definition{
 		Name:       cmd.String("name"),
 		VMPath:     cmd.String("vm"),
 		OutputPath: cmd.String("output"),
 		VCenter:    cmd.String("vcenter"),
 		Priority:   cmd.Int("priority"),
+		Constraint: constraint,
 		Options:    o,
 	}, nil
 }

@@ -55,5 +55,5 @@ func (s settings) identity() (jobs.Member, error) {
 	if err != nil {
 		return jobs.Member{}, fmt.Errorf("name of this machine: %w", err)
 	}
-	return jobs.Member{ID: id, Host: host, Version: version.String()}, nil
+	return jobs.Member{ID: id, Host: host, Version: version.String(), Labels: s.config.Labels}, nil
 }

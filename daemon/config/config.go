@@ -22,6 +22,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
@@ -40,11 +41,14 @@ const maxSize = 1 << 20
 // Config is the whole file. The zero value is a daemon with defaults and no
 // named vCenters.
 type Config struct {
-	Daemon    Daemon `yaml:"daemon"`
-	Store     Store  `yaml:"store"`
-	Listen    Listen `yaml:"listen"`
-	Access    Access `yaml:"access"`
-	Reach     `yaml:",inline"`
+	Daemon Daemon `yaml:"daemon"`
+	Store  Store  `yaml:"store"`
+	Listen Listen `yaml:"listen"`
+	Access Access `yaml:"access"`
+	Reach  `yaml:",inline"`
+	// Labels say where the daemon is and what it has, as site: dc1, for jobs that ask
+	// for it.
+	Labels    job.Labels         `yaml:"labels"`
 	VCenters  map[string]VCenter `yaml:"vcenters"`
 	Metrics   Metrics            `yaml:"metrics"`
 	Retention Retention          `yaml:"retention"`
@@ -207,6 +211,9 @@ func (c Config) validate() error {
 	}
 	if _, ok := c.VCenters[d.DefaultVCenter]; d.DefaultVCenter != "" && !ok {
 		bad("daemon.default_vcenter", "is none of vcenters")
+	}
+	if err := c.Labels.Check(); err != nil {
+		bad("labels", "%v", err)
 	}
 	c.Store.validate(bad)
 	c.Listen.validate(d, bad)

@@ -54,8 +54,12 @@ func (m *Manager) waitingFor(j models.Job) string {
 	if j.Status.Final() || j.Status == models.StatusRunning && !j.Cancelling {
 		return ""
 	}
-	text := m.breaker.waiting(j.Definition)
-	if text == "" && !j.Cancelling {
+	text := m.member.waiting(j.Definition.Constraint, j.Cancelling)
+	mine := m.o.Daemon.Labels.Suits(j.Definition.Constraint) // what is here in its way counts
+	if text == "" && mine {
+		text = m.breaker.waiting(j.Definition)
+	}
+	if text == "" && mine && !j.Cancelling {
 		text = m.waitingForRoom(j.Definition.OutputPath)
 	}
 	switch {

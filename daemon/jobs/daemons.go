@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // Errors of [Daemons].
@@ -31,7 +33,7 @@ type Member struct {
 	Owner   string // of this process of it, as in its claims
 	Host    string // name of the machine
 	Version string // of the program
-	Labels  map[string]string
+	Labels  job.Labels
 }
 
 // Daemon is a [Member] as all daemons on the store see it.

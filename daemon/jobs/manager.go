@@ -146,14 +146,15 @@ func (m *Manager) nudge() {
 // claimAll claims while there is room: first what only needs to be cleaned up
 // after a cancel, which has room of its own so that a full daemon cancels too.
 func (m *Manager) claimAll(ctx, base context.Context) {
-	for ctx.Err() == nil && m.room(true) {
+	work, clean := m.orders()
+	for clean && ctx.Err() == nil && m.room(true) {
 		c, ok := m.claim(base, ClaimRequest{Cancelling: true})
 		if !ok {
 			break
 		}
 		m.start(base, c)
 	}
-	if m.onTrial(ctx, base) {
+	if !work || m.onTrial(ctx, base) {
 		return
 	}
 	for ctx.Err() == nil && m.room(false) {
@@ -167,7 +168,7 @@ func (m *Manager) claimAll(ctx, base context.Context) {
 
 // claim claims a job of those that may run now.
 func (m *Manager) claim(base context.Context, r ClaimRequest) (Claimed, bool) {
-	r.Owner, r.Hold = m.o.Owner, m.o.Hold
+	r.Owner, r.Hold, r.Labels = m.o.Owner, m.o.Hold, m.o.Daemon.Labels
 	if !r.Cancelling {
 		unreachable, refused := m.breaker.blocked()
 		r.Full, r.Refused = append(unreachable, m.fullVCenters()...), refused

@@ -3,8 +3,11 @@ package jobs
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // membership is a manager's entry among the [Daemons] on its store, and what it knows of
@@ -113,6 +116,85 @@ func (m *membership) know(all []Daemon) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.all = all
+}
+
+// orders says whether the manager may claim jobs, and those that are only to be cleaned
+// up after a cancel. It ends the runs that a drain asks to be handed back. A daemon that
+// does not know yet what it is asked for claims nothing. It is for the goroutine that
+// starts runs.
+func (m *Manager) orders() (work, clean bool) {
+	if m.o.Daemons == nil {
+		return true, true
+	}
+	entered, drain, replaced := m.member.orders()
+	if !entered || drain == DrainNone {
+		return entered, entered
+	}
+	if drain == DrainNow {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for _, r := range m.runs {
+			if !r.cleanup || replaced {
+				r.cancel(job.ErrShutdown)
+			}
+		}
+	}
+	return false, !replaced
+}
+
+// orders are what the daemon is asked for; replaced is that another daemon can do all
+// that this one can.
+func (m *membership) orders() (entered bool, drain Drain, replaced bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, d := range m.all {
+		if d.runs() && d.Owner != m.self.Owner && d.Labels.Suits(m.self.Labels) {
+			replaced = true
+		}
+	}
+	return m.entered, m.drain, replaced
+}
+
+// runs reports whether the daemon claims jobs.
+func (d Daemon) runs() bool { return d.Alive && d.Drain == DrainNone }
+
+// waiting says that no daemon can run a job with such a constraint, or is empty.
+// cleanup is that it is only to be cleaned up.
+func (m *membership) waiting(constraint job.Labels, cleanup bool) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	suited := false
+	for _, d := range m.all {
+		if !d.Alive || !d.Labels.Suits(constraint) {
+			continue
+		}
+		suited = true
+		if d.runs() || cleanup {
+			return ""
+		}
+	}
+	daemon := "daemon"
+	if len(constraint) > 0 {
+		daemon += " with " + strings.ReplaceAll(constraint.String(), "=", " ")
+	}
+	switch {
+	case len(m.all) == 0: // they are not known yet
+		return ""
+	case suited:
+		return "every " + daemon + " is drained: the job waits until one goes on (h2kvmctl drain -resume)"
+	}
+	return "no " + daemon + " is running: the job waits for one"
+}
+
+// Drain asks for a daemon of the store to be drained, or with [DrainNone] to go on. It
+// returns [ErrNoDaemon].
+func (m *Manager) Drain(ctx context.Context, id string, d Drain) error {
+	if m.o.Daemons == nil {
+		return ErrNoDaemon
+	}
+	err := m.o.Daemons.Drain(ctx, id, d)
+	m.member.changed() // it may be this one
+	return err
 }
 
 // Daemons lists the daemons on the store; self is the id of this one. Without [Daemons]

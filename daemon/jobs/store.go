@@ -172,6 +172,9 @@ type ClaimRequest struct {
 	// are to be claimed.
 	Refused []string
 
+	// Labels are the owner's: no job is to be claimed that asks for others.
+	Labels job.Labels
+
 	// Below names directories: no job is to be claimed whose output is at or below
 	// one of them (see [Below]).
 	Below []string

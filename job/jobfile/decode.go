@@ -216,6 +216,7 @@ func (d *decoder) job(n *yaml.Node, field string) job.Definition {
 		"thumbprint":  d.text(&j.Thumbprint),
 		"priority":    d.number(&j.Priority),
 		"created_at":  d.time(&j.CreatedAt),
+		"constraint":  d.texts((*map[string]string)(&j.Constraint)),
 	})
 	return j
 }

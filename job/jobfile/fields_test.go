@@ -25,6 +25,8 @@ func fill(v reflect.Value) {
 			f.SetBool(true)
 		case map[string]string:
 			f.Set(reflect.ValueOf(map[string]string{"VM Network": "default", "=, ü": "bridge:br0"}))
+		case job.Labels:
+			f.Set(reflect.ValueOf(job.Labels{"site": "dc1", "rack": "7"}))
 		case int:
 			f.SetInt(1)
 		case time.Time:

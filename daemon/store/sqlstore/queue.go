@@ -5,12 +5,14 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // createBatch is how many jobs one statement adds.
@@ -54,14 +56,14 @@ func (t Tx) create(ctx context.Context, batch []jobs.NewJob) (taken []string, er
 			return nil, err
 		}
 		args = append(args, n.Definition.ID, string(def), n.Secret, n.Definition.VCenterKey(),
-			n.Definition.Username != "", n.Definition.Priority, millis(t.Steady), string(progress), millis(t.Now))
+			n.Definition.Username != "", n.Definition.Priority, wants(n.Definition.Constraint), millis(t.Steady), string(progress), millis(t.Now))
 	}
 	added, err := collect(ctx, t.Conn, func(scan func(...any) error) (r row, err error) {
 		err = scan(&r.id, &r.seq)
 		return r, err
 	}, `
-		INSERT INTO jobs (id, definition, secret, vcenter, own_user, priority, status, claimable_at, progress, updated_at, last_event)
-		VALUES `+repeat(len(batch), `(?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, 1)`)+`
+		INSERT INTO jobs (id, definition, secret, vcenter, own_user, priority, wants, status, claimable_at, progress, updated_at, last_event)
+		VALUES `+repeat(len(batch), `(?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, 1)`)+`
 		ON CONFLICT (id) DO NOTHING RETURNING id, seq`, args...)
 	if err != nil {
 		return nil, err
@@ -102,6 +104,7 @@ func due(r jobs.ClaimRequest, steady time.Time) condition {
 		` h.claimable_at IS NOT NULL AND h.cancel = '' AND h.claimable_at <= ? AND NOT (h.status = 'running' AND h.owner = ?)`,
 		[]any{millis(steady), r.Owner},
 	}
+	c.suited(r)
 	if len(r.Refused) > 0 {
 		c.text += ` AND (h.own_user OR h.vcenter NOT IN (` + marks(len(r.Refused)) + `))`
 		c.args = append(c.args, anys(r.Refused)...)
@@ -116,6 +119,27 @@ func due(r jobs.ClaimRequest, steady time.Time) condition {
 		c.args = append(c.args, r.Deaths)
 	}
 	return c
+}
+
+// suited adds that the owner has the labels that the job wants: when those are taken
+// out of what it wants, nothing is left.
+func (c *condition) suited(r jobs.ClaimRequest) {
+	left := `h.wants`
+	for _, key := range slices.Sorted(maps.Keys(r.Labels)) {
+		left = `replace(` + left + `, ?, '')`
+		c.args = append(c.args, wants(job.Labels{key: r.Labels[key]}))
+	}
+	c.text += ` AND ` + left + ` = ''`
+}
+
+// wants is a constraint as column wants has it: <key=value> for each, where no key and no
+// value has these characters, so that none is found inside another.
+func wants(constraint job.Labels) string {
+	var b strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(constraint)) {
+		b.WriteString("<" + key + "=" + constraint[key] + ">")
+	}
+	return b.String()
 }
 
 // inOrder ends a query for the first job h of a vCenter in the order of the queue's
@@ -148,6 +172,7 @@ ORDER BY j.priority DESC, coalesce(t.turn, 0), j.seq`, slices.Concat(c.args, any
 func candidates(ctx context.Context, c Conn, r jobs.ClaimRequest, steady time.Time) ([]condition, error) {
 	if r.Cancelling {
 		left := condition{` h.cancel <> '' AND h.claimable_at <= ? AND NOT (h.status = 'running' AND h.owner = ?)`, []any{millis(steady), r.Owner}}
+		left.suited(r)
 		left.text += ` ORDER BY h.seq LIMIT 1`
 		var seq int64
 		err := c.QueryRow(ctx, `SELECT h.seq FROM jobs h WHERE`+left.text, left.args...).Scan(&seq)

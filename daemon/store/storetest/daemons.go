@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // daemons is the part of the store that knows the daemons.
@@ -24,7 +25,7 @@ func (f *fixture) daemons() jobs.Daemons {
 func member(id string, process int) jobs.Member {
 	return jobs.Member{
 		ID: id, Owner: fmt.Sprint(id, " process ", process), Host: "host of " + id, Version: "v1",
-		Labels: map[string]string{"site": "dc1"},
+		Labels: job.Labels{"site": "dc1"},
 	}
 }
 
@@ -137,7 +138,7 @@ func daemonsAreDrained(f *fixture) {
 
 func daemonsAreReplaced(f *fixture) {
 	first, second := member("a", 1), member("a", 2)
-	second.Host, second.Version, second.Labels = "other host", "v2", map[string]string{"site": "dc2", "rack": "7"}
+	second.Host, second.Version, second.Labels = "other host", "v2", job.Labels{"site": "dc2", "rack": "7"}
 	f.enter(first, true)
 	f.enter(second, true)
 	if _, err := f.daemons().Enter(f.Context(), first, hold, false); !errors.Is(err, jobs.ErrReplaced) {
@@ -184,4 +185,60 @@ func manyDaemonsEnterAtOnce(f *fixture) {
 	}
 	words := strings.Split(f.roll(), ", ")
 	f.equal("daemons", slices.Sorted(slices.Values(words)), repeat(n, func(i int) string { return fmt.Sprint(i) }))
+}
+
+// wanting is a job for daemons with these labels.
+func wanting(id string, l job.Labels) job.Definition {
+	return definition(id, func(d *job.Definition) { d.Constraint = l })
+}
+
+func constraintsHold(f *fixture) {
+	f.create(
+		wanting("dc10", job.Labels{"site": "dc10"}),
+		wanting("dc1", job.Labels{"site": "dc1"}),
+		wanting("rack", job.Labels{"site": "dc1", "rack": "7"}),
+		wanting("e", job.Labels{"e": "dc1"}),
+		definition("anywhere"),
+	)
+	f.equal("constraint", f.get("rack").Definition.Constraint, job.Labels{"site": "dc1", "rack": "7"})
+	for _, test := range []struct {
+		labels job.Labels
+		want   []string
+	}{
+		{job.Labels{"ite": "dc1", "site": "dc", "Site": "dc1"}, []string{"anywhere"}},
+		{nil, nil},
+		{job.Labels{"site": "dc1"}, []string{"dc1"}},
+		{job.Labels{"fast": "yes", "site": "dc1", "rack": "8"}, nil},
+		{job.Labels{"fast": "yes", "site": "dc1", "rack": "7"}, []string{"rack"}},
+		{job.Labels{"site": "dc10", "e": "dc1"}, []string{"dc10", "e"}},
+	} {
+		var got []string
+		for {
+			c, err := f.Claim(f.Context(), jobs.ClaimRequest{Owner: "owner", Hold: hold, Labels: test.labels, Full: []string{"x"}})
+			if errors.Is(err, jobs.ErrNoJob) {
+				break
+			}
+			f.must(err)
+			got = append(got, c.Claim.JobID)
+		}
+		f.equal("jobs for "+test.labels.String(), got, test.want)
+	}
+}
+
+func constraintsHoldForLeftovers(f *fixture) {
+	f.create(wanting("a", job.Labels{"site": "dc2"}))
+	r := jobs.ClaimRequest{Owner: "dead", Hold: hold, Labels: job.Labels{"site": "dc2"}}
+	_, err := f.Claim(f.Context(), r)
+	f.must(err)
+	f.advance(hold)
+	f.nothingToClaim("another")
+	_, err = f.Cancel(f.Context(), "a", job.Cancelled{})
+	f.must(err)
+	if c, err := f.claimCancelling("another"); !errors.Is(err, jobs.ErrNoJob) {
+		f.Errorf("a daemon of another site cleans up: %+v, %v", c.Claim, err)
+	}
+	r.Owner, r.Cancelling = "next", true
+	c, err := f.Claim(f.Context(), r)
+	f.must(err)
+	f.equal("epoch", c.Claim.Epoch, int64(2))
 }

@@ -87,6 +87,8 @@ func (s Suite) Run(t *testing.T) {
 		{"a new process of a daemon replaces the one before, which is told", daemonsAreReplaced},
 		{"daemons that died long ago are forgotten", deadDaemonsAreForgotten},
 		{"many daemons enter at once", manyDaemonsEnterAtOnce},
+		{"a job is claimed by owners with the labels that it wants", constraintsHold},
+		{"a job that was left is claimed by owners with the labels that it wants", constraintsHoldForLeftovers},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
