@@ -84,7 +84,9 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		return cliargs.UsageError{Err: err}
 	}
 	recorder := rates.NewRecorder(store.Rates(), log)
+	hold, heartbeat := s.claims()
 	manager := jobs.New(watched.metrics.Store(store), r, jobs.Options{
+		Hold: hold, Heartbeat: heartbeat,
 		MaxJobs: s.jobs, PerVCenter: jobsPerVCenter(s), Sealer: state.keys, Logger: log, Throttle: r.migrator.JobLimits,
 		Admit: v.policy.Admit, VCenters: r, MaxDeaths: int(s.config.Daemon.MaxDeaths),
 		Secrets: store, KeepPasswords: s.keepPasswords(), Observer: jobs.Observers{watched.metrics, recorder},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
@@ -43,6 +44,19 @@ type besideStore interface {
 
 // shared reports whether other daemons may use the same store.
 func (s settings) shared() bool { return s.config.Store.URL != "" }
+
+// heartbeats is how many a claim on a job in a shared store outlives.
+const heartbeats = 6
+
+// claims returns how long a claim on a job holds without a heartbeat, and what is
+// between two of them; zeros are the defaults of package jobs.
+func (s settings) claims() (hold, heartbeat time.Duration) {
+	if !s.shared() {
+		return 0, 0 // nobody else has the jobs
+	}
+	hold = time.Duration(s.config.Store.TakeoverAfter)
+	return hold, hold / heartbeats
+}
 
 // openStore opens the store, and names it for people. One that no start can mend is a
 // matter of configuration: systemd is not to try again.

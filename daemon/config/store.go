@@ -24,6 +24,9 @@ type Store struct {
 	// Connections is how many the daemon opens at most, beside one that listens; 0 is
 	// the default.
 	Connections Count `yaml:"connections"`
+	// TakeoverAfter is after how long without a sign of life the jobs of a daemon are
+	// taken over by others; 0 is the default.
+	TakeoverAfter Duration `yaml:"takeover_after"`
 }
 
 // Bounds of Store.Connections.
@@ -32,8 +35,14 @@ const (
 	maxStoreConnections = 200
 )
 
+// Bounds of Store.TakeoverAfter. Below the least, a busy machine loses its jobs.
+const (
+	minTakeover = 6 * time.Second
+	maxTakeover = time.Hour
+)
+
 // storeKeys are the keys of the section.
-var storeKeys = []string{"url", "password_file", "password_credential", "password_env", "password_command", "password_ttl", "connections"}
+var storeKeys = []string{"url", "password_file", "password_credential", "password_env", "password_command", "password_ttl", "connections", "takeover_after"}
 
 // UnmarshalYAML reads a URL or a section.
 func (s *Store) UnmarshalYAML(n *yaml.Node) error {
@@ -86,5 +95,8 @@ func (s Store) validate(bad func(key, format string, args ...any)) {
 	checkSource("store.", source, bad)
 	if s.Connections != 0 && (s.Connections < minStoreConnections || s.Connections > maxStoreConnections) {
 		bad("store.connections", "must be %d to %d, or absent for the default", minStoreConnections, maxStoreConnections)
+	}
+	if after := time.Duration(s.TakeoverAfter); after != 0 && (after < minTakeover || after > maxTakeover) {
+		bad("store.takeover_after", "must be a span of %v to %v, such as 2m, or absent for the default", minTakeover, maxTakeover)
 	}
 }

@@ -19,8 +19,8 @@ func TestTheStoreIsAURLOrASection(t *testing.T) {
 		"store: " + url + "\n":          {URL: url},
 		"store: {url: '" + url + "'}\n": {URL: url},
 		"store: {password_file: /pw}\n": {PasswordFile: "/pw"}, // with -store
-		"store:\n  url: " + url + "\n  password_command: [vault, get]\n  password_ttl: 5m\n  connections: 20\n": {
-			URL: url, PasswordCommand: []string{"vault", "get"}, PasswordTTL: config.Duration(5 * time.Minute), Connections: 20,
+		"store:\n  url: " + url + "\n  password_command: [vault, get]\n  password_ttl: 5m\n  connections: 20\n  takeover_after: 2m\n": {
+			URL: url, PasswordCommand: []string{"vault", "get"}, PasswordTTL: config.Duration(5 * time.Minute), Connections: 20, TakeoverAfter: config.Duration(2 * time.Minute),
 		},
 	} {
 		got, err := config.Decode(strings.NewReader(in), "c.yaml")
@@ -51,6 +51,9 @@ func TestAWrongStoreIsSaidWithoutItsValue(t *testing.T) {
 		"a time to live without use":  {ok + "  password_ttl: 5m\n", "store.password_ttl: needs password_command"},
 		"too few connections":         {ok + "  connections: 2\n", "store.connections: must be 3 to 200"},
 		"no connections":              {ok + "  connections: 0\n", "store.connections: must be 3 to 200"},
+		"a takeover at once":          {ok + "  takeover_after: 5s\n", "store.takeover_after: must be a span of 6s to 1h0m0s"},
+		"one after days":              {ok + "  takeover_after: 2d\n", "store.takeover_after: must be a span"},
+		"one that is none":            {ok + "  takeover_after: hunter2\n", "store.takeover_after: must be a span"},
 		"too many":                    {ok + "  connections: 201\n", "store.connections: must be 3 to 200"},
 	} {
 		_, err := config.Decode(strings.NewReader(tt.in), "c.yaml")

@@ -28,6 +28,7 @@ type execution struct {
 	phase    progress.Phase  // last one written
 	seq      int64           // the tracker's last event written
 	until    time.Time       // end of the claim by this process's clock
+	fence    *time.Timer     // ends the run before that; nil where nobody else claims jobs
 	written  models.Progress // with the last heartbeat
 	trouble  lastTrouble     // that heartbeats had
 }
@@ -48,8 +49,12 @@ func (m *Manager) execute(base, ctx context.Context, r *run, c Claimed) {
 		claimed: c,
 		tracker: progress.New(),
 		phase:   progress.Pending,
-		until:   time.Now().Add(m.o.Hold),
+		until:   r.until,
 		began:   time.Now(),
+	}
+	if m.o.Notices != nil {
+		e.fence = e.fenced()
+		defer e.fence.Stop()
 	}
 	m.o.Observer.Claimed(c, queued(c, e.began))
 	e.log.Info("job claimed", "vm", c.Job.Definition.VMPath, "failures", c.Failures, "deaths", c.Deaths)
@@ -205,6 +210,9 @@ func (e *execution) beat(base context.Context) {
 	}
 	e.trouble.tell(nil)
 	e.until = now.Add(e.m.o.Hold)
+	if e.fence != nil {
+		e.fence.Reset(e.m.left(e.until))
+	}
 	e.phase, e.seq, e.written = phase, seq, e.progress
 	if signals.Deaths == 0 && !e.run.cleared.Swap(true) {
 		e.m.nudge()
@@ -217,16 +225,26 @@ func (e *execution) beat(base context.Context) {
 	}
 }
 
-// ends reports whether the claim may be lost that could not be renewed because of
-// err. A store in trouble that nobody else uses gives the job to nobody else. One that
-// is shared does when the claim has run out: the run ends two heartbeats before, of
-// which the next try may take one, so that it is over by then.
+// fenced returns what ends the run in time when its claim cannot be renewed, whatever
+// the heartbeat is waiting for: nothing here is running any more when another daemon
+// can claim the job.
+func (e *execution) fenced() *time.Timer {
+	return time.AfterFunc(e.m.left(e.until), func() {
+		e.log.Warn("the claim on the job could not be renewed; ending its run before another daemon may have it")
+		e.run.cancel(job.ErrClaimLost)
+	})
+}
+
+// left is for how long a run may go on whose claim holds until then: up to two
+// heartbeats before.
+func (m *Manager) left(until time.Time) time.Duration {
+	return time.Until(until) - 2*m.o.Heartbeat
+}
+
+// ends reports whether the claim is lost that could not be renewed because of err.
+// While a store is in trouble that nobody else uses, it gives the job to nobody else.
 func (e *execution) ends(err error) bool {
-	left := time.Until(e.until)
-	if trouble := new(StoreError); errors.As(err, &trouble) {
-		return trouble.Shared && left <= 2*e.m.o.Heartbeat
-	}
-	return left <= 0
+	return !errors.As(err, new(*StoreError)) && time.Until(e.until) <= 0
 }
 
 // news returns what happened since the last write, as events for the log, and

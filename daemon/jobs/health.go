@@ -28,9 +28,6 @@ const (
 type StoreError struct {
 	Trouble Trouble
 	Err     error
-	// Shared is that other daemons use the same place: a job whose heartbeat fails
-	// may be theirs when its claim has run out. It is nobody else's otherwise.
-	Shared bool
 }
 
 // Error is that of Err.

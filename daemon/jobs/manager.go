@@ -57,7 +57,8 @@ type Manager struct {
 type run struct {
 	vcenter string
 	claim   Claim
-	cleanup bool // claimed only to clean up after a cancel
+	until   time.Time // when the claim ends at the earliest, unless it is renewed
+	cleanup bool      // claimed only to clean up after a cancel
 	cancel  context.CancelCauseFunc
 	done    chan struct{} // closed when the outcome is in the store, or given up
 	look    chan struct{} // holds one token when another daemon has changed the job
@@ -148,41 +149,43 @@ func (m *Manager) nudge() {
 func (m *Manager) claimAll(ctx, base context.Context) {
 	work, clean := m.orders()
 	for clean && ctx.Err() == nil && m.room(true) {
-		c, ok := m.claim(base, ClaimRequest{Cancelling: true})
+		c, until, ok := m.claim(base, ClaimRequest{Cancelling: true})
 		if !ok {
 			break
 		}
-		m.start(base, c)
+		m.start(base, c, until)
 	}
 	if !work || m.onTrial(ctx, base) {
 		return
 	}
 	for ctx.Err() == nil && m.room(false) {
-		c, ok := m.claim(base, ClaimRequest{})
+		c, until, ok := m.claim(base, ClaimRequest{})
 		if !ok {
 			break
 		}
-		m.start(base, c)
+		m.start(base, c, until)
 	}
 }
 
-// claim claims a job of those that may run now.
-func (m *Manager) claim(base context.Context, r ClaimRequest) (Claimed, bool) {
+// claim claims a job of those that may run now. The claim holds until then at least:
+// its answer may have been on its way for long.
+func (m *Manager) claim(base context.Context, r ClaimRequest) (c Claimed, until time.Time, ok bool) {
 	r.Owner, r.Hold, r.Labels = m.o.Owner, m.o.Hold, m.o.Daemon.Labels
 	if !r.Cancelling {
 		unreachable, refused := m.breaker.blocked()
 		r.Full, r.Refused = append(unreachable, m.fullVCenters()...), refused
 		r.Below = m.lacking()
 	}
+	until = time.Now().Add(r.Hold)
 	c, err := m.store.Claim(base, r)
 	if errors.Is(err, ErrNoJob) {
 		m.claimTrouble.tell(nil)
-		return c, false
+		return c, until, false
 	}
 	if m.claimTrouble.tell(err) {
 		m.log.Error("cannot claim a job; trying again", "error", err)
 	}
-	return c, err == nil
+	return c, until, err == nil
 }
 
 // room reports whether one more run of a kind may start.
@@ -219,11 +222,12 @@ func (m *Manager) fullVCenters() []string {
 }
 
 // start runs a claimed job in a goroutine of its own.
-func (m *Manager) start(base context.Context, c Claimed) *run {
+func (m *Manager) start(base context.Context, c Claimed, until time.Time) *run {
 	ctx, cancel := context.WithCancelCause(base)
 	r := &run{
 		vcenter: c.Job.Definition.VCenterKey(),
 		claim:   c.Claim,
+		until:   until,
 		cleanup: c.Cancel != nil,
 		cancel:  cancel,
 		done:    make(chan struct{}),

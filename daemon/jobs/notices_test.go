@@ -176,34 +176,134 @@ func TestACancelAndALimitReachTheDaemonThatRunsTheJobAtOnce(t *testing.T) {
 	})
 }
 
+// A daemon that is cut off from the store ends its runs before others can have their
+// jobs, however the store fails, and also when the claim's own answer was long on its way.
 func TestARunInASharedStoreEndsBeforeItsClaimRunsOut(t *testing.T) {
-	inBubble(t, func(t *testing.T, store jobs.Store) {
-		const hold, beat = 30 * time.Second, 5 * time.Second
-		ended := make(chan time.Time, 1)
-		cut := &cutStore{Store: store, how: &jobs.StoreError{Trouble: jobs.TroubleAway, Shared: true, Err: errors.New("no server")}}
-		start(t, cut, func(ctx context.Context, _ job.Definition, _ *progress.Tracker) (job.Result, error) {
-			<-ctx.Done()
-			ended <- time.Now()
-			return job.Result{}, context.Cause(ctx)
-		}, jobs.Options{Hold: hold, Heartbeat: beat})
-		if err := store.Create(t.Context(), []jobs.NewJob{{Definition: def("a")}}); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(12 * time.Second) // claimed, and renewed at least once
-		cut.set(true)
-		last := time.Now()
-		at := <-ended
-		if d := at.Sub(last); d > hold-beat || d < hold-4*beat {
-			t.Errorf("the run ended %v after its last heartbeat, or a little less", d)
-		}
-		other := jobs.ClaimRequest{Owner: "other", Hold: hold}
-		if c, err := store.Claim(t.Context(), other); !errors.Is(err, jobs.ErrNoJob) {
-			t.Errorf("claimed as %+v, %v, although the claim holds", c.Claim, err)
-		}
-		time.Sleep(hold)
-		if _, err := store.Claim(t.Context(), other); err != nil {
-			t.Error(err)
-		}
-		cut.set(false)
-	})
+	t.Parallel()
+	const hold, beat = 30 * time.Second, 5 * time.Second
+	away := &jobs.StoreError{Trouble: jobs.TroubleAway, Err: errors.New("no server")}
+	refused := func(context.Context) error { return away }
+	silent := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 20*time.Second) // a store gives up by itself
+		defer cancel()
+		<-ctx.Done()
+		return &jobs.StoreError{Trouble: jobs.TroubleBusy, Err: ctx.Err()}
+	}
+	for name, tt := range map[string]struct {
+		late time.Duration // the claim's answer is
+		fail func(ctx context.Context) error
+	}{
+		"refused":                      {0, refused},
+		"silent":                       {0, silent},
+		"an error that nobody foresaw": {0, func(context.Context) error { return errCut }},
+		"refused after a late claim":   {12 * time.Second, refused},
+		"silent after a late claim":    {12 * time.Second, silent},
+		"refused after one too late":   {hold + beat, refused},
+		"refused, then silent at times": {0, func(ctx context.Context) error {
+			if time.Now().UnixMilli()/1000%2 == 0 {
+				return away
+			}
+			return silent(ctx)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, store jobs.Store) {
+				ended := make(chan time.Time, 1)
+				fails := &faltering{Store: store, late: tt.late, fail: tt.fail}
+				if tt.late == 0 {
+					fails.from = 12 * time.Second // claimed, and renewed at least once
+				}
+				start(t, fails, func(ctx context.Context, _ job.Definition, _ *progress.Tracker) (job.Result, error) {
+					<-ctx.Done()
+					ended <- time.Now()
+					return job.Result{}, context.Cause(ctx)
+				}, jobs.Options{Hold: hold, Heartbeat: beat, Notices: unheard{}})
+				if err := store.Create(t.Context(), []jobs.NewJob{{Definition: def("a")}}); err != nil {
+					t.Fatal(err)
+				}
+				at := <-ended
+				last := fails.renewed() // its claim holds from then on
+				if d := at.Sub(last); d > max(hold-2*beat, tt.late) {
+					t.Errorf("the run ended %v after its claim was made or renewed", d)
+				}
+				other := jobs.ClaimRequest{Owner: "other", Hold: hold}
+				if tt.late < hold {
+					if c, err := store.Claim(t.Context(), other); !errors.Is(err, jobs.ErrNoJob) {
+						t.Errorf("claimed as %+v, %v, although the claim holds", c.Claim, err)
+					}
+				}
+				time.Sleep(hold)
+				if _, err := store.Claim(t.Context(), other); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// unheard are the notices of a shared store that nobody hears.
+type unheard struct{}
+
+func (unheard) Listen(ctx context.Context, _ func(jobs.Notice)) { <-ctx.Done() }
+func (unheard) Tell(context.Context, jobs.Notice) error         { return nil }
+
+// faltering is a store whose first claim is answered late, and that fails from some time
+// after that on.
+type faltering struct {
+	jobs.Store
+	late, from time.Duration
+	fail       func(ctx context.Context) error
+
+	mu      sync.Mutex
+	claimed time.Time // the first time
+	last    time.Time // claimed or renewed
+}
+
+func (s *faltering) renewed() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
+// failed is what a call gets, nil when it gets through.
+func (s *faltering) failed(ctx context.Context) error {
+	s.mu.Lock()
+	failed := !s.claimed.IsZero() && time.Since(s.claimed) >= s.from
+	s.mu.Unlock()
+	if failed {
+		return s.fail(ctx)
+	}
+	return nil
+}
+
+func (s *faltering) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claimed, error) {
+	if err := s.failed(ctx); err != nil {
+		return jobs.Claimed{}, err
+	}
+	c, err := s.Store.Claim(ctx, r)
+	if err == nil {
+		s.mu.Lock()
+		s.claimed, s.last = time.Now(), time.Now()
+		s.mu.Unlock()
+		time.Sleep(s.late)
+	}
+	return c, err
+}
+
+func (s *faltering) Heartbeat(ctx context.Context, c jobs.Claim, b jobs.Beat) (jobs.Signals, error) {
+	if err := s.failed(ctx); err != nil {
+		return jobs.Signals{}, err
+	}
+	signals, err := s.Store.Heartbeat(ctx, c, b)
+	s.mu.Lock()
+	s.last = time.Now()
+	s.mu.Unlock()
+	return signals, err
+}
+
+func (s *faltering) Finish(ctx context.Context, c jobs.Claim, o jobs.Outcome) error {
+	if err := s.failed(ctx); err != nil {
+		return err
+	}
+	return s.Store.Finish(ctx, c, o)
 }

@@ -25,14 +25,14 @@ func (m *Manager) onTrial(ctx, base context.Context) bool {
 		if t.run != nil && !t.run.free() && time.Since(t.began) < m.o.Trial {
 			return true
 		}
-		c, ok := m.claim(base, ClaimRequest{Deaths: max(2, m.o.MaxDeaths/4)})
+		c, until, ok := m.claim(base, ClaimRequest{Deaths: max(2, m.o.MaxDeaths/4)})
 		if !ok {
 			t.over, t.run = true, nil
 			return false
 		}
 		m.log.Warn("the daemon died more than once while it ran this job: it runs alone for a while",
 			"job", c.Claim.JobID, "deaths", c.Deaths)
-		t.run, t.began = m.start(base, c), time.Now()
+		t.run, t.began = m.start(base, c, until), time.Now()
 	}
 	return false
 }

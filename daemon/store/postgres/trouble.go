@@ -138,5 +138,5 @@ func (d *database) readOnly(err error) error {
 }
 
 func (d *database) trouble(t jobs.Trouble, format string, args ...any) error {
-	return &jobs.StoreError{Trouble: t, Shared: true, Err: fmt.Errorf("the database "+d.name+" "+format, args...)}
+	return &jobs.StoreError{Trouble: t, Err: fmt.Errorf("the database "+d.name+" "+format, args...)}
 }

@@ -70,7 +70,7 @@ func log(t testing.TB, s jobs.Store, id string) string {
 
 func troubleOf(err error) jobs.Trouble {
 	var e *jobs.StoreError
-	if !errors.As(err, &e) || !e.Shared {
+	if !errors.As(err, &e) {
 		return ""
 	}
 	return e.Trouble
