@@ -100,6 +100,19 @@ func (c *Client) Retry(ctx context.Context, id string) (models.Job, error) {
 	return out, err
 }
 
+// Rollback goes back from a job that has ended: the guest that it landed is stopped, the
+// marks of its source are undone, and that is powered on if it ran. It returns the job
+// that does so. ErrConflict is one that has not ended, or that needs a password.
+func (c *Client) Rollback(ctx context.Context, id string, how models.Rollback) (models.Job, error) {
+	var out models.Job
+	path, err := jobPath(id, "/rollback")
+	if err != nil {
+		return out, err
+	}
+	err = c.postJSON(ctx, path, how, &out)
+	return out, err
+}
+
 // RetryAll queues failed and cancelled jobs again: those with the ids, or
 // without any those that have one of the statuses. Jobs that could not be are in
 // the result, which is no error.

@@ -151,7 +151,7 @@ func (v *validator) within(field string, n, low, high int) {
 
 // reservedIDs are the words that stand below /jobs in the REST API's paths. A
 // job of that name could not be told from an endpoint.
-var reservedIDs = [...]string{"cancel", "check", "events", "limit", "query", "retry", "submit"}
+var reservedIDs = [...]string{"cancel", "check", "events", "limit", "query", "retry", "rollback", "submit"}
 
 // id accepts what can stand in a URL's path and in a file's name unescaped.
 func (v *validator) id(s string) {

@@ -212,6 +212,7 @@ func Endpoints() []Endpoint {
 		{"GET", "/jobs/{id}", "One job"},
 		{"GET", "/jobs/{id}/events", "Follow a job (server-sent events)"},
 		{"POST", "/jobs/{id}/retry", "Queue a failed or cancelled job again"},
+		{"POST", "/jobs/{id}/rollback", "Go back to the source of a job that has ended"},
 		{"POST", "/jobs/retry", "Queue failed or cancelled jobs again, by id or status"},
 		{"POST", "/vcenters/{name}/resume", "Try a vCenter again that jobs wait for"},
 		{"PUT", "/jobs/{id}/limit", "Change a job's bandwidth, also while it runs"},

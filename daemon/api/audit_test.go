@@ -73,6 +73,8 @@ func TestEveryChangeIsInTheAuditLogWithItsResult(t *testing.T) {
 	step("POST /jobs/retry", operator, "", `{"status":["failed"]}`, 200,
 		audit.Entry{Action: audit.Retry, Target: "all that are [failed]"}, audit.Entry{Done: 1, Jobs: []audit.Job{{ID: failing}}})
 	s.await(failing)
+	step("POST /jobs/{id}/rollback", operator, "/jobs/"+failing+"/rollback", `{"target_is_stopped":true}`, 200,
+		audit.Entry{Action: audit.Rollback, Jobs: []audit.Job{{ID: failing}}, Value: "target_is_stopped"}, audit.Entry{Done: 1, Jobs: []audit.Job{{ID: failing + "-rollback"}}})
 	step("POST /jobs/cancel", operator, "", `{"job_ids":["`+slow+`","`+failing+`","`+slow+`"]}`, 200,
 		audit.Entry{Action: audit.Cancel, Jobs: []audit.Job{{ID: slow}, {ID: failing}}}, audit.Entry{Done: 1, Failed: []string{failing}})
 	step("DELETE /jobs/{id}", admin, "/jobs/"+slow, "", 204, audit.Entry{Action: audit.Delete, Jobs: []audit.Job{{ID: slow}}}, audit.Entry{})

@@ -38,6 +38,7 @@ var leastRole = map[string]access.Role{
 	"POST /jobs/cancel":            access.Operator,
 	"POST /jobs/retry":             access.Operator,
 	"POST /jobs/{id}/retry":        access.Operator,
+	"POST /jobs/{id}/rollback":     access.Operator,
 	"PUT /jobs/{id}/limit":         access.Operator,
 	"DELETE /jobs/{id}":            access.Admin,
 	"PUT /limits":                  access.Admin,

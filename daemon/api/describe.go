@@ -56,6 +56,7 @@ var fails = map[string][]int{
 	"POST /jobs/cancel":            {http.StatusBadRequest},
 	"POST /jobs/retry":             {http.StatusBadRequest, http.StatusUnprocessableEntity},
 	"POST /jobs/{id}/retry":        {http.StatusNotFound, http.StatusConflict},
+	"POST /jobs/{id}/rollback":     {http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity},
 	"PUT /jobs/{id}/limit":         {http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity},
 	"GET /jobs/{id}":               {http.StatusNotFound},
 	"DELETE /jobs/{id}":            {http.StatusNotFound, http.StatusConflict},

@@ -148,6 +148,7 @@ func (a *API) fail(ctx context.Context, what string, err error) error {
 		{jobs.ErrNotFinished, http.StatusConflict},
 		{jobs.ErrCompleted, http.StatusConflict},
 		{jobs.ErrNoPassword, http.StatusConflict},
+		{jobs.ErrWayBack, http.StatusConflict},
 		{jobs.ErrExists, http.StatusConflict},
 		{jobs.ErrCursor, http.StatusBadRequest},
 		{ErrUnknownVCenter, http.StatusNotFound},

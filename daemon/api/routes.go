@@ -84,6 +84,7 @@ func (a *API) register(h huma.API) {
 	huma.Register(h, del, a.delete)
 
 	b.registerRecovery(a)
+	b.registerRollback(a)
 	b.registerLimits(a)
 	b.registerAudit(a)
 	b.registerWatch(a)
@@ -169,7 +170,7 @@ func (b builder) finish() {
 	// Fields may be added to answers, so only what is sent in is closed.
 	for name, s := range schemas {
 		switch name {
-		case "JobDefinition", "JobOptions", "Batch", "Query", "Cancel", "Retry", "SetLimit":
+		case "JobDefinition", "JobOptions", "Batch", "Query", "Cancel", "Retry", "Rollback", "SetLimit":
 		default:
 			if s.AdditionalProperties == false {
 				s.AdditionalProperties = nil

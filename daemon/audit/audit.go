@@ -57,6 +57,7 @@ const (
 	Submit        Action = "jobs.submit"
 	Cancel        Action = "jobs.cancel"
 	Retry         Action = "jobs.retry"
+	Rollback      Action = "jobs.rollback" // the way back is queued
 	Delete        Action = "jobs.delete"
 	Expire        Action = "jobs.expire" // the daemon's own doing
 	SetJobLimit   Action = "jobs.limit"

@@ -142,6 +142,13 @@ type CancelResult struct {
 	Timestamp time.Time         `json:"timestamp"`
 }
 
+// Rollback is the body of POST /jobs/{id}/rollback, which may be left out.
+type Rollback struct {
+	StopTimeout     string `json:"stop_timeout,omitempty" doc:"How long the landed guest may take to shut down before it is switched off, as 10m; left out, 5m"`
+	TargetIsStopped bool   `json:"target_is_stopped,omitempty" doc:"Do not ask libvirt: you know that the guest is off. If it runs, two machines have the same addresses and names"`
+	Password        string `json:"password,omitempty" doc:"Of a job that brought a user of its own along"`
+}
+
 // VM is one virtual machine of a vCenter's inventory.
 type VM struct {
 	Name        string   `json:"name"`
