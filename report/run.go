@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/job/outcome"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
-	"github.com/hyper2kvm/hyper2kvm/tui/plan"
 	"github.com/hyper2kvm/hyper2kvm/tui/runs"
 )
 
@@ -74,7 +74,7 @@ func NewRun(version string, started, ended time.Time, jobs []runs.Status) Run {
 	}
 	var last []VM
 	for _, s := range jobs {
-		vm := outcome(s)
+		vm := vmOf(s)
 		r.Received += s.Progress.Received()
 		switch vm.Outcome {
 		case Done:
@@ -106,8 +106,8 @@ func NewRun(version string, started, ended time.Time, jobs []runs.Status) Run {
 
 func rank(vm VM) int { return slices.Index([]string{NotBegun, Cancelled, Failed}, vm.Outcome) }
 
-// outcome is what became of one job.
-func outcome(s runs.Status) VM {
+// vmOf is what became of one job.
+func vmOf(s runs.Status) VM {
 	vm := VM{Name: s.Name, Path: s.Def.VMPath, Output: s.Def.OutputPath, Outcome: NotBegun}
 	if !s.Started.IsZero() && !s.Ended.IsZero() {
 		vm.Duration = s.Ended.Sub(s.Started).Round(time.Second)
@@ -116,8 +116,8 @@ func outcome(s runs.Status) VM {
 	case runs.Done:
 		result := s.Result
 		vm.Outcome, vm.Earlier, vm.Bytes, vm.Notes, vm.Result = Done, result.Earlier, result.TotalSize, result.Notes, &result
-		vm.Verified = plan.Verification(result.Disks)
-		vm.Next = strings.TrimPrefix(plan.NextStep(result), "Next: ")
+		vm.Verified = outcome.Verification(result.Disks)
+		vm.Next = strings.TrimPrefix(outcome.NextStep(result), "Next: ")
 	case runs.Failed:
 		vm.Outcome, vm.Error, vm.Hint = Failed, s.Err.Error(), migrate.Hint(s.Err)
 	case runs.Cancelled, runs.Stopping:

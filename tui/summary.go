@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
+	"github.com/hyper2kvm/hyper2kvm/job/outcome"
 	"github.com/hyper2kvm/hyper2kvm/kvm"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
@@ -28,7 +29,7 @@ func summarize(p *terminal.Printer, jobs []runs.Status, forced, elsewhere bool) 
 		case runs.Done:
 			r := s.Result
 			p.Success("%s: %d file(s), %s in %s, in %s; %s", name, len(r.Files), units.Bytes(r.TotalSize),
-				cell.Safe(r.OutputDir), display.Duration(r.Duration), plan.Verification(r.Disks))
+				cell.Safe(r.OutputDir), display.Duration(r.Duration), outcome.Verification(r.Disks))
 			groups = append(groups, r.Unmapped...)
 			for _, note := range r.Notes {
 				if kvm.AboutNetworks(note) && len(r.Unmapped) > 0 {
@@ -36,7 +37,7 @@ func summarize(p *terminal.Printer, jobs []runs.Status, forced, elsewhere bool) 
 				}
 				p.Warning("%s: %s", name, cell.Safe(note))
 			}
-			next = append(next, plan.NextStep(r))
+			next = append(next, outcome.NextStep(r))
 		case runs.Failed:
 			out.Failed++
 			out.Errs = append(out.Errs, s.Err)

@@ -17,6 +17,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/terminal"
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/job/outcome"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/tui/monitor"
 	"github.com/hyper2kvm/hyper2kvm/tui/plan"
@@ -195,7 +196,7 @@ func runDaemon(ctx context.Context, o Options, format job.Format) error {
 func daemonServices(d *client.Client) services {
 	return services{
 		title: d.BaseURL(), leavable: true,
-		command: "h2kvmctl -daemon " + plan.Quote(d.BaseURL()) + " submit -file hyper2kvm-jobs.yaml",
+		command: "h2kvmctl -daemon " + outcome.Quote(d.BaseURL()) + " submit -file hyper2kvm-jobs.yaml",
 		free:    func(string) int64 { return -1 },
 		begin: func(ctx context.Context, specs []runs.Spec, _ plan.Choices) (*runs.Group, error) {
 			defs := make([]job.Definition, len(specs))

@@ -12,11 +12,11 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/internal/version"
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/job/outcome"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/report"
-	"github.com/hyper2kvm/hyper2kvm/tui/plan"
 	"github.com/hyper2kvm/hyper2kvm/tui/runs"
 	"github.com/hyper2kvm/hyper2kvm/units"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
@@ -158,7 +158,7 @@ func (a *app) summary(r job.Result) {
 		return
 	}
 	for _, d := range r.Disks {
-		a.Info("%s: %s, %s", display.SafeText(d.File), units.Bytes(d.Capacity), plan.Verified(d))
+		a.Info("%s: %s, %s", display.SafeText(d.File), units.Bytes(d.Capacity), outcome.Verified(d))
 	}
 	a.Success("%s: %d file(s), %s in %s, in %s", display.SafeText(r.VMName), len(r.Files),
 		units.Bytes(r.TotalSize), display.SafeText(r.OutputDir), display.Duration(r.Duration))
@@ -167,7 +167,7 @@ func (a *app) summary(r job.Result) {
 
 // next says what one does with a finished export.
 func (a *app) next(r job.Result) {
-	if next := plan.NextStep(r); next != "" {
+	if next := outcome.NextStep(r); next != "" {
 		fmt.Fprintln(a.Out, next)
 	}
 }

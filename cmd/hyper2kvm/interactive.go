@@ -12,8 +12,8 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/internal/daemonflags"
 	"github.com/hyper2kvm/hyper2kvm/internal/version"
+	"github.com/hyper2kvm/hyper2kvm/job/outcome"
 	"github.com/hyper2kvm/hyper2kvm/tui"
-	"github.com/hyper2kvm/hyper2kvm/tui/plan"
 )
 
 // daemonFlags say which daemon does the work.
@@ -66,7 +66,7 @@ func instead(o tui.Options) string {
 	if o.Daemon == "" {
 		return ""
 	}
-	return fmt.Sprintf(", or h2kvmctl -daemon %s submit -vm PATH -output DIR", plan.Quote(o.Daemon))
+	return fmt.Sprintf(", or h2kvmctl -daemon %s submit -vm PATH -output DIR", outcome.Quote(o.Daemon))
 }
 
 func (a *app) tuiOptions(cmd *cli.Command) tui.Options {

@@ -15,11 +15,11 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/internal/version"
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/job/outcome"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/report"
-	"github.com/hyper2kvm/hyper2kvm/tui/plan"
 	"github.com/hyper2kvm/hyper2kvm/tui/runs"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -42,7 +42,7 @@ with 0. Ctrl-C stops in good order.`,
 			if err != nil {
 				return err
 			}
-			again := "hyper2kvm run " + plan.Quote(name)
+			again := "hyper2kvm run " + outcome.Quote(name)
 			if name == "-" {
 				again = ""
 			}
@@ -74,7 +74,7 @@ func (a *app) resume(ctx context.Context, cmd *cli.Command) error {
 		return err
 	} else if last.URL != "" && cfg.URL.String() != last.URL {
 		return cliargs.Usage("the last run was of %s, and this is %s: set GOVC_URL to that, or run its job file: hyper2kvm run %s",
-			last.URL, cfg.URL, plan.Quote(lastRunPath()))
+			last.URL, cfg.URL, outcome.Quote(lastRunPath()))
 	}
 	a.inform("%d VM(s) of the run of %s", len(last.Jobs), last.Started.Local().Format(time.DateTime))
 	return a.exportFleet(ctx, cmd, asked{jobs: last.Jobs}, "hyper2kvm resume")

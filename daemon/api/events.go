@@ -29,9 +29,9 @@ func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse
 	if err != nil {
 		return nil, a.fail(ctx, "watch", err)
 	}
-	watch, err := a.Watch(ctx, in.ID, in.LastEventID)
+	watch, err := a.jobs.Watch(ctx, in.ID, in.LastEventID)
 	if err != nil {
-		return nil, err
+		return nil, a.fail(ctx, "watch", err)
 	}
 	s := &stream{api: a, watch: watch, follow: in.Follow}
 	if job.Status.Final() {
@@ -50,16 +50,25 @@ func (a *API) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse
 	return &huma.StreamResponse{Body: s.run}, nil
 }
 
-// Watch is what GET /jobs/{id}/events streams. The Watcher is to be closed.
-func (a *API) Watch(ctx context.Context, id string, after int64) (*jobs.Watcher, error) {
+// Events are those kept of a job whose ids are greater than after, as GET
+// /jobs/{id}/events begins with.
+func (a *API) Events(ctx context.Context, id string, after int64) ([]models.Event, error) {
 	if err := a.need(ctx, "GET /jobs/{id}/events"); err != nil {
 		return nil, err
 	}
-	w, err := a.jobs.Watch(ctx, id, after)
+	events, err := a.jobs.Events(ctx, id, after)
 	if err != nil {
 		return nil, a.fail(ctx, "watch", err)
 	}
-	return w, nil
+	return events, nil
+}
+
+// Files are how far the files of a job are that this daemon runs now.
+func (a *API) Files(ctx context.Context, id string) ([]models.FileProgress, error) {
+	if err := a.need(ctx, "GET /jobs/{id}"); err != nil {
+		return nil, err
+	}
+	return a.jobs.Files(id), nil
 }
 
 // errNotAllowed ends a stream whose watcher would not be let in any more.

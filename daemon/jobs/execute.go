@@ -178,7 +178,7 @@ func (e *execution) sample(tick bool) {
 	snap := e.tracker.Snapshot()
 	e.count()
 	e.progress = progressOf(snap, e.meter.Observe(snap, time.Now()))
-	e.m.hub.report(e.claimed.Claim.JobID, e.progress, tick)
+	e.m.hub.report(e.claimed.Claim.JobID, e.progress, snap.Files, tick)
 }
 
 // beat writes what is new and extends the claim. It ends the run when a cancel
@@ -316,6 +316,7 @@ func progressOf(s progress.Snapshot, r progress.Reading) models.Progress {
 		TotalBytes:      s.Total(),
 		PercentComplete: s.Percent(),
 		Activity:        s.Activity,
+		BytesPerSecond:  int64(r.Rate),
 	}
 	if r.Remaining >= 0 {
 		p.EstimatedRemaining = r.Remaining.String()

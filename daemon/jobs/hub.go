@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
 // hub tells watchers that there is something new about a job. It passes on no
@@ -19,7 +20,8 @@ type hub struct {
 // topic is what the hub knows of one job.
 type topic struct {
 	view
-	subs map[chan struct{}]struct{}
+	subs  map[chan struct{}]struct{}
+	files []progress.FileSnapshot // of a run in this process, never changed in place
 	// asked is until when another daemon wants to hear of the run here.
 	asked time.Time
 }
@@ -118,11 +120,11 @@ func (h *hub) askedFor(id string) bool {
 
 // report says how far a run is. Watchers are told only with tick, which bounds
 // the rate at which they hear of it.
-func (h *hub) report(id string, p models.Progress, tick bool) {
+func (h *hub) report(id string, p models.Progress, files []progress.FileSnapshot, tick bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t := h.at(id)
-	t.progress = &p
+	t.progress, t.files = &p, files
 	if tick {
 		t.tick++
 		t.notify()
@@ -134,7 +136,7 @@ func (h *hub) ended(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t := h.at(id)
-	t.progress = nil
+	t.progress, t.files = nil, nil
 	t.version++
 	t.notify()
 	h.tidy(id, t)
@@ -147,6 +149,16 @@ func (h *hub) live(id string) *models.Progress {
 	defer h.mu.Unlock()
 	if t, ok := h.topics[id]; ok {
 		return t.progress
+	}
+	return nil
+}
+
+// liveFiles are the files of a job that runs here, or nil. They must not be changed.
+func (h *hub) liveFiles(id string) []progress.FileSnapshot {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t, ok := h.topics[id]; ok {
+		return t.files
 	}
 	return nil
 }

@@ -2,9 +2,11 @@ package jobs
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"time"
 
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
 
@@ -69,6 +71,26 @@ func (e *execution) count() {
 	now := e.tracker.Tally()
 	e.m.o.Observer.Counted(now.Since(e.tally))
 	e.tally = now
+}
+
+// Files returns how far the files of a job are that this manager runs now; nil when it
+// does not run it.
+func (m *Manager) Files(id string) []models.FileProgress {
+	var out []models.FileProgress
+	for _, f := range m.hub.liveFiles(id) {
+		p := models.FileProgress{Name: f.Name, State: string(f.State), Bytes: f.Done(), Total: f.Size(), Retries: f.Retries, Cause: f.Cause}
+		if p.Total > 0 {
+			p.PercentComplete = min(100, 100*float64(p.Bytes)/float64(p.Total))
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// Events returns the kept events of a job whose IDs are greater than after, in order,
+// or [ErrNotFound].
+func (m *Manager) Events(ctx context.Context, id string, after int64) ([]models.Event, error) {
+	return m.store.Events(ctx, id, after, 0)
 }
 
 // Activity is a run that goes on, as it is now.

@@ -81,9 +81,21 @@ type Progress struct {
 	CurrentFile        string  `json:"current_file"`
 	FilesDownloaded    int     `json:"files_downloaded"`
 	TotalFiles         int     `json:"total_files"`
-	BytesDownloaded    int64   `json:"bytes_downloaded"`    // off the wire
-	TotalBytes         int64   `json:"total_bytes"`         // bytes of data to be moved, as far as that is known
-	PercentComplete    float64 `json:"percent_complete"`    // 0..100, by what of that is moved
-	EstimatedRemaining string  `json:"estimated_remaining"` // Go duration, empty when it cannot be told
-	Activity           string  `json:"activity,omitempty"`  // what the run waits for or reads again, while no counter moves
+	BytesDownloaded    int64   `json:"bytes_downloaded"`           // off the wire
+	TotalBytes         int64   `json:"total_bytes"`                // bytes of data to be moved, as far as that is known
+	PercentComplete    float64 `json:"percent_complete"`           // 0..100, by what of that is moved
+	EstimatedRemaining string  `json:"estimated_remaining"`        // Go duration, empty when it cannot be told
+	BytesPerSecond     int64   `json:"bytes_per_second,omitempty"` // off the wire, smoothed over some seconds; 0 while nothing comes
+	Activity           string  `json:"activity,omitempty"`         // what the run waits for or reads again, while no counter moves
+}
+
+// FileProgress is how far one file of a running job is. Sizes are bytes.
+type FileProgress struct {
+	Name            string  `json:"name"`
+	State           string  `json:"state"`            // waiting, active, retrying, complete, failed
+	Bytes           int64   `json:"bytes"`            // moved, of Total
+	Total           int64   `json:"total"`            // to be moved, as far as that is known; negative when unknown
+	PercentComplete float64 `json:"percent_complete"` // 0..100
+	Retries         int64   `json:"retries"`
+	Cause           string  `json:"cause,omitempty"` // of the latest retry, where it is known
 }

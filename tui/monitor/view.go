@@ -7,11 +7,11 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
+	"github.com/hyper2kvm/hyper2kvm/job/outcome"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
 	"github.com/hyper2kvm/hyper2kvm/tui/cell"
-	"github.com/hyper2kvm/hyper2kvm/tui/plan"
 	"github.com/hyper2kvm/hyper2kvm/tui/runs"
 	"github.com/hyper2kvm/hyper2kvm/units"
 )
@@ -295,7 +295,7 @@ func speed(r progress.Reading, room int) string {
 
 // resultLines say what landed where and how it was verified.
 func resultLines(s runs.Status) []string {
-	lines := []string{cell.Good.Paint("     ✓ ") + plan.Verification(s.Result.Disks) + cell.Dim.Paint("  "+cell.Safe(s.Result.OutputDir))}
+	lines := []string{cell.Good.Paint("     ✓ ") + outcome.Verification(s.Result.Disks) + cell.Dim.Paint("  "+cell.Safe(s.Result.OutputDir))}
 	if s.Result.DomainXML != "" {
 		lines = append(lines, cell.Dim.Paint("       virsh define "+cell.Safe(filepath.Base(s.Result.DomainXML))))
 	}

@@ -13,11 +13,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"gopkg.in/yaml.v3"
 
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/job/outcome"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/tui/runs"
 	"github.com/hyper2kvm/hyper2kvm/units"
@@ -110,7 +110,7 @@ func CheckSpace(vms []vsphere.VM, c Choices, free int64) (refuse, warn string) {
 
 // Command is the command that runs a job in this process.
 func Command(def job.Definition, thumbprint string) string {
-	args := []string{"hyper2kvm", "export", "-vm", Quote(def.VMPath), "-output", Quote(def.OutputPath)}
+	args := []string{"hyper2kvm", "export", "-vm", outcome.Quote(def.VMPath), "-output", outcome.Quote(def.OutputPath)}
 	o := def.Options
 	args = append(args, "-format", string(o.Format))
 	if o.ParallelDownloads != job.DefaultParallelDownloads {
@@ -128,7 +128,7 @@ func Command(def job.Definition, thumbprint string) string {
 		}
 	}
 	if o.Finish != "" {
-		args = append(args, "-finish", Quote(o.Finish))
+		args = append(args, "-finish", outcome.Quote(o.Finish))
 	}
 	if o.ShutdownTimeout != "" {
 		args = append(args, "-shutdown-timeout", o.ShutdownTimeout)
@@ -140,7 +140,7 @@ func Command(def job.Definition, thumbprint string) string {
 		args = append(args, "-verify", string(o.Verify))
 	}
 	if len(o.NetworkMap) > 0 {
-		args = append(args, "-network-map", Quote(job.FormatNetworkMap(o.NetworkMap)))
+		args = append(args, "-network-map", outcome.Quote(job.FormatNetworkMap(o.NetworkMap)))
 	}
 	if thumbprint != "" {
 		args = append(args, "-thumbprint", thumbprint)
@@ -148,18 +148,7 @@ func Command(def job.Definition, thumbprint string) string {
 	return strings.Join(args, " ")
 }
 
-// Quote returns s as one word of a POSIX shell.
-func Quote(s string) string {
-	plain := func(r rune) bool {
-		return r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r)) || strings.ContainsRune("%+,-./:=@_", r)
-	}
-	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-// Words splits a command that [Command] or [Quote] made at the spaces between its
+// Words splits a command that [Command] or [outcome.Quote] made at the spaces between its
 // words; quoted ones stay whole and quoted.
 func Words(command string) []string {
 	var words []string

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/job/jobfile"
+	"github.com/hyper2kvm/hyper2kvm/job/outcome"
 	"github.com/hyper2kvm/hyper2kvm/tui/plan"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -77,7 +78,7 @@ func TestTheWayToReadDisksIsInTheCommandWhenItIsNotTheUsualOne(t *testing.T) {
 func TestQuotedTextIsOneWordToTheShell(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{"", "plain", "a b", "it's", "$HOME", "`id`", "-x", "日本", "a\nb", `back\slash`, "'", "*"} {
-		out, err := exec.Command("sh", "-c", "printf %s. "+plan.Quote(s)).Output()
+		out, err := exec.Command("sh", "-c", "printf %s. "+outcome.Quote(s)).Output()
 		if err != nil || string(out) != s+"." {
 			t.Errorf("%q came back as %q, %v", s, out, err)
 		}
@@ -179,7 +180,7 @@ func TestStepsSayWhatHappensToRunningVMs(t *testing.T) {
 
 func TestWordsOfACommandStayWhole(t *testing.T) {
 	t.Parallel()
-	command := "export -vm " + plan.Quote("/it's a VM") + " -output " + plan.Quote("") + " x"
+	command := "export -vm " + outcome.Quote("/it's a VM") + " -output " + outcome.Quote("") + " x"
 	want := []string{"export", "-vm", `'/it'\''s a VM'`, "-output", "''", "x"}
 	if diff := cmp.Diff(want, plan.Words(command)); diff != "" {
 		t.Error(diff)

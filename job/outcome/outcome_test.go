@@ -1,10 +1,10 @@
-package plan_test
+package outcome_test
 
 import (
 	"testing"
 
 	"github.com/hyper2kvm/hyper2kvm/job"
-	"github.com/hyper2kvm/hyper2kvm/tui/plan"
+	"github.com/hyper2kvm/hyper2kvm/job/outcome"
 )
 
 func TestEachWayOfVerifyingIsReported(t *testing.T) {
@@ -31,7 +31,7 @@ func TestEachWayOfVerifyingIsReported(t *testing.T) {
 		for _, way := range ways {
 			disks = append(disks, job.DiskResult{Verified: way})
 		}
-		if got := plan.Verification(disks); got != want {
+		if got := outcome.Verification(disks); got != want {
 			t.Errorf("%q is worded %q, want %q", ways, got, want)
 		}
 	}
@@ -45,7 +45,7 @@ func TestTheNextStepIsACommandThatIsSafeToShowAndToRun(t *testing.T) {
 		`Next: virsh define '/srv/\x1b[2J.xml'`: {DomainXML: "/srv/\x1b[2J.xml"},
 		"Next: virt-v2v -i ova '/srv/a b' -o local -os DIR": {OutputDir: "/srv/a b", OVFPath: "/srv/a b/a.ovf"},
 	} {
-		if got := plan.NextStep(r); got != want {
+		if got := outcome.NextStep(r); got != want {
 			t.Errorf("the next step is %q, want %q", got, want)
 		}
 	}

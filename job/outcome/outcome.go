@@ -1,8 +1,11 @@
-package plan
+// Package outcome says for people what has become of a job: how its disks were verified,
+// and what one does next. The texts are the same wherever they are shown.
+package outcome
 
 import (
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress/display"
@@ -90,4 +93,15 @@ func NextStep(r job.Result) string {
 		return "Next: virt-v2v -i ova " + word(r.OutputDir) + " -o local -os DIR"
 	}
 	return ""
+}
+
+// Quote returns s as one word of a POSIX shell.
+func Quote(s string) string {
+	plain := func(r rune) bool {
+		return r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r)) || strings.ContainsRune("%+,-./:=@_", r)
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
