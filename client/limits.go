@@ -15,7 +15,7 @@ func (c *Client) Limits(ctx context.Context) (models.Limits, error) {
 }
 
 // SetLimit changes the bandwidth of all jobs together, at once and until the
-// daemon starts again. limit is a rate such as "200MB/s", or "none"; one that
+// daemon starts again, or for all daemons on a store until it is changed again. limit is a rate such as "200MB/s", or "none"; one that
 // cannot be read is ErrRejected.
 func (c *Client) SetLimit(ctx context.Context, limit string) (models.Limits, error) {
 	var out models.Limits

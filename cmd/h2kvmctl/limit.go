@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -19,7 +20,8 @@ func (a *app) limitCommand() *cli.Command {
 		ArgsUsage: "[RATE|none]",
 		Description: `RATE is such as 200MB/s, 25MiB/s or 1Gbit/s. A change takes effect at once, also
 on jobs that run. That of all jobs together is forgotten when the daemon starts
-again; that of a job is kept with it.`,
+again; that of a job is kept with it. Where several daemons share a database,
+it is the bandwidth of all of them and kept there, and what each has is shown.`,
 		Flags:  []cli.Flag{idFlag()},
 		Action: a.with(a.limit),
 	}
@@ -51,8 +53,35 @@ func (a *app) limit(ctx context.Context, cmd *cli.Command, c *client.Client) err
 	if a.JSON {
 		return a.PrintJSON(r)
 	}
-	a.Success("Bandwidth of all jobs together: %s", display.SafeText(r.Limit))
+	whose := "all jobs together"
+	if r.Shared {
+		whose = "the jobs of all daemons together"
+	}
+	if err := a.showShares(r.Shares); err != nil {
+		return err
+	}
+	a.Success("Bandwidth of %s: %s", whose, display.SafeText(r.Limit))
 	return nil
+}
+
+// showShares shows what each daemon has of the limits that they share.
+func (a *app) showShares(shares []models.Share) error {
+	if len(shares) == 0 {
+		return nil
+	}
+	rows := [][]string{{"Limit", "Of all", "Daemon", "Holds", "Waits for"}}
+	for _, s := range shares {
+		all, held, waiting := fmt.Sprint(s.Limit), fmt.Sprint(s.Held), fmt.Sprint(s.Waiting)
+		if strings.HasPrefix(s.Name, "bandwidth") {
+			all, held, waiting = units.FormatRate(s.Limit), units.Bytes(s.Held)+"/s", ""
+			if s.Limit == 0 {
+				held = "any"
+			}
+		}
+		rows = append(rows, []string{display.SafeText(s.Name), all, display.SafeText(s.Daemon), held, waiting})
+	}
+	a.Heading("Limits")
+	return a.Table(rows, true)
 }
 
 // limitJobs changes the bandwidth of the jobs that -id names.

@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
+	"github.com/hyper2kvm/hyper2kvm/daemon/config"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/limits"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
-	"github.com/hyper2kvm/hyper2kvm/v2v"
 	"github.com/hyper2kvm/hyper2kvm/vddk"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -24,28 +25,38 @@ type runner struct {
 	migrator migrate.Migrator
 	limits   map[string]*migrate.Limits // by name in the configuration
 	others   *migrate.Limits
+	shared   *limits.Keeper // what this daemon has of limits that hold for several; nil where there is one only
 }
 
-func newRunner(v vcenters, bandwidth *transfer.Limiter) *runner {
+func newRunner(v vcenters, bandwidth *transfer.Limiter, shared *limits.Keeper) *runner {
 	r := &runner{
 		vcenters: v,
 		migrator: migrate.Migrator{
 			Endpoint: v.endpoint, Log: v.log, Limiter: bandwidth, JobLimits: &migrate.JobLimits{}, Reservations: &migrate.Reservations{},
 		},
 		limits: make(map[string]*migrate.Limits),
-		others: &migrate.Limits{},
+		shared: shared,
 	}
+	r.others = r.newLimits(config.Limits{})
 	if dir := v.config.Daemon.VDDKLibDir; dir != "" {
 		r.migrator.VDDK = &vddk.Tool{LibDir: dir}
 	}
-	r.migrator.V2V = &v2v.Tool{VirtioWin: v.config.Daemon.VirtioWin}
 	for name, c := range v.config.VCenters {
-		r.limits[name] = &migrate.Limits{DisksPerHost: int(c.Limits.DisksPerHost), DisksPerVCenter: int(c.Limits.Disks)}
+		r.limits[name] = r.newLimits(c.Limits)
 	}
 	if name := v.config.DefaultVCenter(); name != "" {
 		r.limits[""] = r.limits[name]
 	}
 	return r
+}
+
+// newLimits are the limits of disks that a configuration gives a vCenter.
+func (r *runner) newLimits(c config.Limits) *migrate.Limits {
+	l := &migrate.Limits{DisksPerHost: int(c.DisksPerHost), DisksPerVCenter: int(c.Disks)}
+	if r.shared != nil {
+		l.Places, l.Moving = r.shared, r.shared.Moving
+	}
+	return l
 }
 
 // Run implements jobs.Runner.
@@ -57,6 +68,9 @@ func (r *runner) Run(ctx context.Context, def job.Definition, t *progress.Tracke
 	m.Limits = r.others
 	if l, ok := r.limits[def.VCenter]; ok && def.VCenterURL == "" {
 		m.Limits = l
+	}
+	if r.shared != nil { // it may use bandwidth also while no disk moves
+		defer r.shared.Moving()()
 	}
 	if note := r.vcenters.insecureIgnored(def); note != "" {
 		t.Event(progress.Warning, "", note)

@@ -43,7 +43,7 @@ func newSite(t *testing.T, change func(*config.VCenter)) site {
 	s.runner = newRunner(vcenters{
 		config: config.Config{VCenters: map[string]config.VCenter{"lab": c}},
 		getenv: func(string) string { return "" }, logins: newLogins(), log: slog.New(slog.DiscardHandler),
-	}, transfer.NewLimiter(0, nil))
+	}, transfer.NewLimiter(0, nil), nil)
 	return s
 }
 

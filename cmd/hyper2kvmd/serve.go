@@ -10,12 +10,14 @@ import (
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/limits"
 	"github.com/hyper2kvm/hyper2kvm/daemon/listen"
 	"github.com/hyper2kvm/hyper2kvm/daemon/rates"
 	"github.com/hyper2kvm/hyper2kvm/daemon/secret"
@@ -78,25 +80,32 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		return err
 	}
 	bandwidth := transfer.NewLimiter(s.limit, nil)
-	r := newRunner(v, bandwidth)
+	owner := uuid.NewString()
+	hold, heartbeat := s.claims()
+	shared := s.sharing(state, limits.Options{Owner: owner, Hold: hold, Every: heartbeat, Logger: log}, bandwidth)
+	defer keepSharing(ctx, shared)()
+	r := newRunner(v, bandwidth, shared)
 	watched, err := newWatching(ctx, s, v, log)
 	if err != nil {
 		return cliargs.UsageError{Err: err}
 	}
 	recorder := rates.NewRecorder(store.Rates(), log)
-	hold, heartbeat := s.claims()
-	manager := jobs.New(watched.metrics.Store(store), r, jobs.Options{
-		Hold: hold, Heartbeat: heartbeat,
+	o := jobs.Options{
+		Owner: owner, Hold: hold, Heartbeat: heartbeat,
 		MaxJobs: s.jobs, PerVCenter: jobsPerVCenter(s), Sealer: state.keys, Logger: log, Throttle: r.migrator.JobLimits,
 		Admit: v.policy.Admit, VCenters: r, MaxDeaths: int(s.config.Daemon.MaxDeaths),
 		Secrets: store, KeepPasswords: s.keepPasswords(), Observer: jobs.Observers{watched.metrics, recorder},
 		MaxQueued: cmp.Or(int(s.config.Limits.QueuedJobs), config.DefaultQueuedJobs), Room: watched.floor,
 		Pruner: store, Daemons: store, Daemon: state.self, Notices: state.notices(), Retention: s.retention(), Forgetting: forgetting(auditLog),
-	})
+	}
+	if shared != nil {
+		o.Limits = shared
+	}
+	manager := jobs.New(watched.metrics.Store(store), r, o)
 	watched.ready.Certificates = func() []watch.Certificate { return certificates(set) }
 	watched.over(manager)
 	sessions := access.NewSessions(who, access.SessionOptions{})
-	handler := api.New(manager, api.Options{
+	options := api.Options{
 		Version: version.String(), Logger: log, ParallelDownloads: s.parallel,
 		DefaultVCenter: v.config.DefaultVCenter(),
 		KnownHost:      set.KnownHost,
@@ -104,7 +113,11 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		Access: who, Sessions: sessions, Audit: auditLog,
 		Pace:  access.NewPace(cmp.Or(int(s.config.Limits.Requests), config.DefaultRequests)),
 		Ready: watched.ready, Metrics: watched.metrics, Observer: watched.metrics, Rates: store.Rates(),
-	})
+	}
+	if shared != nil {
+		options.Shares = shared
+	}
+	handler := api.New(manager, options)
 	if s.config.Dashboard.On() {
 		site := web.New(web.Options{API: handler, Sessions: sessions, Audit: auditLog, Logger: log, Version: version.String()})
 		defer site.Close()

@@ -10,6 +10,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/limits"
 	"github.com/hyper2kvm/hyper2kvm/daemon/rates"
 	"github.com/hyper2kvm/hyper2kvm/daemon/secret"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/postgres"
@@ -23,6 +24,7 @@ type store interface {
 	jobs.Store
 	jobs.Secrets
 	jobs.Pruner
+	limits.Store
 	jobs.Daemons
 	besideStore
 

@@ -26,6 +26,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/limits"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/rates"
 	"github.com/hyper2kvm/hyper2kvm/daemon/watch"
@@ -58,12 +59,22 @@ type Bandwidth interface {
 	SetLimit(bytesPerSecond int64)
 }
 
+// Shares are limits that hold for all daemons on the store together: a *limits.Keeper.
+type Shares interface {
+	// Limit is as that of [Bandwidth].
+	Limit() int64
+	SetLimit(ctx context.Context, bytesPerSecond int64) error
+	// Holdings are what each daemon has of every limit now.
+	Holdings(ctx context.Context) ([]limits.Holding, error)
+}
+
 // Options of an [API]. The zero value works.
 type Options struct {
 	Version   string       // shown by /status and in the OpenAPI description
 	Logger    *slog.Logger // nil discards
 	Inventory Inventory    // nil answers 501 to what needs one
 	Bandwidth Bandwidth    // nil answers 501 to /limits
+	Shares    Shares       // comes before Bandwidth; nil where no other daemon uses the store
 
 	// Access finds out who asks. With nil, whoever is on this machine is the
 	// administrator, and nobody else is let in.

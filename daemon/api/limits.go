@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"reflect"
@@ -19,7 +20,8 @@ func (b builder) registerLimits(a *API) {
 	huma.Register(b.h, get, a.limits)
 
 	put, body := b.withBody(b.op("set-limits", "PUT", "/limits", "Change the bandwidth of all jobs together"))
-	put.Description = "Takes effect at once. It is not kept: at the next start the daemon has the limit of its configuration."
+	put.Description = "Takes effect at once. It is not kept: at the next start the daemon has the limit of its configuration. " +
+		"Where several daemons share a store, it is the limit of all of them together, each follows within a second, and it is kept in the store until it is changed again."
 	huma.Register(b.h, put, a.setLimits)
 	body.Content = b.json(reflect.TypeFor[models.SetLimit]())
 
@@ -39,11 +41,44 @@ func (a *API) Limits(ctx context.Context) (models.Limits, error) {
 	if err := a.need(ctx, "GET /limits"); err != nil {
 		return models.Limits{}, err
 	}
-	if a.o.Bandwidth == nil {
+	var n int64
+	switch {
+	case a.o.Shares != nil:
+		n = a.o.Shares.Limit()
+	case a.o.Bandwidth != nil:
+		n = a.o.Bandwidth.Limit()
+	default:
 		return models.Limits{}, failure(http.StatusNotImplemented, "limits: this daemon has no limit to change")
 	}
-	n := a.o.Bandwidth.Limit()
-	return models.Limits{Limit: units.FormatRate(n), BytesPerSecond: n, Timestamp: a.now()}, nil
+	out := models.Limits{Limit: units.FormatRate(n), BytesPerSecond: n, Shared: a.o.Shares != nil, Timestamp: a.now()}
+	if a.o.Shares != nil {
+		var err error
+		if out.Shares, err = a.shares(ctx); err != nil {
+			return out, a.fail(ctx, "limits", err)
+		}
+	}
+	return out, nil
+}
+
+// shares are what the daemons on the store have of the limits that they share.
+func (a *API) shares(ctx context.Context) ([]models.Share, error) {
+	held, err := a.o.Shares.Holdings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	daemons, _, err := a.jobs.Daemons(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ids := make(map[string]string, len(daemons))
+	for _, d := range daemons {
+		ids[d.Owner] = d.ID
+	}
+	out := make([]models.Share, len(held))
+	for i, h := range held {
+		out[i] = models.Share{Name: h.Name, Limit: h.Limit, Daemon: cmp.Or(ids[h.Owner], h.Owner), Held: h.Held, Waiting: h.Waiting}
+	}
+	return out, nil
 }
 
 func (a *API) setLimits(ctx context.Context, in *rawInput) (*reply[models.Limits], error) {
@@ -63,9 +98,15 @@ func (a *API) SetLimits(ctx context.Context, s models.SetLimit) (models.Limits, 
 	if err != nil {
 		return models.Limits{}, err
 	}
-	if a.o.Bandwidth != nil {
+	if a.o.Bandwidth != nil || a.o.Shares != nil {
 		err := a.audited(ctx, audit.Entry{Action: audit.SetLimit, Value: units.FormatRate(rate)}, func() error {
-			a.o.Bandwidth.SetLimit(rate)
+			if a.o.Shares == nil {
+				a.o.Bandwidth.SetLimit(rate)
+				return nil
+			}
+			if err := a.o.Shares.SetLimit(ctx, rate); err != nil {
+				return a.fail(ctx, "limits", err)
+			}
 			return nil
 		})
 		if err != nil {

@@ -1,13 +1,17 @@
 package api_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/limits"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/units"
@@ -114,5 +118,52 @@ func TestADaemonWithoutABandwidthSaysSo(t *testing.T) {
 	d := start(t, api.Options{})
 	if a := d.get("/limits"); a.status != http.StatusNotImplemented {
 		t.Errorf("status %d", a.status)
+	}
+}
+
+// sharing is a limit that a daemon shares with others.
+type sharing struct {
+	limit atomic.Int64
+	fails error
+}
+
+func (s *sharing) Limit() int64 { return s.limit.Load() }
+
+func (s *sharing) SetLimit(_ context.Context, n int64) error {
+	if s.fails == nil {
+		s.limit.Store(n)
+	}
+	return s.fails
+}
+
+func (s *sharing) Holdings(context.Context) ([]limits.Holding, error) {
+	return []limits.Holding{{Name: "disks of vCenter vc", Owner: "another daemon", Limit: 32, Held: 3, Waiting: 1}}, s.fails
+}
+
+func TestTheBandwidthOfSeveralDaemonsIsShownWithWhatEachHas(t *testing.T) {
+	t.Parallel()
+	shared, own := &sharing{}, transfer.NewLimiter(5, nil)
+	d := start(t, api.Options{Shares: shared, Bandwidth: own})
+	l := decode[models.Limits](t, d.put("/limits", `{"limit":"2MB/s"}`))
+	want := models.Share{Name: "disks of vCenter vc", Limit: 32, Daemon: "another daemon", Held: 3, Waiting: 1}
+	if l.Limit != "2MB/s" || !l.Shared || len(l.Shares) != 1 || l.Shares[0] != want {
+		t.Errorf("limits %+v", l)
+	}
+	if shared.limit.Load() != 2_000_000 || own.Limit() != 5 {
+		t.Errorf("the shared limit is %d, the daemon's own %d", shared.limit.Load(), own.Limit())
+	}
+}
+
+func TestALimitThatTheOtherDaemonsCannotBeToldIsNotChanged(t *testing.T) {
+	t.Parallel()
+	shared := &sharing{fails: &jobs.StoreError{Trouble: jobs.TroubleAway, Err: errors.New("the database is away")}}
+	d := start(t, api.Options{Shares: shared})
+	for _, a := range []answer{d.put("/limits", `{"limit":"2MB/s"}`), d.get("/limits")} {
+		if a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "away") {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	}
+	if shared.limit.Load() != 0 {
+		t.Error("the limit is another")
 	}
 }

@@ -38,7 +38,10 @@ type Manager struct {
 	breaker *breaker
 	wake    chan struct{} // holds one token when there may be something to claim
 	trial   trial
-	looks   singleflight.Group
+
+	courtesy courtesy
+
+	looks singleflight.Group
 
 	member membership
 
@@ -173,7 +176,10 @@ func (m *Manager) claim(base context.Context, r ClaimRequest) (c Claimed, until 
 	r.Owner, r.Hold, r.Labels = m.o.Owner, m.o.Hold, m.o.Daemon.Labels
 	if !r.Cancelling {
 		unreachable, refused := m.breaker.blocked()
-		r.Full, r.Refused = append(unreachable, m.fullVCenters()...), refused
+		r.Full, r.Refused, r.Most = unreachable, refused, m.o.PerVCenter
+		if r.Deaths == 0 {
+			r.Full = append(r.Full, m.courtesy.leave(m, time.Now())...)
+		}
 		r.Below = m.lacking()
 	}
 	until = time.Now().Add(r.Hold)
@@ -184,6 +190,9 @@ func (m *Manager) claim(base context.Context, r ClaimRequest) (c Claimed, until 
 	}
 	if m.claimTrouble.tell(err) {
 		m.log.Error("cannot claim a job; trying again", "error", err)
+	}
+	if err == nil && !r.Cancelling {
+		m.courtesy.took(c.Job.Definition.VCenterKey())
 	}
 	return c, until, err == nil
 }
@@ -199,26 +208,6 @@ func (m *Manager) room(cleanup bool) bool {
 		}
 	}
 	return n < m.o.MaxJobs
-}
-
-// fullVCenters names the vCenters at their limit.
-func (m *Manager) fullVCenters() []string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	n := make(map[string]int)
-	for _, r := range m.runs {
-		if !r.cleanup {
-			n[r.vcenter]++
-		}
-	}
-	var full []string
-	for vcenter, running := range n {
-		if running >= m.o.limit(vcenter) {
-			full = append(full, vcenter)
-		}
-	}
-	slices.Sort(full)
-	return full
 }
 
 // start runs a claimed job in a goroutine of its own.

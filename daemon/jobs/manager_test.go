@@ -45,7 +45,7 @@ func TestASubmittedJobRunsToItsEnd(t *testing.T) {
 func TestLimitsHoldPerDaemonAndPerVCenter(t *testing.T) {
 	inBubble(t, func(t *testing.T, store jobs.Store) {
 		var g gauge
-		d := start(t, store, g.run, jobs.Options{MaxJobs: 7, MaxPerVCenter: 3, PerVCenter: map[string]int{"small": 1}})
+		d := start(t, store, g.run, jobs.Options{MaxJobs: 7, PerVCenter: map[string]int{"big": 3, "other": 3, "small": 1, "any": 0}})
 		for _, vcenter := range []string{"big", "small", "other"} {
 			for i := range 8 {
 				def := def(fmt.Sprint(vcenter, i))

@@ -20,6 +20,7 @@ const (
 	NoticeWatched  NoticeType = "watched"  // somebody watches the job at another daemon than it runs at
 	NoticeProgress NoticeType = "progress" // how far the job is
 	NoticeDaemons  NoticeType = "daemons"  // a daemon came or went, or is asked for something
+	NoticeShares   NoticeType = "shares"   // a limit that daemons share is another, or is to be divided anew
 )
 
 // Notice tells the other daemons on a store what has just happened. Notices are hints:
@@ -47,9 +48,12 @@ func (m *Manager) heard(n Notice) {
 	switch n.Type {
 	case NoticeQueue:
 		m.nudge()
+	case NoticeShares:
+		m.lookAtLimits()
 	case NoticeJob:
-		if n.Job == "" {
+		if n.Job == "" { // something was missed
 			m.hub.allChanged()
+			m.lookAtLimits()
 			return
 		}
 		m.hub.changed(n.Job)
@@ -72,6 +76,13 @@ func (m *Manager) heard(n Notice) {
 		if n.Progress != nil {
 			m.hub.remote(n.Job, n.Progress)
 		}
+	}
+}
+
+// lookAtLimits has this daemon's part of them asked for anew.
+func (m *Manager) lookAtLimits() {
+	if m.o.Limits != nil {
+		m.o.Limits.Look()
 	}
 }
 

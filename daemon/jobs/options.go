@@ -3,6 +3,7 @@ package jobs
 import (
 	"cmp"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/google/uuid"
@@ -12,9 +13,10 @@ import (
 
 // Options steer a [Manager]. The zero value works.
 type Options struct {
-	MaxJobs       int            // jobs at once, 0 means 4
-	MaxPerVCenter int            // jobs at once per vCenter, 0 means MaxJobs
-	PerVCenter    map[string]int // other limits for some, by [job.Definition.VCenterKey]
+	MaxJobs int // jobs at once, 0 means 4
+	// PerVCenter is how many jobs of some vCenters run at once, at all daemons on the
+	// store together, by [job.Definition.VCenterKey]; less than 1 is any number.
+	PerVCenter map[string]int
 
 	Sealer Sealer // encrypts passwords; nil refuses jobs that carry one
 	// Admit says why a job that is right in itself is not taken; nil takes every one.
@@ -53,6 +55,8 @@ type Options struct {
 	// empty; nil is the store, if it can.
 	Daemons Daemons
 	Daemon  Member
+	// Limits are told when daemons are to divide them anew; nil is nobody.
+	Limits interface{ Look() }
 
 	// Observer hears what becomes of runs; nil is nobody.
 	Observer Observer
@@ -106,7 +110,6 @@ type Throttle interface {
 
 func (o Options) withDefaults() Options {
 	o.MaxJobs = cmp.Or(o.MaxJobs, 4)
-	o.MaxPerVCenter = cmp.Or(o.MaxPerVCenter, o.MaxJobs)
 	o.Hold = cmp.Or(o.Hold, 30*time.Second)
 	o.Heartbeat = cmp.Or(o.Heartbeat, 5*time.Second)
 	o.Sample = cmp.Or(o.Sample, time.Second)
@@ -128,6 +131,8 @@ func (o Options) withDefaults() Options {
 	if o.Observer == nil {
 		o.Observer = unobserved{}
 	}
+	o.PerVCenter = maps.Clone(o.PerVCenter)
+	maps.DeleteFunc(o.PerVCenter, func(_ string, n int) bool { return n < 1 })
 	if o.Room == nil {
 		o.Room = roomEverywhere{}
 	}
@@ -143,14 +148,6 @@ func (o Options) withDefaults() Options {
 	o.Daemon.Owner = o.Owner
 	o.Daemon.ID = cmp.Or(o.Daemon.ID, o.Owner)
 	return o
-}
-
-// limit is how many jobs of a vCenter may run at once.
-func (o Options) limit(vcenter string) int {
-	if n, ok := o.PerVCenter[vcenter]; ok && n > 0 {
-		return n
-	}
-	return o.MaxPerVCenter
 }
 
 // retryDelay is how long a job waits after it has failed that many times.

@@ -168,6 +168,9 @@ type ClaimRequest struct {
 	// Full names the vCenters (see [job.Definition.VCenterKey]) of
 	// which no job is to be claimed.
 	Full []string
+	// Most says how many jobs of some vCenters may run at once, at all daemons on the
+	// store together: claims that hold are counted.
+	Most map[string]int
 	// Refused names those of which only jobs that bring a user of their own
 	// are to be claimed.
 	Refused []string

@@ -248,5 +248,16 @@ type SetLimit struct {
 type Limits struct {
 	Limit          string    `json:"limit" doc:"Bandwidth of all jobs together, \"none\" when there is no limit"`
 	BytesPerSecond int64     `json:"bytes_per_second" doc:"The same as a number, 0 when there is no limit"`
+	Shared         bool      `json:"shared,omitempty" doc:"The limit holds for the jobs of all daemons on the store together"`
+	Shares         []Share   `json:"shares,omitempty" doc:"What each daemon has of the limits that they share: bandwidth, disks, logins"`
 	Timestamp      time.Time `json:"timestamp"`
+}
+
+// Share is what one daemon has of a limit that daemons share.
+type Share struct {
+	Name    string `json:"name" doc:"Of the limit, such as bandwidth, in bytes per second, or disks of vCenter HOST"`
+	Limit   int64  `json:"limit" doc:"Of all daemons together; 0 is none"`
+	Daemon  string `json:"daemon" doc:"Id of the daemon"`
+	Held    int64  `json:"held" doc:"What it may use of it"`
+	Waiting int64  `json:"waiting" doc:"How much more of what is counted one by one it waits for"`
 }

@@ -33,6 +33,7 @@ type Store struct {
 	count map[models.Status]int
 
 	daemons []*entry
+	divided
 }
 
 // record is one job.
@@ -109,6 +110,7 @@ func (s *Store) Claim(ctx context.Context, req jobs.ClaimRequest) (jobs.Claimed,
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now, steady := s.clock.Now(), s.clock.Steady()
+	req.Full = append(slices.Clone(req.Full), s.full(req.Most, steady)...)
 	var best *record
 	for _, r := range s.all {
 		if s.claimable(r, req, steady) && (best == nil || s.before(r, best)) {

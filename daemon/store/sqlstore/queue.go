@@ -202,6 +202,10 @@ func (s Store) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claimed, er
 		if err != nil {
 			return err
 		}
+		r, err := c.withFull(ctx, r, now.Steady)
+		if err != nil {
+			return err
+		}
 		found, err := candidates(ctx, c, r, now.Steady)
 		some = len(found) > 0
 		return err
@@ -214,6 +218,10 @@ func (s Store) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claimed, er
 	}
 	var claimed jobs.Claimed
 	err = s.db.Write(ctx, func(tx Tx) error {
+		r, err := tx.alone(ctx, r)
+		if err != nil {
+			return err
+		}
 		found, err := candidates(ctx, tx.Conn, r, tx.Steady)
 		if err != nil {
 			return err
@@ -229,6 +237,44 @@ func (s Store) Claim(ctx context.Context, r jobs.ClaimRequest) (jobs.Claimed, er
 		return jobs.Claimed{}, err
 	}
 	return claimed, nil
+}
+
+// withFull is r with the vCenters that are at their limits among those that are full.
+func (c Conn) withFull(ctx context.Context, r jobs.ClaimRequest, steady time.Time) (jobs.ClaimRequest, error) {
+	if r.Cancelling || len(r.Most) == 0 {
+		return r, nil
+	}
+	names := slices.Sorted(maps.Keys(r.Most))
+	type running struct {
+		vcenter string
+		n       int
+	}
+	all, err := collect(ctx, c, func(scan func(...any) error) (r running, err error) {
+		err = scan(&r.vcenter, &r.n)
+		return r, err
+	}, `SELECT vcenter, count(*) FROM jobs WHERE status = 'running' AND claimable_at > ? AND vcenter IN (`+marks(len(names))+`)
+		GROUP BY vcenter`, slices.Concat([]any{millis(steady)}, anys(names))...)
+	r.Full = slices.Clone(r.Full)
+	for _, v := range all {
+		if v.n >= r.Most[v.vcenter] {
+			r.Full = append(r.Full, v.vcenter)
+		}
+	}
+	return r, err
+}
+
+// alone is withFull while nobody else claims jobs of these vCenters.
+func (t Tx) alone(ctx context.Context, r jobs.ClaimRequest) (jobs.ClaimRequest, error) {
+	if t.Dialect.Hold != "" && !r.Cancelling && len(r.Most) > 0 {
+		var names []string
+		for vcenter := range r.Most {
+			names = append(names, "jobs of vCenter "+vcenter)
+		}
+		if _, err := t.lockLimits(ctx, names); err != nil {
+			return r, err
+		}
+	}
+	return t.withFull(ctx, r, t.Steady)
 }
 
 // claim claims the job that where finds, or returns sql.ErrNoRows.
@@ -339,9 +385,7 @@ func (s Store) Finish(ctx context.Context, l jobs.Claim, o jobs.Outcome) error {
 		if err != nil {
 			return err
 		}
-		if !o.Status.Final() {
-			tx.tell(jobs.Notice{Type: jobs.NoticeQueue})
-		}
+		tx.tell(jobs.Notice{Type: jobs.NoticeQueue}) // of this job, or of those that wait for its place
 		return tx.appendEvents(ctx, seq, l.JobID, append(o.Events[:len(o.Events):len(o.Events)], state(tx.Now, o.Status, o.Error))...)
 	})
 }

@@ -1,5 +1,5 @@
 // Package sqlstore is what the stores in SQL databases have in common: the
-// statements of [jobs.Store], [jobs.Secrets], [jobs.Pruner], [jobs.Daemons],
+// statements of [jobs.Store], [jobs.Secrets], [jobs.Pruner], [jobs.Daemons], [limits.Store],
 // [access.Tokens], [audit.Store] and [rates.Store], the columns and their JSON.
 //
 // A database is a [Backend], which owns connections, transactions, time, and the
@@ -20,6 +20,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/limits"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/clock"
 )
 
@@ -150,6 +151,7 @@ var (
 	_ jobs.Queue   = Store{}
 	_ jobs.Control = Store{}
 	_ jobs.Secrets = Store{}
+	_ limits.Store = Store{}
 )
 
 // New returns the store in a database.

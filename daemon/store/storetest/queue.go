@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -260,4 +261,41 @@ func handedBackJob(f *fixture) {
 	f.equal("error while running", f.get("a").Error, "")
 	f.must(f.Finish(f.Context(), again.Claim, jobs.Outcome{Status: models.StatusPending}))
 	f.equal("epoch", f.claim("owner").Claim.Epoch, int64(3))
+}
+
+func vcentersHaveALimit(f *fixture) {
+	f.create(repeat(5, func(i int) job.Definition { return definition(fmt.Sprint("lab-", i)) })...)
+	f.create(definition("other", vcenter("other")), definition("default", vcenter("")))
+	claim := func(owner string) (string, jobs.Claim) {
+		f.Helper()
+		c, err := f.Claim(f.Context(), jobs.ClaimRequest{Owner: owner, Hold: hold, Most: map[string]int{"lab": 2, "": 1}})
+		if errors.Is(err, jobs.ErrNoJob) {
+			return "", jobs.Claim{}
+		}
+		f.must(err)
+		return c.Claim.JobID, c.Claim
+	}
+	var got []string
+	var last jobs.Claim
+	for _, owner := range []string{"a", "b", "a", "b", "a", "b"} {
+		id, c := claim(owner)
+		if got = append(got, id); id == "lab-0" {
+			last = c
+		}
+	}
+	slices.Sort(got)
+	f.equal("claimed by two daemons", got, []string{"", "", "default", "lab-0", "lab-1", "other"})
+	f.finish(last, models.StatusCompleted)
+	id, _ := claim("b")
+	f.equal("when one has ended", id, "lab-2")
+	id, _ = claim("a")
+	f.equal("and no other", id, "")
+	f.advance(hold + time.Second) // all others are dead
+	var taken []string
+	for range 5 {
+		id, _ := claim("c")
+		taken = append(taken, id)
+	}
+	slices.Sort(taken)
+	f.equal("when the claims have run out", taken, []string{"", "default", "lab-1", "lab-2", "other"})
 }

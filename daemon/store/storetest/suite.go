@@ -44,6 +44,7 @@ func (s Suite) Run(t *testing.T) {
 		{"vCenters take turns", vcentersTakeTurns},
 		{"jobs of directories without room are passed over", fullDirectoriesArePassedOver},
 		{"vCenters that are full are passed over", fullVCentersArePassedOver},
+		{"no more jobs of a vCenter run than may at all daemons together", vcentersHaveALimit},
 		{"a claim that runs out lets another owner take the job, in a later epoch", expiredClaimIsTaken},
 		{"an owner does not claim what it holds itself", ownClaimIsNotTaken},
 		{"a heartbeat extends the claim and keeps the progress", heartbeatExtends},
@@ -89,6 +90,13 @@ func (s Suite) Run(t *testing.T) {
 		{"many daemons enter at once", manyDaemonsEnterAtOnce},
 		{"a job is claimed by owners with the labels that it wants", constraintsHold},
 		{"a job that was left is claimed by owners with the labels that it wants", constraintsHoldForLeftovers},
+		{"daemons hold no more of a limit than there is, and who waits comes before who has more", sharesAreWithinTheLimit},
+		{"what a daemon held that has died is there for others when its claim has run out", sharesEndWithTheirClaims},
+		{"what is given back is there for others", sharesAreGivenBack},
+		{"what cannot be divided goes round", whatCannotBeDividedGoesRound},
+		{"the smallest limit of all configurations holds, unless another was chosen", theSmallestLimitHoldsUnlessOneIsChosen},
+		{"shares go by weight", sharesGoByWeight},
+		{"several limits are divided at once", severalLimitsAreDividedAtOnce},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
