@@ -22,8 +22,10 @@ type Result struct {
 	// Network is what VMware Tools reported while the guest ran; nil when nothing. The
 	// file NAME.network.json holds the same.
 	Network *GuestNetwork `json:"network,omitempty"`
-	Notes   []string      `json:"notes,omitempty"`  // what a person should know: fallbacks, what could not be verified
-	Landed  *Landed       `json:"landed,omitempty"` // at libvirt, where that was asked for
+	Notes   []string      `json:"notes,omitempty"` // what a person should know: fallbacks, what could not be verified
+	// Converted is what a guest conversion came to, where one was asked for.
+	Converted *Converted `json:"converted,omitempty"`
+	Landed    *Landed    `json:"landed,omitempty"` // at libvirt, where that was asked for
 }
 
 // Verification is how a disk was verified. A result may come from a newer daemon

@@ -218,6 +218,9 @@ func (v *validator) options(o Options) {
 	if o.Compress && o.Format != FormatQcow2 {
 		v.add("options.compress", "needs format %s", FormatQcow2)
 	}
+	if o.Convert && o.Format.Streams() {
+		v.add("options.convert", "needs format %s or %s: a guest is converted in its images", FormatQcow2, FormatRaw)
+	}
 	if o.Virtio && o.Format.Streams() {
 		v.add("options.virtio", "needs format %s or %s: an OVF keeps the VM's own hardware", FormatQcow2, FormatRaw)
 	}

@@ -57,6 +57,7 @@ func machines() map[string]kit.Machine {
 	add("IDE", nil, kvm.IDE, kvm.IDE, kvm.IDE, kvm.IDE)
 	add("several buses", nil, kvm.IDE, kvm.LSILogic, kvm.PVSCSI, kvm.SATA, kvm.NVMe)
 	add("virtio", func(m *kit.Machine) { m.Options.Virtio = true }, kvm.LSISAS, kvm.IDE)
+	add("converted", func(m *kit.Machine) { m.Options.VirtioBlk, m.Options.VirtioNet = true, true }, slices.Repeat([]kvm.Bus{kvm.PVSCSI}, 18)...)
 	add("60 disks", nil, slices.Repeat([]kvm.Bus{kvm.PVSCSI}, 60)...)
 	add("nothing in it", func(m *kit.Machine) { m.Guest.NICs = nil })
 	add("networks", func(m *kit.Machine) {
@@ -165,9 +166,10 @@ var qmOptions = map[string]string{
 	`scsihw`:                     `lsi|pvscsi|virtio-scsi-pci`,
 	`scsi([0-9]|[12][0-9]|30)`:   `[a-z][-a-z0-9]*:0,import-from=/[^,]+,discard=on`,
 	`sata[0-5]`:                  `[a-z][-a-z0-9]*:0,import-from=/[^,]+,discard=on`,
+	`virtio([0-9]|1[0-5])`:       `[a-z][-a-z0-9]*:0,import-from=/[^,]+,discard=on`,
 	`ide[0-3]`:                   `[a-z][-a-z0-9]*:0,import-from=/[^,]+,discard=on`,
 	`net([0-9]|[12][0-9]|3[01])`: `(e1000|e1000e|pcnet|virtio|vmxnet3)(=([0-9A-F]{2}:){5}[0-9A-F]{2})?,bridge=[a-zA-Z][-_.0-9a-zA-Z]*`,
-	`boot`:                       `order=(scsi|sata|ide)[0-9]+`,
+	`boot`:                       `order=(scsi|sata|ide|virtio)[0-9]+`,
 }
 
 func TestTheScriptForProxmoxCallsQmAsItsManualSays(t *testing.T) {
@@ -235,6 +237,7 @@ func TestTheScriptForProxmoxKeepsWhatTheVMHad(t *testing.T) {
 		"LSI SAS":             {"--sata0", "--sata1", "Note: disk 0: is on SATA"},
 		"IDE":                 {"--ide0", "--ide3", "order=ide0"},
 		"virtio":              {"--scsihw virtio-scsi-pci", "virtio=00:50:56"},
+		"converted":           {"--virtio0", "--virtio15", "--scsi1", "order=virtio0", "virtio=00:50:56"},
 		"networks":            {"_BRIDGE0='br1'", "_BRIDGE1='vmbr0'", "which was on lan at vSphere"},
 	} {
 		text, _, err := kit.Write(kit.Proxmox, all[name])

@@ -52,7 +52,7 @@ func (w *writer) kubeVirtMachine(name string) object {
 	var disks, volumes []any
 	for i := range w.m.Images {
 		bus, model := w.bus(i)
-		if want := bus; bus != "sata" && model != "virtio-scsi" {
+		if want := bus; bus != "sata" && bus != "virtio" && model != "virtio-scsi" {
 			bus = "sata"
 			w.note(fmt.Sprintf("disk %d", i), "is on SATA: KubeVirt has no %s", strings.TrimSpace(want+" "+model))
 		}

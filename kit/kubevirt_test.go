@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"testing"
 
 	"gopkg.in/yaml.v3"
@@ -199,7 +200,7 @@ func checkMachine(t *testing.T, m kit.Machine, spec machineSpec, volumes map[str
 		t.Fatalf("%d disks and %d volumes", len(d.Devices.Disks), len(s.Volumes))
 	}
 	for i, disk := range d.Devices.Disks {
-		if disk.Name != s.Volumes[i].Name || !volumes[s.Volumes[i].DataVolume.Name] || disk.BootOrder != i+1 || disk.Disk.Bus != "sata" && disk.Disk.Bus != "scsi" {
+		if disk.Name != s.Volumes[i].Name || !volumes[s.Volumes[i].DataVolume.Name] || disk.BootOrder != i+1 || !slices.Contains([]string{"sata", "scsi", "virtio"}, disk.Disk.Bus) {
 			t.Errorf("disk %d is %+v of %+v", i, disk, s.Volumes[i])
 		}
 	}

@@ -15,7 +15,7 @@ import (
 var openStackGrammar = map[string]map[string]string{
 	"image create": {
 		"--disk-format": "qcow2|raw", "--container-format": "bare", "--file": `\./[^/]+`, "-f": "value", "-c": "id",
-		"--property": `hw_machine_type=(pc|q35)|hw_qemu_guest_agent=yes|hw_firmware_type=(bios|uefi)|os_secure_boot=required|hw_disk_bus=(scsi|sata|ide)|` +
+		"--property": `hw_machine_type=(pc|q35)|hw_qemu_guest_agent=yes|hw_firmware_type=(bios|uefi)|os_secure_boot=required|hw_disk_bus=(scsi|sata|ide|virtio)|` +
 			`hw_scsi_model=(virtio-scsi|lsilogic|lsisas1068|vmpvscsi)|hw_vif_model=(virtio|vmxnet3|e1000|e1000e|pcnet)|os_type=(linux|windows)|os_distro=[a-z]+`,
 	},
 	"volume create": {"--image": `id-\d+`, "--size": `[1-9]\d*`, "--bootable": "", "--non-bootable": "", "-f": "value", "-c": "id"},

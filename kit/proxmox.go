@@ -6,7 +6,7 @@ import (
 )
 
 // Numbers of the disks that Proxmox VE takes on each bus (qm(1)).
-var proxmoxUnits = map[string]int{"ide": 4, "sata": 6, "scsi": 31}
+var proxmoxUnits = map[string]int{"ide": 4, "sata": 6, "scsi": 31, "virtio": 16}
 
 // proxmoxSCSI are Proxmox VE's names of the SCSI adapters. A VM has one kind of them.
 var proxmoxSCSI = map[string]string{"virtio-scsi": "virtio-scsi-pci", "vmpvscsi": "pvscsi", "lsilogic": "lsi"}

@@ -22,14 +22,19 @@ var (
 	kindPVSCSI     = kind{bus: "scsi", model: "vmpvscsi", units: 64, dev: "sd"}
 	kindLSILogic   = kind{bus: "scsi", model: "lsilogic", units: 7, dev: "sd"}
 	kindLSISAS     = kind{bus: "scsi", model: "lsisas1068", units: 8, dev: "sd"}
+	kindVirtioBlk  = kind{bus: "virtio", units: 1, dev: "vd"}
 	kindSATA       = kind{bus: "sata", units: 6, dev: "sd"}
 	kindIDE        = kind{bus: "ide", units: 4, dev: "hd"}
 )
 
 // address is where unit n of the controller with this index is found, in the terms
 // of QEMU's models: LSI parallel SCSI counts units, the other SCSI adapters count
-// targets with one unit each, IDE has two channels of two, SATA counts ports.
+// targets with one unit each, IDE has two channels of two, SATA counts ports. A disk of
+// virtio-blk has none.
 func (k kind) address(index, n int) *libvirtxml.DomainAddress {
+	if k == kindVirtioBlk {
+		return nil // a PCI device of its own, for which libvirt finds a slot
+	}
 	bus, target, unit := 0, 0, n
 	switch k {
 	case kindIDE:
@@ -44,8 +49,11 @@ func (k kind) address(index, n int) *libvirtxml.DomainAddress {
 
 // choose gives the kind of controller for disk i of g, and a text when it is not the
 // equal of what the guest had.
-func choose(g Guest, i int, virtio bool) (kind, string) {
-	if virtio {
+func choose(g Guest, i int, o Options) (kind, string) {
+	switch {
+	case o.VirtioBlk:
+		return kindVirtioBlk, ""
+	case o.Virtio:
 		return kindVirtioSCSI, ""
 	}
 	b := g.Disks[i].Bus
@@ -129,14 +137,14 @@ func (l *layout) place(g Guest, o Options) (slots []slot, devs []string) {
 	count := map[string]int{}
 	for _, i := range order {
 		d := g.Disks[i]
-		k, why := choose(g, i, o.Virtio)
+		k, why := choose(g, i, o)
 		if k == kindIDE && !l.ideFree(d) {
 			k, why = kindSATA, "its place on IDE does not exist or is taken; it is on SATA now"
 		}
 		if why != "" {
 			l.note(i, why)
 		}
-		slots[i] = l.slot(i, d, k, o.Virtio)
+		slots[i] = l.slot(i, d, k, o.Virtio || o.VirtioBlk)
 		devs[i] = devName(k.dev, count[k.dev])
 		count[k.dev]++
 	}
@@ -262,9 +270,11 @@ func (l *layout) disks(g Guest, o Options) ([]libvirtxml.DomainDisk, []libvirtxm
 			Address: s.ctl.kind.address(s.ctl.index, s.unit),
 		}
 	}
-	controllers := make([]libvirtxml.DomainController, len(l.controllers))
-	for i, c := range l.controllers {
-		controllers[i] = libvirtxml.DomainController{Type: c.kind.bus, Index: ptr(c.index), Model: c.kind.model}
+	var controllers []libvirtxml.DomainController
+	for _, c := range l.controllers {
+		if c.kind != kindVirtioBlk {
+			controllers = append(controllers, libvirtxml.DomainController{Type: c.kind.bus, Index: ptr(c.index), Model: c.kind.model})
+		}
 	}
 	return disks, controllers
 }

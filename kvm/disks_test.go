@@ -17,6 +17,9 @@ func where(d *libvirtxml.Domain) []string {
 	}
 	var places []string
 	for _, disk := range d.Devices.Disks {
+		if disk.Target.Bus == "virtio" {
+			continue // libvirt finds its address
+		}
 		a := disk.Address.Drive
 		model := models[fmt.Sprint(disk.Target.Bus, *a.Controller)]
 		places = append(places, fmt.Sprintf("%s/%s %d:%d:%d:%d %s", disk.Target.Bus, model, *a.Controller, *a.Bus, *a.Target, *a.Unit, disk.Target.Dev))

@@ -13,7 +13,7 @@
 //     with; otherwise the nearest kind, and a [Note] says so. The boot disk of a
 //     UEFI guest moves from SCSI to SATA, because most builds of OVMF cannot read
 //     VMware's SCSI adapters. With [Options].Virtio all disks go to virtio-scsi and
-//     all NICs to virtio-net;
+//     all NICs to virtio-net; [Options].VirtioBlk is for guests that virt-v2v has converted;
 //  4. marshal, with the guest's operating system as libosinfo metadata and where it
 //     came from in a namespace of our own ([MetadataNamespace]).
 //

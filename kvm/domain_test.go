@@ -70,11 +70,14 @@ func TestLibvirtAcceptsTheDomainAndQEMUStartsIt(t *testing.T) {
 		many[i] = kvm.LSISAS
 	}
 	for _, test := range []struct {
-		name   string
-		buses  []kvm.Bus
-		change func(*kvm.Guest)
-		virtio bool
+		name      string
+		buses     []kvm.Bus
+		change    func(*kvm.Guest)
+		virtio    bool
+		converted bool
 	}{
+		{name: "bios-converted", buses: many, converted: true},
+		{name: "uefi-converted", buses: all, change: func(g *kvm.Guest) { g.Firmware = kvm.UEFI }, converted: true},
 		{name: "bios-every-bus", buses: all},
 		{name: "bios-every-bus-virtio", buses: all, virtio: true},
 		{name: "uefi-every-bus", buses: all, change: func(g *kvm.Guest) { g.Firmware = kvm.UEFI }},
@@ -100,11 +103,11 @@ func TestLibvirtAcceptsTheDomainAndQEMUStartsIt(t *testing.T) {
 			if test.change != nil {
 				test.change(&g)
 			}
-			text, _ := domain(t, g, kvm.Options{Virtio: test.virtio})
+			text, _ := domain(t, g, kvm.Options{Virtio: test.virtio, VirtioBlk: test.converted, VirtioNet: test.converted})
 			validates(t, text)
 			defines(t, text)
 
-			text, _ = domain(t, g, kvm.Options{Virtio: test.virtio, Emulate: true})
+			text, _ = domain(t, g, kvm.Options{Virtio: test.virtio, VirtioBlk: test.converted, VirtioNet: test.converted, Emulate: true})
 			validates(t, text)
 			starts(t, text)
 		})

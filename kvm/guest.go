@@ -116,6 +116,12 @@ type Options struct {
 	// one PCI slot holds all of them.
 	Virtio bool
 
+	// VirtioBlk puts every disk on virtio-blk, which is what virt-v2v makes guests boot
+	// from: their disks are called vda, vdb, … then. It goes before Virtio.
+	VirtioBlk bool
+	// VirtioNet puts every NIC on virtio-net, as Virtio does.
+	VirtioNet bool
+
 	// Emulate makes a domain for QEMU's own emulation (TCG) in place of KVM, for
 	// machines without usable hardware virtualization. It is many times slower.
 	Emulate bool

@@ -19,9 +19,9 @@ func nics(g Guest, o Options) (cards []libvirtxml.DomainInterface, notes []Note)
 		}
 		card := libvirtxml.DomainInterface{
 			Source: source(o.network(n.Network)),
-			Model:  &libvirtxml.DomainInterfaceModel{Type: nicModel(n.Model, o.Virtio)},
+			Model:  &libvirtxml.DomainInterfaceModel{Type: nicModel(n.Model, o.Virtio || o.VirtioNet)},
 		}
-		if !o.Virtio && !strings.EqualFold(card.Model.Type, n.Model) {
+		if !o.Virtio && !o.VirtioNet && !strings.EqualFold(card.Model.Type, n.Model) {
 			note("QEMU has no %q card; it is an %s now", cleanLine(n.Model, 40), card.Model.Type)
 		}
 		switch mac, ok := unicastMAC(n.MAC); {

@@ -46,6 +46,9 @@ func (r *run) finalNames() []string {
 		names = append(names, r.diskName(i))
 	}
 	names = append(names, r.networkName())
+	if r.def.Options.Convert {
+		names = append(names, r.logName())
+	}
 	if r.ovf() {
 		return append(names, r.ovfName(), r.manifestName(), r.nvramName())
 	}

@@ -47,10 +47,20 @@ type inside struct {
 }
 
 // insideResult is what parts have done, in the words of a [job.Result].
-type insideResult struct{}
+type insideResult struct {
+	Converted *job.Converted `json:"converted,omitempty"`
+	Notes     []string       `json:"notes,omitempty"`
+	Described []string       `json:"described,omitempty"` // notes about the domain and the landing kits, which are new
+}
 
-// tell enters it into the result of the export.
-func (insideResult) tell(*job.Result) {}
+// tell enters it into the result of the export, and into its notes.
+func (d insideResult) tell(result *job.Result, notes []string) []string {
+	if d.Converted != nil {
+		result.Converted = d.Converted
+		notes = redescribed(notes, d.Described)
+	}
+	return append(slices.Clone(notes), d.Notes...)
+}
 
 // insideNotes are what the step has in the ledger.
 type insideNotes struct {
@@ -63,7 +73,7 @@ func (s *insideStep) parts() []part {
 	if s.m.parts != nil {
 		return s.m.parts(s.run)
 	}
-	return nil
+	return []part{&convertPart{s.run}}
 }
 
 func (s *insideStep) phase() progress.Phase { return progress.Converting }
@@ -140,7 +150,7 @@ func (s *insideStep) do(ctx context.Context, f *finished) error {
 	if err := g.Commit(ctx); err != nil {
 		return err
 	}
-	g.did.tell(&f.Result)
+	s.notes = g.did.tell(&f.Result, s.notes)
 	return nil
 }
 
@@ -157,8 +167,8 @@ func (s *insideStep) overlays(images []job.DiskResult) (out []overlay.Disk) {
 }
 
 // inWork is the path of a file of the work directory, relative to the output directory.
-func (s *insideStep) inWork(name string) string {
-	return path.Join(filepath.Base(s.work.Path()), name)
+func (r *run) inWork(name string) string {
+	return path.Join(filepath.Base(r.work.Path()), name)
 }
 
 func (s *insideStep) settle(ctx context.Context, notes json.RawMessage, result *job.Result) (bool, error) {
@@ -175,7 +185,7 @@ func (s *insideStep) settle(ctx context.Context, notes json.RawMessage, result *
 		return f.note(insideNotes{j, n.Did})
 	})
 	if done && err == nil {
-		n.Did.tell(result)
+		result.Notes = n.Did.tell(result, result.Notes)
 	}
 	return done, err
 }

@@ -13,38 +13,60 @@ import (
 
 // describeMachine writes the libvirt domain of the VM, and the landing kits that the job
 // asks for, and returns their renames.
-func (r *run) describeMachine() ([]workdir.Rename, error) {
-	m := kit.Machine{Guest: r.guest(), Options: kvm.Options{
-		Virtio: r.def.Options.Virtio, NetworkMap: r.def.Options.NetworkMap, Name: r.domain,
-	}}
-	xml, notes, err := kvm.Domain(m.Guest, m.Options)
+func (r *run) describeMachine() (renames []workdir.Rename, err error) {
+	files, notes, err := r.machineFiles(r.kvmOptions())
 	if err != nil {
-		return nil, fault.Permanent(fmt.Errorf("libvirt domain: %w", err))
-	}
-	for _, n := range notes {
-		r.note("libvirt domain, %s", n)
-	}
-	if err := r.work.WriteFile(r.domainName(), xml); err != nil {
 		return nil, err
 	}
-	for _, d := range r.disks {
-		m.Images = append(m.Images, kit.Image{File: d.name, Format: kvm.Format(r.def.Options.Format), Capacity: d.disk.Capacity})
-	}
-	renames := []workdir.Rename{{From: r.domainName(), To: r.domainName()}}
-	files, err := kit.Files(r.kits(), r.work.Base(), m)
-	if err != nil {
-		return nil, fault.Permanent(err)
+	for _, n := range notes {
+		r.note("%s", n)
 	}
 	for _, f := range files {
-		for _, n := range f.Notes {
-			r.note("landing kit %s, %s", f.Name, n)
-		}
-		if err := r.work.WriteFile(f.Name, f.Text); err != nil {
+		if err := r.work.WriteFile(f.name, f.text); err != nil {
 			return nil, err
 		}
-		renames = append(renames, workdir.Rename{From: f.Name, To: f.Name})
+		renames = append(renames, workdir.Rename{From: f.name, To: f.name})
 	}
 	return renames, nil
+}
+
+// kvmOptions are the choices of the job about the domain.
+func (r *run) kvmOptions() kvm.Options {
+	return kvm.Options{Virtio: r.def.Options.Virtio, NetworkMap: r.def.Options.NetworkMap, Name: r.domain}
+}
+
+// machineFile is a file that describes the VM.
+type machineFile struct {
+	name string
+	text []byte
+}
+
+// machineFiles are the libvirt domain, and the landing kits that the job asks for. notes
+// are what people should know of them: see aboutMachine.
+func (r *run) machineFiles(o kvm.Options) (files []machineFile, notes []string, err error) {
+	m := kit.Machine{Guest: r.guest(), Options: o}
+	xml, about, err := kvm.Domain(m.Guest, m.Options)
+	if err != nil {
+		return nil, nil, fault.Permanent(fmt.Errorf("libvirt domain: %w", err))
+	}
+	for _, n := range about {
+		notes = append(notes, fmt.Sprintf("libvirt domain, %s", n))
+	}
+	files = []machineFile{{r.domainName(), xml}}
+	for i, d := range r.vm.Disks {
+		m.Images = append(m.Images, kit.Image{File: r.diskName(i), Format: kvm.Format(r.def.Options.Format), Capacity: d.Capacity})
+	}
+	kits, err := kit.Files(r.kits(), r.work.Base(), m)
+	if err != nil {
+		return nil, nil, fault.Permanent(err)
+	}
+	for _, f := range kits {
+		for _, n := range f.Notes {
+			notes = append(notes, fmt.Sprintf("landing kit %s, %s", f.Name, n))
+		}
+		files = append(files, machineFile{f.Name, f.Text})
+	}
+	return files, notes, nil
 }
 
 // kits are the platforms that the job asks for a landing kit for.
@@ -88,13 +110,13 @@ func (r *run) guest() kvm.Guest {
 			InstanceUUID: r.vm.InstanceUUID,
 		},
 	}
-	for _, d := range r.disks {
+	for i, d := range r.vm.Disks {
 		guest.Disks = append(guest.Disks, kvm.Disk{
-			Path:       r.work.Final(d.name),
+			Path:       r.work.Final(r.diskName(i)),
 			Format:     kvm.Format(r.def.Options.Format),
-			Bus:        kvm.Bus(d.disk.Controller),
-			Controller: d.disk.Bus,
-			Unit:       d.disk.Unit,
+			Bus:        kvm.Bus(d.Controller),
+			Controller: d.Bus,
+			Unit:       d.Unit,
 		})
 	}
 	for _, n := range r.vm.NICs {

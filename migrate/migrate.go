@@ -42,6 +42,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 	"github.com/hyper2kvm/hyper2kvm/units"
+	"github.com/hyper2kvm/hyper2kvm/v2v"
 	"github.com/hyper2kvm/hyper2kvm/vddk"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -64,6 +65,9 @@ type Migrator struct {
 	// VDDK reads disks of jobs with transport vddk, and of those with auto where
 	// neither datastore nor port 902 serves; nil is nobody.
 	VDDK *vddk.Tool
+
+	// V2V converts guests of jobs that ask for it; nil is what this machine has.
+	V2V *v2v.Tool
 
 	// AcceptFinished lets an export that is there and whole count as this run's, if
 	// it is of the same VM and the same options, whatever job made it. Without it

@@ -31,7 +31,7 @@ failure, run the same command again: verified disks are not fetched twice.
 
 Several VMs each get a directory of their own in DIR, and a report at the end;
 hyper2kvm resume goes on with those that are not done. Ctrl-C stops in good order.`,
-		Flags:                     append(append(vmFlags(), parallelVMs(), reportFlag(), vddkFlag()), optionFlags()...),
+		Flags:                     append(append(vmFlags(), parallelVMs(), reportFlag(), vddkFlag(), virtioWinFlag()), optionFlags()...),
 		DisableSliceFlagSeparator: true,
 		Action:                    cliargs.NoArgs(a.export),
 	}
@@ -53,11 +53,16 @@ func (a *app) migrator(cmd *cli.Command) (*migrate.Migrator, error) {
 	if err != nil {
 		return nil, err
 	}
+	converter, err := a.v2v(cmd)
+	if err != nil {
+		return nil, err
+	}
 	m := &migrate.Migrator{
 		Endpoint: func(job.Definition) (vsphere.Config, error) { return cfg, nil },
 		Limits:   &migrate.Limits{},
 		Log:      a.logger(),
 		VDDK:     tool,
+		V2V:      converter,
 
 		AcceptFinished: true,
 	}

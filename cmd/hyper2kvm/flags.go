@@ -13,6 +13,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/internal/tilde"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/tui/profile"
+	"github.com/hyper2kvm/hyper2kvm/v2v"
 	"github.com/hyper2kvm/hyper2kvm/vddk"
 )
 
@@ -32,6 +33,7 @@ func optionFlags() []cli.Flag {
 		&cli.StringFlag{Name: "output", Usage: "`DIR` to put the files in; made when it is not there"},
 		&cli.IntFlag{Name: "parallel", Value: job.DefaultParallelDownloads, Usage: "transfers at a time, 1 to 64", Sources: cli.EnvVars("DOWNLOAD_WORKERS")},
 		&cli.BoolFlag{Name: "virtio", Usage: "put disks and NICs on virtio in the libvirt domain; the guest needs the drivers"},
+		&cli.BoolFlag{Name: "convert", Usage: "make the guest ready for KVM, by virt-v2v: drivers, boot loader; the domain is on virtio then"},
 		&cli.BoolFlag{Name: "compress", Usage: "write compressed qcow2 clusters"},
 		&cli.StringFlag{Name: "verify", Usage: "`how`: full inflates every grain also where that is not needed to write it, and reads a datastore twice; manifest takes nothing but vSphere's manifest for a proof"},
 		&cli.StringSliceFlag{Name: "network-map", Usage: "`PORTGROUP=NETWORK,…`: the libvirt network, or bridge:NAME, for cards on a port group; may be repeated"},
@@ -53,6 +55,18 @@ func (a *app) vddk(cmd *cli.Command) (*vddk.Tool, error) {
 		return nil, err
 	}
 	return &vddk.Tool{LibDir: dir}, nil
+}
+
+// virtioWinFlag says where this machine has drivers for Windows: as [vddkFlag], of the
+// machine and not of a job.
+func virtioWinFlag() cli.Flag {
+	return &cli.StringFlag{Name: "virtio-win", Usage: "`ISO` with virtio drivers for Windows, for -convert", Sources: cli.EnvVars("VIRTIO_WIN")}
+}
+
+// v2v is what converts guests on this machine.
+func (a *app) v2v(cmd *cli.Command) (*v2v.Tool, error) {
+	iso, err := local(cmd.String("virtio-win"))
+	return &v2v.Tool{VirtioWin: iso}, err
 }
 
 // options makes a job's options of the flags.

@@ -32,7 +32,7 @@ func (a *app) runCommand() *cli.Command {
 		Description: `FILE is a job file as h2kvmctl submit takes it; - is stdin. What an earlier run has
 finished counts as done, and what failed is tried again: run it until it exits
 with 0. Ctrl-C stops in good order.`,
-		Flags: []cli.Flag{parallelVMs(), reportFlag(), vddkFlag()},
+		Flags: []cli.Flag{parallelVMs(), reportFlag(), vddkFlag(), virtioWinFlag()},
 		Action: func(ctx context.Context, cmd *cli.Command) error {
 			if cmd.Args().Len() != 1 {
 				return cliargs.Usage("which jobs? %s FILE", cmd.FullName())
@@ -57,7 +57,7 @@ func (a *app) resumeCommand() *cli.Command {
 		Usage: "go on with the last export of several VMs",
 		Description: `The jobs are those of the last export of several VMs or of the last run, at the
 same vCenter. The password comes from GOVC_PASSWORD.`,
-		Flags:  []cli.Flag{parallelVMs(), reportFlag(), vddkFlag()},
+		Flags:  []cli.Flag{parallelVMs(), reportFlag(), vddkFlag(), virtioWinFlag()},
 		Action: cliargs.NoArgs(a.resume),
 	}
 }
@@ -106,6 +106,10 @@ func (a *app) exportFleet(ctx context.Context, cmd *cli.Command, q asked, again 
 	if err != nil {
 		return err
 	}
+	converter, err := a.v2v(cmd)
+	if err != nil {
+		return err
+	}
 	specs, err := a.fleet(ctx, cmd, q, cfg)
 	if err != nil {
 		return err
@@ -116,7 +120,7 @@ func (a *app) exportFleet(ctx context.Context, cmd *cli.Command, q asked, again 
 		}
 	}
 	m := migrate.Migrator{
-		Endpoint: endpoint, Limits: &migrate.Limits{}, Reservations: &migrate.Reservations{}, Log: a.logger(), AcceptFinished: true, VDDK: tool,
+		Endpoint: endpoint, Limits: &migrate.Limits{}, Reservations: &migrate.Reservations{}, Log: a.logger(), AcceptFinished: true, VDDK: tool, V2V: converter,
 	}
 	r, jobs, err := a.runGroup(ctx, runs.NewGroup(runs.Local{Migrator: m}, specs, runs.Options{Parallel: parallel}))
 	if r.Done < r.Total {

@@ -15,6 +15,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
+	"github.com/hyper2kvm/hyper2kvm/v2v"
 	"github.com/hyper2kvm/hyper2kvm/vddk"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
@@ -41,6 +42,7 @@ func newRunner(v vcenters, bandwidth *transfer.Limiter, shared *limits.Keeper) *
 	if dir := v.config.Daemon.VDDKLibDir; dir != "" {
 		r.migrator.VDDK = &vddk.Tool{LibDir: dir}
 	}
+	r.migrator.V2V = &v2v.Tool{VirtioWin: v.config.Daemon.VirtioWin}
 	for name, c := range v.config.VCenters {
 		r.limits[name] = r.newLimits(c.Limits)
 	}

@@ -77,6 +77,9 @@ type Daemon struct {
 	// VDDKLibDir is VMware's library as unpacked, vmware-vix-disklib-distrib; absolute.
 	// Empty is none. It is for this file alone to name: nbdkit loads it.
 	VDDKLibDir string `yaml:"vddk_libdir"`
+	// VirtioWin is the ISO with virtio drivers for Windows, for jobs that convert their
+	// guest; absolute.
+	VirtioWin string `yaml:"virtio_win"`
 	// DefaultVCenter is for jobs that name none. Empty is the only one, if
 	// there is one only.
 	DefaultVCenter string `yaml:"default_vcenter"`
@@ -198,6 +201,7 @@ func (c Config) validate() error {
 	d := c.Daemon
 	absolute("daemon.state_dir", d.StateDir)
 	absolute("daemon.vddk_libdir", d.VDDKLibDir)
+	absolute("daemon.virtio_win", d.VirtioWin)
 	absolute("daemon.secret_key_file", d.SecretKeyFile)
 	credential("daemon.secret_key_credential", d.SecretKeyCredential)
 	exclusive("daemon.", "secret_key_file", "secret_key_credential", d.SecretKeyFile, d.SecretKeyCredential)

@@ -20,6 +20,7 @@ daemon:
   state_dir: /var/lib/hyper2kvm
   jobs: 8
   vddk_libdir: /opt/vmware-vix-disklib-distrib
+  virtio_win: /srv/virtio-win.iso
   secret_key_credential: hyper2kvm-key
 vcenters:
   prod:
@@ -43,7 +44,7 @@ func TestAFullFileIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := config.Config{
-		Daemon: config.Daemon{Addr: "localhost:9090", StateDir: "/var/lib/hyper2kvm", Jobs: 8, VDDKLibDir: "/opt/vmware-vix-disklib-distrib", SecretKeyCredential: "hyper2kvm-key"},
+		Daemon: config.Daemon{Addr: "localhost:9090", StateDir: "/var/lib/hyper2kvm", Jobs: 8, VDDKLibDir: "/opt/vmware-vix-disklib-distrib", VirtioWin: "/srv/virtio-win.iso", SecretKeyCredential: "hyper2kvm-key"},
 		VCenters: map[string]config.VCenter{
 			"prod": {
 				URL: "https://vc.example.com/sdk", Username: "svc@vsphere.local", PasswordCredential: "vc-prod",
@@ -136,11 +137,11 @@ func TestACountThatIsLeftOutIsTheDefaults(t *testing.T) {
 
 func TestEveryProblemIsReportedAtOnce(t *testing.T) {
 	t.Parallel()
-	_, err := config.Decode(strings.NewReader("daemon: {jobs: -1, state_dir: x, vddk_libdir: y}\nvcenters: {v: {}}"), "c")
+	_, err := config.Decode(strings.NewReader("daemon: {jobs: -1, state_dir: x, vddk_libdir: y, virtio_win: z}\nvcenters: {v: {}}"), "c")
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"daemon.jobs", "daemon.state_dir", "daemon.vddk_libdir", "vcenters.v.url", "vcenters.v.username", "vcenters.v.password_file"} {
+	for _, want := range []string{"daemon.jobs", "daemon.state_dir", "daemon.vddk_libdir", "daemon.virtio_win", "vcenters.v.url", "vcenters.v.username", "vcenters.v.password_file"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not in %q", want, err)
 		}

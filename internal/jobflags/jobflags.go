@@ -39,6 +39,7 @@ func Options(cmd *cli.Command) (job.Options, error) {
 		PowerOff:          cmd.Bool("power-off"),
 		Finish:            cmd.String("finish"),
 		Virtio:            cmd.Bool("virtio"),
+		Convert:           cmd.Bool("convert"),
 		Compress:          cmd.Bool("compress"),
 		Verify:            job.Verify(cmd.String("verify")),
 		Overwrite:         cmd.Bool("overwrite"),

@@ -58,6 +58,8 @@ var described = []Field{
 		Help: "Takes the drives out of the VM first. They are put back if the export fails."},
 	{Key: "virtio", Label: "Virtio", Kind: Switch,
 		Help: "Disks and NICs on virtio in the libvirt domain. The guest needs the drivers; without them it does not boot."},
+	{Key: "convert", Label: "Convert the guest", Kind: Switch,
+		Help: "virt-v2v puts drivers and a boot loader for KVM into the guest, in its images; the domain is on virtio then. Without, the VM has the hardware that it had."},
 	{Key: "compress", Label: "Compress", Kind: Switch,
 		Help: "Compressed qcow2 clusters, taken over from vSphere's stream: smaller, and no slower to write."},
 	{Key: "transport", Label: "Read disks by", Kind: Choice, Choices: words(job.TransportNFC, job.TransportAuto, job.TransportDatastore, job.TransportNFC902),

@@ -235,6 +235,7 @@ func (d *decoder) options(n *yaml.Node, field string) job.Options {
 		"power_off":                d.boolean(&o.PowerOff),
 		"finish":                   d.text(&o.Finish),
 		"virtio":                   d.boolean(&o.Virtio),
+		"convert":                  d.boolean(&o.Convert),
 		"compress":                 d.boolean(&o.Compress),
 		"overwrite":                d.boolean(&o.Overwrite),
 		"verify":                   d.text(&verify),

@@ -82,6 +82,16 @@ func (w *Dir) writeFile(name string, data []byte) error {
 	return Storage(atomicfile.WriteIn(w.out.Root, name, data, fileMode))
 }
 
+// CreateFinal makes a file of the output directory that grows under its final name, in
+// place of what has it: a log, which is of use also when it is not whole.
+func (w *Dir) CreateFinal(name string) (*os.File, error) {
+	if err := w.out.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	f, err := w.out.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	return f, Storage(err)
+}
+
 // exists reports whether something in the output directory has that name, as far as
 // can be told.
 func (w *Dir) exists(name string) bool {
