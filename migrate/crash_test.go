@@ -9,8 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vmware/govmomi/object"
+
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
+	"github.com/hyper2kvm/hyper2kvm/migrate/outdir"
+	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
@@ -186,4 +190,47 @@ func TestAnNVRAMFileThatIsThereIsNotOverwritten(t *testing.T) {
 	if got, err := os.ReadFile(path); err != nil || string(got) != "old" {
 		t.Errorf("the file is now %q, %v", got, err)
 	}
+}
+
+// A run that died may have left vSphere at the removal of its snapshot. The next one, with
+// nothing to do but give the files their names, is quicker than that.
+func TestARunThatFindsItsExportWaitsForTheSnapshotThatIsBeingRemoved(t *testing.T) {
+	t.Parallel()
+	b, def := runningGuest(t)
+	def.ID = "job-1"
+	path := b.obstruct("guest1-disk-0.raw")
+	if _, _, err := b.run(t.Context(), def); !errors.Is(err, migrate.ErrExists) { // all is verified, and has no name
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	const name = vsphere.SnapshotPrefix + "of-the-dead"
+	b.byHand(name)
+	b.addFault("task:call=RemoveSnapshot_Task,takes=3s")
+	var asked vsphere.Wait
+	b.hands(func(ctx context.Context, vm *object.VirtualMachine) (*object.Task, error) {
+		task, err := vm.RemoveSnapshot(ctx, name, false, nil)
+		if err != nil {
+			return nil, err
+		}
+		asked = vsphere.Wait{Task: vsphere.Task{Ref: task.Reference().Value, What: "remove the snapshot " + name}, Since: time.Now()}
+		return nil, nil // nobody waits for it
+	})
+	w, err := workdir.Open(outdir.Roots{}, b.out, "guest1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.NoteSnapshot(name, asked), w.NoteUndoing(workdir.DebtSnapshot, asked), w.NoteTask(asked.Task), w.Unlock()); err != nil {
+		t.Fatal(err)
+	}
+	result := b.export(def)
+	if b.identical(result); len(result.Owed) > 0 {
+		t.Errorf("owed: %q", result.Owed)
+	}
+	if left := b.Snapshots("guest1"); len(left) > 0 {
+		t.Errorf("snapshots %q are left", left)
+	}
+	b.clean()
+	b.gone()
 }

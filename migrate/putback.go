@@ -48,7 +48,11 @@ func (r *run) undo(ctx context.Context) error {
 	}
 	ctx, cancel := afterwards(ctx)
 	defer cancel()
-	return r.putBack(ctx, 0)
+	patience := time.Duration(0) // what this run has asked for was waited for
+	if r.done && !r.prepared {   // it found the export of a run that died, and what that one had asked for
+		patience = undoTimeout
+	}
+	return r.putBack(ctx, patience)
 }
 
 // afterwards returns a context for undoing what a run under ctx has done. It outlives
