@@ -45,7 +45,7 @@ func (a *app) root() *cli.Command {
 		Commands: []*cli.Command{
 			a.statusCommand(), a.submitCommand(), a.queryCommand(), a.cancelCommand(),
 			a.watchCommand(), a.logsCommand(), a.retryCommand(), a.rollbackCommand(), a.resumeCommand(), a.deleteCommand(),
-			a.limitCommand(), a.vmsCommand(), a.checkCommand(), cliargs.Version(),
+			a.limitCommand(), a.vmsCommand(), a.checkCommand(), a.daemonsCommand(), a.drainCommand(), cliargs.Version(),
 		},
 		Writer:    a.Out,
 		ErrWriter: a.Err,

@@ -78,6 +78,7 @@ var needs = map[string]access.Role{
 	"GET /limits":                  access.Viewer,
 	"GET /rates":                   access.Viewer,
 	"GET /vms":                     access.Viewer,
+	"GET /daemons":                 access.Viewer,
 	"GET /openapi.json":            access.Viewer,
 	"GET /openapi.yaml":            access.Viewer,
 	"GET /openapi-3.0.json":        access.Viewer,
@@ -92,6 +93,8 @@ var needs = map[string]access.Role{
 	"DELETE /jobs/{id}":            access.Admin,
 	"PUT /limits":                  access.Admin,
 	"POST /vcenters/{name}/resume": access.Admin,
+	"POST /daemons/{id}/drain":     access.Admin,
+	"POST /daemons/{id}/resume":    access.Admin,
 	"GET /audit":                   access.Admin,
 }
 

@@ -82,6 +82,10 @@ func TestEveryChangeIsInTheAuditLogWithItsResult(t *testing.T) {
 	step("PUT /limits", admin, "", `{"limit":"200MB/s"}`, 200, audit.Entry{Action: audit.SetLimit, Value: "200MB/s"}, audit.Entry{})
 	step("POST /vcenters/{name}/resume", admin, "/vcenters/prod/resume", "", 404,
 		audit.Entry{Action: audit.ResumeVCenter, Target: "prod"}, audit.Entry{Error: "resume: no job waits for this vCenter"})
+	step("POST /daemons/{id}/drain", admin, "/daemons/far/drain", `{"wait":true}`, 404,
+		audit.Entry{Action: audit.DrainDaemon, Target: "far", Value: "wait"}, audit.Entry{Error: "daemon: no such daemon"})
+	step("POST /daemons/{id}/resume", admin, "/daemons/far/resume", "", 404,
+		audit.Entry{Action: audit.ResumeDaemon, Target: "far"}, audit.Entry{Error: "daemon: no such daemon"})
 
 	var got []audit.Entry
 	for i, e := range s.entries(t) {

@@ -30,7 +30,7 @@ var failures = map[int]struct{ name, text, header string }{
 	http.StatusBadRequest:            {"BadRequest", "The request cannot be read: its body or a parameter is malformed, or unknown keys are in it.", ""},
 	http.StatusUnauthorized:          {"Unauthorized", "Nobody is known by what came with the request: a token is missing, unknown, expired or revoked.", "WWW-Authenticate"},
 	http.StatusForbidden:             {"Forbidden", "The sender's role does not suffice, or a web page of another origin sends the request.", "WWW-Authenticate"},
-	http.StatusNotFound:              {"NotFound", "There is no such job or vCenter.", ""},
+	http.StatusNotFound:              {"NotFound", "There is no such job, vCenter or daemon.", ""},
 	http.StatusConflict:              {"Conflict", "The job's state does not allow it.", ""},
 	http.StatusRequestEntityTooLarge: {"TooLarge", "The body is larger than the daemon takes.", ""},
 	http.StatusUnsupportedMediaType:  {"UnsupportedMediaType", "The body is compressed.", ""},
@@ -66,6 +66,8 @@ var fails = map[string][]int{
 	"GET /rates":                   {http.StatusUnprocessableEntity, http.StatusNotImplemented},
 	"GET /vms":                     {http.StatusBadRequest, http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusNotImplemented, http.StatusBadGateway},
 	"POST /vcenters/{name}/resume": {http.StatusNotFound},
+	"POST /daemons/{id}/drain":     {http.StatusBadRequest, http.StatusNotFound},
+	"POST /daemons/{id}/resume":    {http.StatusNotFound},
 }
 
 // Names of the security schemes.

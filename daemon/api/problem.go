@@ -144,6 +144,7 @@ func (a *API) fail(ctx context.Context, what string, err error) error {
 	}{
 		{jobs.ErrNotFound, http.StatusNotFound},
 		{jobs.ErrUsable, http.StatusNotFound},
+		{jobs.ErrNoDaemon, http.StatusNotFound},
 		{jobs.ErrFinished, http.StatusConflict},
 		{jobs.ErrNotFinished, http.StatusConflict},
 		{jobs.ErrCompleted, http.StatusConflict},

@@ -89,6 +89,7 @@ func (a *API) register(h huma.API) {
 	b.registerAudit(a)
 	b.registerWatch(a)
 	b.registerRates(a)
+	b.registerDaemons(a)
 
 	events := b.op("watch-job", "GET", "/jobs/{id}/events", "Follow a job")
 	events.Description = "Server-sent events named state, log and progress, each with an Event as data: first those kept, then new ones. " +

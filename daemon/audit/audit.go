@@ -63,6 +63,8 @@ const (
 	SetJobLimit   Action = "jobs.limit"
 	SetLimit      Action = "limits.set"
 	ResumeVCenter Action = "vcenters.resume"
+	DrainDaemon   Action = "daemons.drain"
+	ResumeDaemon  Action = "daemons.resume"
 	CreateToken   Action = "tokens.create"
 	RevokeToken   Action = "tokens.revoke"
 	RotateKey     Action = "keys.rotate"

@@ -75,7 +75,8 @@ type Queue interface {
 	// Claim gives the next job to an owner and makes it running, or returns
 	// [ErrNoJob]. A job can be claimed when it is pending and its next attempt
 	// is due, or when it is running and its claim has run out, unless the
-	// owner holds that claim itself: it asks, so it is alive. Higher
+	// owner holds that claim itself: it asks, so it is alive. A daemon that is to be
+	// drained (see [Daemons]) gets none, but those to be cleaned up. Higher
 	// priorities go first; among equals the vCenter that was served longest
 	// ago; then the job that was created first.
 	//

@@ -58,6 +58,13 @@ func (s *Store) daemon(id string) *entry {
 	return s.daemons[i]
 }
 
+// suits reports whether a job is one for the owner: it has the labels for it, and is not
+// to be drained, unless the job is only to be cleaned up.
+func (s *Store) suits(r *record, req jobs.ClaimRequest) bool {
+	drained := slices.ContainsFunc(s.daemons, func(e *entry) bool { return e.Owner == req.Owner && e.Drain != jobs.DrainNone })
+	return req.Labels.Suits(r.job.Definition.Constraint) && (req.Cancelling || !drained)
+}
+
 // Leave implements [jobs.Daemons].
 func (s *Store) Leave(ctx context.Context, owner string) error {
 	if err := ctx.Err(); err != nil {

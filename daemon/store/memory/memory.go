@@ -155,7 +155,7 @@ func (s *Store) claimable(r *record, req jobs.ClaimRequest, steady time.Time) bo
 		!r.claimable.After(steady) &&
 		(r.job.Status != models.StatusRunning || r.owner != req.Owner) &&
 		(r.cancel != nil) == req.Cancelling &&
-		req.Labels.Suits(r.job.Definition.Constraint) &&
+		s.suits(r, req) &&
 		r.willHaveDied() >= req.Deaths &&
 		!slices.Contains(req.Full, vcenter) &&
 		!slices.ContainsFunc(req.Below, func(dir string) bool { return jobs.Below(r.job.Definition.OutputPath, dir) }) &&

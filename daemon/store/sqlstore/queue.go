@@ -104,6 +104,9 @@ func due(r jobs.ClaimRequest, steady time.Time) condition {
 		` h.claimable_at IS NOT NULL AND h.cancel = '' AND h.claimable_at <= ? AND NOT (h.status = 'running' AND h.owner = ?)`,
 		[]any{millis(steady), r.Owner},
 	}
+	// A daemon that is to be drained may not know yet.
+	c.text += ` AND NOT EXISTS (SELECT 1 FROM daemons d WHERE d.owner = ? AND d.drain <> '')`
+	c.args = append(c.args, r.Owner)
 	c.suited(r)
 	if len(r.Refused) > 0 {
 		c.text += ` AND (h.own_user OR h.vcenter NOT IN (` + marks(len(r.Refused)) + `))`

@@ -187,6 +187,27 @@ func manyDaemonsEnterAtOnce(f *fixture) {
 	f.equal("daemons", slices.Sorted(slices.Values(words)), repeat(n, func(i int) string { return fmt.Sprint(i) }))
 }
 
+func drainedDaemonsClaimNothing(f *fixture) {
+	a := member("a", 1)
+	f.enter(a, true)
+	f.create(definition("one"), definition("two"))
+	f.claim(a.Owner)
+	_, err := f.Cancel(f.Context(), "one", job.Cancelled{})
+	f.must(err)
+	f.advance(hold)
+	for _, d := range []jobs.Drain{jobs.DrainNow, jobs.DrainWait} {
+		f.drain("a", d)
+		f.nothingToClaim(a.Owner)
+	}
+	f.enter(member("a", 2), true)
+	f.nothingToClaim(member("a", 2).Owner)
+	c, err := f.claimCancelling(member("a", 2).Owner)
+	f.must(err)
+	f.equal("job to clean up", c.Claim.JobID, "one")
+	f.drain("a", jobs.DrainNone)
+	f.equal("job", f.claim(member("a", 2).Owner).Claim.JobID, "two")
+}
+
 // wanting is a job for daemons with these labels.
 func wanting(id string, l job.Labels) job.Definition {
 	return definition(id, func(d *job.Definition) { d.Constraint = l })

@@ -88,6 +88,7 @@ func (s Suite) Run(t *testing.T) {
 		{"a new process of a daemon replaces the one before, which is told", daemonsAreReplaced},
 		{"daemons that died long ago are forgotten", deadDaemonsAreForgotten},
 		{"many daemons enter at once", manyDaemonsEnterAtOnce},
+		{"a daemon that is to be drained claims nothing", drainedDaemonsClaimNothing},
 		{"a job is claimed by owners with the labels that it wants", constraintsHold},
 		{"a job that was left is claimed by owners with the labels that it wants", constraintsHoldForLeftovers},
 		{"daemons hold no more of a limit than there is, and who waits comes before who has more", sharesAreWithinTheLimit},
