@@ -123,7 +123,7 @@ func (r *run) do(ctx context.Context) (result job.Result, err error) {
 		InstanceUUID: identity, Format: r.o.Format, Compress: r.o.Compress, Virtio: r.o.Virtio,
 		Networks: job.FormatNetworkMap(r.o.NetworkMap), For: strings.Join(targets, ","),
 	}
-	if r.work, err = workdir.Open(outdir.Roots{}, r.o.Output, migrate.FileBase(r.source.name)); err != nil {
+	if r.work, err = workdir.Open(outdir.Roots{}, r.o.Output, job.FileBase(r.source.name)); err != nil {
 		return result, err
 	}
 	result, err = r.land(ctx)

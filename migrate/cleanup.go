@@ -155,7 +155,7 @@ func (r *run) cleanUnnamed(ctx context.Context, keep bool) (result job.Result, e
 		return result, err
 	}
 	defer r.hangUp(ctx)
-	w, _ := workdir.Peek(r.m.Outputs, r.def.OutputPath, FileBase(r.vm.Name))
+	w, _ := workdir.Peek(r.m.Outputs, r.def.OutputPath, job.FileBase(r.vm.Name))
 	here := w.Here()
 	w.Release()
 	if !here {

@@ -266,7 +266,7 @@ func (r *run) do(ctx context.Context) (result job.Result, err error) {
 // one in another folder may have too (F-INV-1): what that one has there is its
 // own.
 func (r *run) openWork() (err error) {
-	if r.work, err = workdir.Open(r.m.Outputs, r.def.OutputPath, FileBase(r.vm.Name)); err != nil {
+	if r.work, err = workdir.Open(r.m.Outputs, r.def.OutputPath, job.FileBase(r.vm.Name)); err != nil {
 		return err
 	}
 	if id := r.work.VM().InstanceUUID; id != "" && id != r.vm.InstanceUUID {

@@ -26,7 +26,7 @@ func (m *Migrator) Check(ctx context.Context, def job.Definition) (vm vsphere.VM
 		return vm, nil, err
 	}
 	defer func() { err = errors.Join(err, detached(ctx, r.client.Close)) }()
-	r.work, _ = workdir.Peek(r.m.Outputs, r.def.OutputPath, FileBase(r.vm.Name)) // what a run has made there is no stray
+	r.work, _ = workdir.Peek(r.m.Outputs, r.def.OutputPath, job.FileBase(r.vm.Name)) // what a run has made there is no stray
 	defer r.work.Release()
 	if receipt, ok := r.foundFinished(); ok && r.def.OutputPath != "" {
 		return r.vm, r.stepObstacles(ctx, r.missing(receipt)), nil // of the export nothing is left to do

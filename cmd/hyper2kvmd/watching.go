@@ -22,6 +22,7 @@ type watching struct {
 	metrics *metrics.Metrics
 	ready   *watch.Readiness
 	floor   *watch.Floor
+	outputs []string // where images may go to
 	log     *slog.Logger
 	local   net.Listener // of metrics.addr; nil for none
 }
@@ -37,7 +38,7 @@ func newWatching(ctx context.Context, s settings, v vcenters, log *slog.Logger) 
 	if v.config.DefaultVCenter() == "" && v.getenv("GOVC_URL") != "" {
 		names = append(names, "") // the one of jobs that name none
 	}
-	w := &watching{log: log, metrics: metrics.New(version.String(), log), ready: &watch.Readiness{
+	w := &watching{outputs: outputs, log: log, metrics: metrics.New(version.String(), log), ready: &watch.Readiness{
 		VCenters: names, Space: watch.NewSpace(append([]string{state}, outputs...)...), StateDir: state, MinFree: s.minFree(),
 	}}
 	w.floor = watch.NewFloor(w.ready.Space, state, w.ready.MinFree, log)
@@ -55,6 +56,14 @@ func newWatching(ctx context.Context, s settings, v vcenters, log *slog.Logger) 
 	w.local = l
 	log.Info("metrics are served", "addr", l.Addr().String())
 	return w, nil
+}
+
+// output is the directory that a form for images begins with; "" where none is allowed.
+func (w *watching) output() string {
+	if len(w.outputs) == 0 {
+		return ""
+	}
+	return w.outputs[0]
 }
 
 // over makes the manager's jobs what is watched.

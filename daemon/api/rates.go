@@ -5,6 +5,7 @@ import (
 	"context"
 	"math"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -25,13 +26,24 @@ func (b builder) registerRates(a *API) {
 }
 
 func (a *API) rates(ctx context.Context, in *ratesInput) (*reply[models.Rates], error) {
-	if a.o.Rates == nil {
-		return nil, failure(http.StatusNotImplemented, "rates: this daemon keeps none")
+	return answered(a.Rates(ctx, rates.Window(in.Window)))
+}
+
+// Rates is the answer to GET /rates; no window is the last hour.
+func (a *API) Rates(ctx context.Context, window rates.Window) (models.Rates, error) {
+	if err := a.need(ctx, "GET /rates"); err != nil {
+		return models.Rates{}, err
 	}
-	window := cmp.Or(rates.Window(in.Window), rates.Hour)
+	if a.o.Rates == nil {
+		return models.Rates{}, failure(http.StatusNotImplemented, "rates: this daemon keeps none")
+	}
+	window = cmp.Or(window, rates.Hour)
+	if !slices.Contains(rates.Windows(), window) {
+		return models.Rates{}, failure(http.StatusUnprocessableEntity, "rates: the window must be hour, day or month")
+	}
 	s, err := rates.Read(ctx, a.o.Rates, window, time.Now())
 	if err != nil {
-		return nil, a.fail(ctx, "rates", err)
+		return models.Rates{}, a.fail(ctx, "rates", err)
 	}
 	out := models.Rates{
 		Window: string(window), Start: s.Start, StepSeconds: int(s.Step.Seconds()), End: s.End,
@@ -40,7 +52,7 @@ func (a *API) rates(ctx context.Context, in *ratesInput) (*reply[models.Rates], 
 	for _, h := range s.Hosts {
 		out.Hosts = append(out.Hosts, models.HostRate{Host: h.Name, Bytes: h.Bytes, BytesPerSecond: whole(h.Rates)})
 	}
-	return &reply[models.Rates]{out}, nil
+	return out, nil
 }
 
 func whole(rates []float64) []int64 {

@@ -50,11 +50,19 @@ func startSecured(t *testing.T, o access.SessionOptions) (*daemon, map[string]st
 
 func start(t *testing.T, o access.SessionOptions) *daemon {
 	t.Helper()
+	return startWith(t, o, api.Options{}, web.Options{})
+}
+
+// startWith is start with more of the API and of the pages.
+func startWith(t *testing.T, o access.SessionOptions, more api.Options, pages web.Options) *daemon {
+	t.Helper()
 	d := &daemon{t: t, tokens: &memory.Tokens{}, audit: audit.New(&memory.Audit{}, "", nil)}
 	who := access.New(access.Options{Tokens: d.tokens})
 	sessions := access.NewSessions(who, o)
-	d.Daemon = apitest.Start(t, api.Options{Access: who, Sessions: sessions, Audit: d.audit})
-	site := web.New(web.Options{API: d.API, Sessions: sessions, Audit: d.audit, Version: "1.2.3"})
+	more.Access, more.Sessions, more.Audit = who, sessions, d.audit
+	d.Daemon = apitest.Start(t, more)
+	pages.API, pages.Sessions, pages.Audit, pages.Version = d.API, sessions, d.audit, "1.2.3"
+	site := web.New(pages)
 	d.API.Mount(site)
 	t.Cleanup(func() { d.API.StopStreams(); site.Close() })
 	return d

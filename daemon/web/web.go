@@ -48,6 +48,8 @@ type Options struct {
 	Audit    *audit.Log       // has sign-ins and sign-outs; nil keeps none
 	Logger   *slog.Logger     // nil discards
 	Version  string           // shown at the foot of pages
+	VCenters []string         // names in the configuration; "" is that of jobs that name none
+	Output   string           // directory for images that the form of a new job begins with
 }
 
 // Site is the dashboard, an http.Handler for [api.API.Mount]. Make it with [New].
@@ -60,6 +62,9 @@ type Site struct {
 	views  views
 	assets assets
 	lives  lives
+
+	inventories inventories
+	verdicts    verdicts
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
@@ -105,6 +110,9 @@ func (s *Site) Close() {
 func (s *Site) pages() []page {
 	return slices.Concat(
 		s.overviewPages(),
+		s.inventoryPages(),
+		s.submitPages(),
+		s.limitPages(),
 		s.signInPages(),
 	)
 }

@@ -56,7 +56,7 @@ func Jobs(vms []vsphere.VM, c Choices) []runs.Spec {
 // folder is the name of the VM's directory, unlike those that are taken; names
 // that differ in case alone count as one.
 func folder(vm vsphere.VM, taken map[string]bool) string {
-	base := migrate.FileBase(vm.Name)
+	base := job.FileBase(vm.Name)
 	name := base
 	for n := 2; taken[strings.ToLower(name)]; n++ {
 		name = base + "-" + strconv.Itoa(n)

@@ -1,4 +1,4 @@
-package migrate
+package job
 
 import (
 	"net/url"
