@@ -20,7 +20,10 @@ import (
 const CodeLibvirt = "libvirt"
 
 // landingStep is the step that lands images and domain at libvirt.
-type landingStep struct{ *run }
+type landingStep struct {
+	*run
+	here *landingPlan // of an export whose VM is not asked; nil is to be made of the VM
+}
 
 func (s *landingStep) phase() progress.Phase { return progress.Landing }
 
@@ -38,6 +41,9 @@ func (s *landingStep) target() landing.Target {
 
 // plan is what is to be landed, as far as the VM and the job tell.
 func (s *landingStep) plan() landing.Plan {
+	if s.here != nil {
+		return s.here.Plan
+	}
 	space := SpaceOf(s.vm, s.def.Options)
 	p := landing.Plan{
 		Target: s.target(), Domain: s.domain, UUID: strings.ToLower(s.vm.BIOSUUID), Unmapped: s.unmapped(),
@@ -76,7 +82,7 @@ func (s *landingStep) do(ctx context.Context, f *finished) error {
 	if len(f.Result.Disks) != len(p.Images) {
 		return fault.Permanent(fmt.Errorf("the export has %d disks, and the VM %d by now", len(f.Result.Disks), len(p.Images)))
 	}
-	xml, err := os.ReadFile(f.Result.DomainXML)
+	xml, err := s.xml(f)
 	if err != nil {
 		return err
 	}
@@ -105,6 +111,14 @@ func (s *landingStep) do(ctx context.Context, f *finished) error {
 	f.Result.Landed = &landed
 	s.tellLanded(landed)
 	return nil
+}
+
+// xml is the exported domain.
+func (s *landingStep) xml(f *finished) ([]byte, error) {
+	if s.here != nil {
+		return s.here.xml, nil
+	}
+	return os.ReadFile(f.Result.DomainXML)
 }
 
 func (s *landingStep) tellLanded(l job.Landed) {

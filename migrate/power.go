@@ -212,7 +212,7 @@ func (r *run) outdate() error {
 // outdated is the error of an export whose VM runs again since.
 func (r *run) outdated(receipt workdir.Receipt) error {
 	return fault.Permanent(fault.WithHint(
-		fmt.Errorf("%w: the VM was powered on again at %s, after it was exported, because what was to follow failed: the disks in %s are older than it is",
+		fmt.Errorf("%w: the VM was powered on again at %s, after it was exported: the disks in %s are older than it is",
 			ErrExists, receipt.Restarted.Local().Format(time.DateTime), r.def.OutputPath),
 		"export it again: "+workdir.Overwriting))
 }

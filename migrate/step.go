@@ -57,7 +57,7 @@ func (r *run) allSteps() []step {
 	if r.m.steps != nil {
 		return r.m.steps(r)
 	}
-	return []step{&insideStep{r}, &landingStep{r}, &finishStep{r}} // the source is marked last
+	return []step{&insideStep{r}, &landingStep{run: r}, &finishStep{r}} // the source is marked last
 }
 
 // steps are those that the job asks for.

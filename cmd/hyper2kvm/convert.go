@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/urfave/cli/v3"
 
@@ -27,8 +28,9 @@ of FILE, nbd+unix:///EXPORT?socket=PATH or nbd://localhost:PORT/EXPORT is a disk
 NBD server has, such as qemu-nbd, which opens images of any kind.
 
 What lands in DIR has its final name only once all of it is verified. After a
-failure, run the same command again: finished disks are kept. No vCenter is needed.`,
-		Flags: []cli.Flag{
+failure, run the same command again: finished disks are kept. No vCenter is needed.
+With -libvirt the images and the domain are landed there afterwards.`,
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "format", Value: string(job.FormatQcow2), Usage: "`FORMAT` to land in: qcow2 or raw"},
 			&cli.StringFlag{Name: "output", Value: ".", Usage: "`DIR` to put the files in; made when it is not there"},
 			&cli.BoolFlag{Name: "compress", Usage: "write compressed qcow2 clusters"},
@@ -36,7 +38,7 @@ failure, run the same command again: finished disks are kept. No vCenter is need
 			&cli.StringSliceFlag{Name: "network-map", Usage: "`NETWORK=NETWORK,…`: the libvirt network, or bridge:NAME, for cards on a network of the OVF; may be repeated"},
 			&cli.StringFlag{Name: "for", Usage: "`PLATFORMS` to write a landing kit for, beside the images: proxmox, openstack, kubevirt, with commas in between"},
 			&cli.BoolFlag{Name: "overwrite", Usage: "replace what an earlier run left in the output directory"},
-		},
+		}, jobflags.Landing()...),
 		DisableSliceFlagSeparator: true,
 		Action:                    a.convert,
 	}
@@ -44,7 +46,7 @@ failure, run the same command again: finished disks are kept. No vCenter is need
 
 func (a *app) convert(ctx context.Context, cmd *cli.Command) error {
 	a.JSON = cmd.Bool("json")
-	o, err := convertOptions(cmd)
+	o, landing, err := convertOptions(cmd)
 	if err != nil {
 		return err
 	}
@@ -56,6 +58,9 @@ func (a *app) convert(ctx context.Context, cmd *cli.Command) error {
 	d := display.New(a.Out, mode, display.Options{Getenv: a.getenv, Stamp: true, Name: o.Source})
 	stop := display.Start(context.WithoutCancel(ctx), d, t)
 	result, err := convert.Run(ctx, o, t)
+	if err == nil && landing.Libvirt != "" {
+		result, err = a.landConverted(ctx, o, landing, result, t)
+	}
 	err = errors.Join(err, stop())
 	switch {
 	case err == nil && a.JSON:
@@ -72,17 +77,34 @@ func (a *app) convert(ctx context.Context, cmd *cli.Command) error {
 	return err
 }
 
+// landConverted lands what was converted. Its cards are on the networks of the network map
+// already.
+func (a *app) landConverted(ctx context.Context, o convert.Options, l job.Landing, result job.Result, t *progress.Tracker) (job.Result, error) {
+	m := &migrate.Migrator{Log: a.logger()}
+	found, err := m.Exports(o.Output, o.Source)
+	if err != nil {
+		return result, err
+	}
+	if len(found) != 1 {
+		return result, fmt.Errorf("%w of %s in %s", migrate.ErrNoExport, o.Source, o.Output)
+	}
+	def := job.Definition{VMPath: o.Source, OutputPath: o.Output, Options: job.Options{Format: o.Format, Landing: l}}
+	landed, err := m.Land(ctx, def, found[0], t)
+	landed.Earlier = landed.Earlier && result.Earlier
+	return landed, err
+}
+
 // convertOptions are what the command line asks for.
-func convertOptions(cmd *cli.Command) (o convert.Options, err error) {
+func convertOptions(cmd *cli.Command) (o convert.Options, l job.Landing, err error) {
 	if cmd.Args().Len() != 1 {
-		return o, cliargs.Usage("which file? %s FILE, an OVA, an OVF descriptor or a VMDK", cmd.FullName())
+		return o, l, cliargs.Usage("which file? %s FILE, an OVA, an OVF descriptor or a VMDK", cmd.FullName())
 	}
 	options, err := jobflags.Options(cmd)
 	if err != nil {
-		return o, err
+		return o, l, err
 	}
 	if options.Format != job.FormatQcow2 && options.Format != job.FormatRaw {
-		return o, cliargs.Usage("-format: must be %s or %s", job.FormatQcow2, job.FormatRaw)
+		return o, l, cliargs.Usage("-format: must be %s or %s", job.FormatQcow2, job.FormatRaw)
 	}
 	o = convert.Options{
 		Format: options.Format, Compress: options.Compress, Virtio: options.Virtio, NetworkMap: options.NetworkMap, Overwrite: options.Overwrite,
@@ -90,18 +112,18 @@ func convertOptions(cmd *cli.Command) (o convert.Options, err error) {
 	}
 	options.ParallelDownloads = job.DefaultParallelDownloads
 	if err := validate(job.Definition{VMPath: cmd.Args().First(), Options: options}); err != nil {
-		return o, err
+		return o, l, err
 	}
 	if o.Source = cmd.Args().First(); !convert.IsExport(o.Source) {
 		if o.Source, err = local(o.Source); err != nil {
-			return o, err
+			return o, l, err
 		}
 	}
 	if o.Output, err = outputOf(cmd); err != nil {
-		return o, err
+		return o, l, err
 	}
 	if o.Output == "" {
-		return o, cliargs.Usage("-output: give a directory")
+		return o, l, cliargs.Usage("-output: give a directory")
 	}
-	return o, nil
+	return o, options.Landing, nil
 }

@@ -47,7 +47,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no connection to the vCenter,
 			&cli.StringFlag{Name: "thumbprint", Usage: "accept only the vCenter certificate with this SHA-1 or SHA-256 `PRINT`"},
 		),
 		Commands: []*cli.Command{
-			a.listCommand(), a.checkCommand(), a.exportCommand(), a.convertCommand(), a.runCommand(), a.resumeCommand(), a.cleanCommand(), a.rollbackCommand(), a.probeCommand(), a.watchCommand(), cliargs.Version(),
+			a.listCommand(), a.checkCommand(), a.exportCommand(), a.convertCommand(), a.runCommand(), a.resumeCommand(), a.cleanCommand(), a.landCommand(), a.rollbackCommand(), a.probeCommand(), a.watchCommand(), cliargs.Version(),
 		},
 		Writer:    p.Out,
 		ErrWriter: p.Err,

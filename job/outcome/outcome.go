@@ -85,6 +85,10 @@ func Verification(disks []job.DiskResult) string {
 func NextStep(r job.Result) string {
 	word := func(path string) string { return Quote(display.SafeText(path)) }
 	switch {
+	case r.Landed != nil && r.Landed.Started:
+		return ""
+	case r.Landed != nil && r.Landed.Domain != "":
+		return "Next: virsh -c " + word(r.Landed.URI) + " start " + word(r.Landed.Domain)
 	case r.DomainXML != "":
 		return "Next: virsh define " + word(r.DomainXML)
 	case r.OVAPath != "":
