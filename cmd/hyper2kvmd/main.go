@@ -92,7 +92,7 @@ DOWNLOAD_WORKERS is how many downloads at once a job gets that does not say.`,
 		}
 		return serve(ctx, s, log, p)
 	}
-	root.Commands = []*cli.Command{tokenCommand(p, getenv), auditCommand(p, getenv), keyCommand(p, getenv), tlsCommand(p, getenv), backupCommand(p, getenv), storeCommand(p, getenv)}
+	root.Commands = []*cli.Command{tokenCommand(p, getenv), auditCommand(p, getenv), keyCommand(p, getenv), tlsCommand(p, getenv), backupCommand(p, getenv), storeCommand(p, getenv), drainCommand(p, getenv)}
 	cliargs.Finish(root)
 	return root
 }

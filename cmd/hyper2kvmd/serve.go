@@ -102,6 +102,9 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		o.Limits = shared
 	}
 	manager := jobs.New(watched.metrics.Store(store), r, o)
+	if err := manager.Enter(ctx); err != nil {
+		return fmt.Errorf("the daemon cannot be entered in the store: %w", err)
+	}
 	watched.ready.Certificates = func() []watch.Certificate { return certificates(set) }
 	watched.over(manager)
 	sessions := access.NewSessions(who, access.SessionOptions{})

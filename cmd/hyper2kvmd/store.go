@@ -41,6 +41,7 @@ type store interface {
 type besideStore interface {
 	Tokens() access.Tokens
 	Audit() audit.Store
+	Members() jobs.Daemons
 	Close() error
 }
 

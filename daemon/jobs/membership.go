@@ -41,12 +41,28 @@ func (m *Manager) join(ctx context.Context) (leave func()) {
 	}
 }
 
+// Enter enters the manager among the daemons on its store, so that it can be found there
+// before Run has begun, which does the same otherwise.
+func (m *Manager) Enter(ctx context.Context) error {
+	if m.o.Daemons == nil {
+		return nil
+	}
+	return m.enter(ctx, true)
+}
+
+// known reports whether the daemon has been entered.
+func (m *membership) known() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.entered
+}
+
 // stayEntered enters the manager again and again until ctx ends.
 func (m *Manager) stayEntered(ctx context.Context) {
 	beat := time.NewTicker(m.o.Heartbeat)
 	defer beat.Stop()
 	var trouble lastTrouble
-	for first := true; ; {
+	for first := !m.member.known(); ; {
 		err := m.enter(ctx, first)
 		switch {
 		case ctx.Err() != nil:

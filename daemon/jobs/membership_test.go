@@ -249,3 +249,49 @@ func TestAJobWaitsForADaemonWithItsLabelsAndSaysSo(t *testing.T) {
 		}
 	})
 }
+
+func TestAJobThatIsTakenOverSaysSo(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		s, ok := store.(jobs.Daemons)
+		if !ok {
+			t.Fatal("no daemons")
+		}
+		if err := store.Create(t.Context(), []jobs.NewJob{{Definition: def("one")}}); err != nil {
+			t.Fatal(err)
+		}
+		dead := named("dead", 1)
+		dead.Daemon.Owner = dead.Owner
+		if _, err := s.Enter(t.Context(), dead.Daemon, dead.Hold, true); err != nil {
+			t.Fatal(err)
+		}
+		c, err := store.Claim(t.Context(), jobs.ClaimRequest{Owner: dead.Owner, Hold: dead.Hold})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Heartbeat(t.Context(), c.Claim, jobs.Beat{Hold: dead.Hold, Progress: &models.Progress{PercentComplete: 42}}); err != nil {
+			t.Fatal(err)
+		}
+		a := start(t, store, untilStopped, named("a", 1))
+		if got := roll(t, a); got != "a, dead one" {
+			t.Errorf("the daemons are %s", got)
+		}
+		time.Sleep(dead.Hold + 2*time.Second)
+		if got := roll(t, a); got != "a one, dead dead" {
+			t.Errorf("after its claim has run out, the daemons are %s", got)
+		}
+		time.Sleep(5 * time.Second)
+		events, err := store.Events(t.Context(), "one", 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text string
+		for _, e := range events {
+			text += e.Text + "\n"
+		}
+		for _, want := range []string{"died at 42%", "/out/one", "begins again otherwise"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("the log of the job lacks %q:\n%s", want, text)
+			}
+		}
+	})
+}

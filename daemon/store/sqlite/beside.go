@@ -10,6 +10,7 @@ import (
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/clock"
 )
 
@@ -80,6 +81,9 @@ func (b *Beside) Tokens() access.Tokens { return b.s.Tokens() }
 
 // Audit returns where the audit log of the file is kept.
 func (b *Beside) Audit() audit.Store { return b.s.Audit() }
+
+// Members returns what the file has of its daemon.
+func (b *Beside) Members() jobs.Daemons { return b.s.Members() }
 
 // Close closes the file.
 func (b *Beside) Close() error {

@@ -163,6 +163,9 @@ func (s Store) Tokens() access.Tokens { return tokens(s) }
 // Audit returns where the audit log of the database is kept.
 func (s Store) Audit() audit.Store { return auditLog(s) }
 
+// Members returns what the database has of the daemons on it.
+func (s Store) Members() jobs.Daemons { return s }
+
 // collect runs a query and returns what read makes of its rows.
 func collect[T any](ctx context.Context, c Conn, read func(scan func(...any) error) (T, error), query string, args ...any) ([]T, error) {
 	rows, err := c.Query(ctx, query, args...)
