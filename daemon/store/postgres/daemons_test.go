@@ -13,6 +13,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/postgres"
+	"github.com/hyper2kvm/hyper2kvm/daemon/store/postgres/pgtest"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 )
@@ -135,12 +136,11 @@ func TestAnyDaemonAnswersForAJobThatRunsAtAnother(t *testing.T) {
 
 func TestARunEndsBeforeAClaimThatCannotBeRenewedIsFreeForOthers(t *testing.T) {
 	t.Parallel()
-	for name, away := range map[string]func(p *proxy){
-		"the server is away": func(p *proxy) {
-			_ = p.l.Close()
-			p.cut()
+	for name, away := range map[string]func(p *pgtest.Proxy){
+		"the server is away": func(p *pgtest.Proxy) {
+			p.Close()
 		},
-		"the network is silent": func(p *proxy) { p.silent.Store(true) },
+		"the network is silent": func(p *pgtest.Proxy) { p.Silent.Store(true) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -149,11 +149,11 @@ func TestARunEndsBeforeAClaimThatCannotBeRenewedIsFreeForOthers(t *testing.T) {
 	}
 }
 
-func runEndsInTime(t *testing.T, away func(p *proxy)) {
-	p := newProxy(t)
+func runEndsInTime(t *testing.T, away func(p *pgtest.Proxy)) {
+	p := server.Proxy(t)
 	name := server.Database(t, "postgres")
 	cutOff := &daemon{
-		store:   open(t, postgres.Options{URL: p.url(name)}),
+		store:   open(t, postgres.Options{URL: p.URL("postgres", name)}),
 		started: make(chan *progress.Tracker, 1), limits: make(chan int64, 1), hearing: make(chan struct{}),
 	}
 	const hold = 4 * time.Second
@@ -189,8 +189,7 @@ func runEndsInTime(t *testing.T, away func(p *proxy)) {
 		t.Errorf("%+v", c.Claim)
 	}
 	cancel()
-	_ = p.l.Close()
-	p.cut()
+	p.Close()
 	if err := <-over; err != nil && !errors.Is(err, jobs.ErrDrain) {
 		t.Error(err)
 	}

@@ -178,19 +178,19 @@ func TestAFileIsMovedWithEverythingInIt(t *testing.T) {
 
 func TestAMoveThatFailsLeavesNothing(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t)
+	p := server.Proxy(t)
 	name := server.Database(t, "postgres")
-	from, to := full(t), open(t, postgres.Options{URL: p.url(name), Connections: 3})
+	from, to := full(t), open(t, postgres.Options{URL: p.URL("postgres", name), Connections: 3})
 	fine := func(sqlstore.Store, sqlstore.Moved) error { return nil }
 	refused := errors.New("the audit log is broken")
 	if _, err := to.Import(t.Context(), from, func(sqlstore.Store, sqlstore.Moved) error { return refused }); !errors.Is(err, refused) {
 		t.Errorf("Import = %v", err)
 	}
-	p.countdown.Store(25)
+	p.Countdown.Store(25)
 	if _, err := to.Import(t.Context(), from, fine); troubleOf(err) != jobs.TroubleAway {
 		t.Errorf("Import = %v", err)
 	}
-	p.countdown.Store(-1)
+	p.Countdown.Store(-1)
 	if n, err := to.Counts(t.Context()); err != nil || n != (jobs.Counts{}) {
 		t.Errorf("there are %+v, %v", n, err)
 	}

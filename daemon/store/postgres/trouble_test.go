@@ -157,18 +157,18 @@ func TestAConnectionThatIsCutAtAnyMessageOfAnyCallIsNotNoticed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newProxy(t)
-			s := open(t, postgres.Options{URL: p.url(server.Database(t, "postgres")), Connections: 3})
+			p := server.Proxy(t)
+			s := open(t, postgres.Options{URL: p.URL("postgres", server.Database(t, "postgres")), Connections: 3})
 			for _, after := range []bool{false, true} {
 				for at := int64(0); ; at++ {
 					id := fmt.Sprintf("%v-%d", after, at)
 					do, want := call(t, s, id)
-					p.after.Store(after)
-					before := p.cuts.Load()
-					p.countdown.Store(at)
+					p.After.Store(after)
+					before := p.Cuts.Load()
+					p.Countdown.Store(at)
 					err := do()
-					p.countdown.Store(-1)
-					cut := p.cuts.Load() > before
+					p.Countdown.Store(-1)
+					cut := p.Cuts.Load() > before
 					if err != nil {
 						t.Fatalf("cut at message %d (after: %v): %v", at, after, err)
 					}
@@ -209,22 +209,22 @@ func TestAConnectionThatIsCutAtAnyMessageOfAnyCallIsNotNoticed(t *testing.T) {
 
 func TestTheAuditLogStaysOneChainWhenItsConnectionIsCutAtAnyMessage(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t)
-	s := open(t, postgres.Options{URL: p.url(server.Database(t, "postgres")), Connections: 3})
+	p := server.Proxy(t)
+	s := open(t, postgres.Options{URL: p.URL("postgres", server.Database(t, "postgres")), Connections: 3})
 	l := audit.NewShared(s.Audit(), "", nil)
 	var entries int64
 	for _, after := range []bool{false, true} {
-		p.after.Store(after)
+		p.After.Store(after)
 		for at := int64(0); ; at++ {
-			before := p.cuts.Load()
-			p.countdown.Store(at)
+			before := p.Cuts.Load()
+			p.Countdown.Store(at)
 			_, err := l.Begin(t.Context(), audit.Entry{Action: audit.Cancel, Target: fmt.Sprint(at)})
-			p.countdown.Store(-1)
+			p.Countdown.Store(-1)
 			if err != nil {
 				t.Fatal(err)
 			}
 			entries++
-			if p.cuts.Load() == before {
+			if p.Cuts.Load() == before {
 				break
 			}
 		}

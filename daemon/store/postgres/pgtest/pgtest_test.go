@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -92,5 +93,23 @@ func TestAServerEndsWithAProgramThatPanics(t *testing.T) {
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%s is left: %v", dir, err)
+	}
+}
+
+func TestStatementsAreCountedHoweverTheyArePacked(t *testing.T) {
+	t.Parallel()
+	said := []byte("\x00\x00\x00\x0c\x00\x03\x00\x00user" + // the opening
+		"Q\x00\x00\x00\x0aBEGIN\x00" +
+		"P\x00\x00\x00\x08E\x00\x00\x00B\x00\x00\x00\x06EQE\x00\x00\x00\x09\x00\x00\x00\x00\x00S\x00\x00\x00\x04" +
+		"Q\x00\x00\x00\x0bCOMMIT\x00X\x00\x00\x00\x04")
+	for size := 1; size <= len(said); size++ {
+		var c counter
+		var n int64
+		for part := range slices.Chunk(said, size) {
+			n += c.in(part)
+		}
+		if n != 3 {
+			t.Errorf("in parts of %d bytes there are %d statements, want 3", size, n)
+		}
 	}
 }
