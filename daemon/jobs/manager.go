@@ -121,9 +121,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	if m.o.Notices != nil {
 		settling.Go(func() { m.o.Notices.Listen(ctx, m.heard) })
 	}
-	for {
+	for polls := 0; ; {
 		m.breaker.probe(ctx, m)
-		m.claimAll(ctx, base)
+		m.claimAll(ctx, base, m.o.Notices == nil || polls%cancelPolls == 0)
 		select {
 		case <-ctx.Done():
 			helpers := make(chan struct{})
@@ -134,10 +134,16 @@ func (m *Manager) Run(ctx context.Context) error {
 			}()
 			return m.drain(base, helpers)
 		case <-m.wake:
+			polls = 0
 		case <-poll.C:
+			polls++
 		}
 	}
 }
+
+// cancelPolls is at every how many polls it is looked for what is to be cleaned up after
+// a cancel, in a store that tells of cancels: what is left is those whose daemon has died.
+const cancelPolls = 5
 
 // nudge makes Run look for jobs now.
 func (m *Manager) nudge() {
@@ -148,10 +154,11 @@ func (m *Manager) nudge() {
 }
 
 // claimAll claims while there is room: first what only needs to be cleaned up
-// after a cancel, which has room of its own so that a full daemon cancels too.
-func (m *Manager) claimAll(ctx, base context.Context) {
+// after a cancel, if that is looked for, which has room of its own so that a full daemon
+// cancels too.
+func (m *Manager) claimAll(ctx, base context.Context, cancels bool) {
 	work, clean := m.orders()
-	for clean && ctx.Err() == nil && m.room(true) {
+	for cancels && clean && ctx.Err() == nil && m.room(true) {
 		c, until, ok := m.claim(base, ClaimRequest{Cancelling: true})
 		if !ok {
 			break
