@@ -67,7 +67,7 @@ func TestKillingTheDaemonAtAnyInstantLosesNothing(t *testing.T) {
 			s := newSiege(t, tt.profile, rand.New(rand.NewPCG(uint64(seed), uint64(n))))
 			s.trouble, s.sure = tt.trouble, tt.name != "outages"
 			if tt.shared {
-				s.share(url, 6*time.Second)
+				s.share(url, 8*time.Second)
 			}
 			s.run(tt.kills)
 		})
