@@ -18,6 +18,7 @@ const (
 	maxLine     = 64 << 10 // bytes of a line
 	maxTold     = 1000     // bytes of a message
 	maxWarnings = 20
+	maxErrors   = 5
 	keptLines   = 20 // of the last words
 	lastWords   = 5  // of them are looked at for the reason
 )
@@ -135,7 +136,9 @@ func (r *reader) message(line string) {
 			r.warnings = append(r.warnings, text)
 		}
 	case "error":
-		r.errors = append(r.errors, text)
+		if len(r.errors) < maxErrors {
+			r.errors = append(r.errors, text)
+		}
 	}
 }
 
