@@ -180,12 +180,7 @@ func (t *Tool) modules() (Problem, bool) {
 
 // temporary is what is wrong with the directory for the appliance.
 func (t *Tool) temporary() (Problem, bool) {
-	dir := "/var/tmp"
-	for _, name := range []string{"TMPDIR", "LIBGUESTFS_CACHEDIR"} {
-		if d := t.getenv(name); d != "" {
-			dir = d
-		}
-	}
+	dir := t.cache()
 	free, err := volume.Free(dir)
 	if err != nil || free >= minFree {
 		return Problem{}, false

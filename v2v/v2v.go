@@ -13,6 +13,7 @@
 package v2v
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -143,7 +144,7 @@ func (t *Tool) attempt(ctx context.Context, xml string, log io.Writer, tell Tell
 
 	// Of a guest with several systems the right one is not known: that is an error.
 	cmd := exec.Command(t.program(Program), "--machine-readable", "-v", "--root", "single", "-i", "libvirtxml", xml)
-	cmd.Env = t.environment()
+	cmd.Env = t.environment(filepath.Dir(xml))
 	cmd.Stdout, cmd.Stderr = r.messages(), r.words()
 	err := process.Run(run, cmd)
 	close(over)
@@ -219,8 +220,14 @@ func (t *Tool) getenv(name string) (value string) {
 	return value
 }
 
-// environment is that of the program.
-func (t *Tool) environment() []string {
+// cache is where libguestfs keeps its appliance.
+func (t *Tool) cache() string {
+	return cmp.Or(t.getenv("LIBGUESTFS_CACHEDIR"), t.getenv("TMPDIR"), "/var/tmp")
+}
+
+// environment is that of the program, whose temporary files are in a directory that goes
+// when it has ended, also when it was killed.
+func (t *Tool) environment(temporary string) []string {
 	env := []string{
 		"LC_ALL=C.UTF-8",            // its words are looked at
 		"LIBGUESTFS_BACKEND=direct", // the other one asks libvirt, whose QEMU may not read the images
@@ -230,6 +237,7 @@ func (t *Tool) environment() []string {
 			env = append(env, v) // the last one counts
 		}
 	}
+	env = append(env, "LIBGUESTFS_CACHEDIR="+t.cache(), "TMPDIR="+temporary, "LIBGUESTFS_TMPDIR="+temporary)
 	if t.VirtioWin != "" {
 		env = append(env, "VIRTIO_WIN="+t.VirtioWin)
 	}

@@ -247,13 +247,17 @@ func TestAConversionIsBoundedInTime(t *testing.T) {
 	}
 }
 
-func TestAConversionEndsWithItsContext(t *testing.T) {
-	t.Parallel()
+func TestAConversionEndsWithItsContextAndLeavesNoTemporaryFile(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
 	enough := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	_, _, _, err := convert(ctx, tool(t, message("message", "Inspecting the source")+"sleep 100000 & wait"), func(string) { cancel(enough) })
+	_, _, _, err := convert(ctx, tool(t, `touch "$TMPDIR/socket" "$LIBGUESTFS_TMPDIR/disk"; `+message("message", "Inspecting the source")+"sleep 100000 & wait"), func(string) { cancel(enough) })
 	if !errors.Is(err, enough) {
 		t.Errorf("error %v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }
 
