@@ -96,8 +96,12 @@ func (m *Manager) enter(ctx context.Context, first bool) error {
 	if err != nil {
 		return err
 	}
-	if m.member.asked(drain) {
+	before, news := m.member.asked(drain)
+	if news {
 		m.nudge()
+	}
+	if drain != before {
+		m.log.Info(drain.text())
 	}
 	all, err := m.o.Daemons.Daemons(ctx)
 	if err == nil {
@@ -119,13 +123,25 @@ func (m *membership) rename(id string) {
 	m.self.ID = id
 }
 
-// asked notes what the daemon was asked for, and reports whether that is news.
-func (m *membership) asked(d Drain) bool {
+// asked notes what the daemon was asked for, and reports what that was before, and
+// whether it is news.
+func (m *membership) asked(d Drain) (before Drain, news bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	news := !m.entered || m.drain != d
+	before, news = m.drain, !m.entered || m.drain != d
 	m.entered, m.drain = true, d
-	return news
+	return before, news
+}
+
+// text says to people what a daemon does that is asked for it.
+func (d Drain) text() string {
+	switch d {
+	case DrainNow:
+		return "the daemon is to be drained: it hands back what it runs, and claims nothing until it is resumed"
+	case DrainWait:
+		return "the daemon is to be drained: it lets end what it runs, and claims nothing until it is resumed"
+	}
+	return "the daemon is resumed: it claims jobs again"
 }
 
 func (m *membership) know(all []Daemon) {

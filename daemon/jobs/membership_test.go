@@ -1,8 +1,10 @@
 package jobs_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -154,12 +156,23 @@ func TestADaemonStaysDrainedOverARestart(t *testing.T) {
 		if err := a.stop(); err != nil {
 			t.Fatal(err)
 		}
-		again := start(t, store, untilStopped, named("a", 2))
+		var log bytes.Buffer
+		o := named("a", 2)
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		again := start(t, store, untilStopped, o)
 		submit(t, again.Manager, def("one"))
 		time.Sleep(time.Hour)
 		wantStatus(t, again.Manager, "one", models.StatusPending)
 		drain(t, again, "a", jobs.DrainNone)
 		wantStatus(t, again.Manager, "one", models.StatusRunning)
+		if err := again.stop(); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"it hands back what it runs", "it claims jobs again"} {
+			if strings.Count(log.String(), want) != 1 {
+				t.Errorf("the log does not say once that %s:\n%s", want, log.String())
+			}
+		}
 	})
 }
 
