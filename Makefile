@@ -13,7 +13,7 @@ BENCH       ?=
 
 export CGO_ENABLED ?= 0
 
-.PHONY: all build cross package demo test test-e2e unit lint vuln openapi tidy-check fuzz soak bench profile clean fresh setup-test setup-test-e2e setup-demo setup-bench setup-package
+.PHONY: all build cross package demo test test-e2e unit lint vuln openapi tidy-check fuzz soak daemons bench profile clean fresh setup-test setup-test-e2e setup-demo setup-bench setup-package
 
 all: build
 
@@ -71,6 +71,9 @@ fuzz: ## every fuzz target, 200000 runs each; FUZZTIME=10000000x for more
 
 soak: setup-test build ## 200 VMs through the daemon in bad weather for SOAK; H2KVM_SOAK_SEED=1 for other weather
 	H2KVM_SOAK=$(SOAK) $(GO) test ./daemon/e2e -run TestASoakInBadWeather -count 1 -timeout 0 -v
+
+daemons: setup-test build ## three daemons move 201 VMs while they and their database die; the crash test on PostgreSQL in whole
+	H2KVM_DAEMONS=whole H2KVM_CRASH_KILLS=26 $(GO) test ./daemon/e2e -run 'TestThreeDaemons|TestKillingTheDaemonAtAnyInstantLosesNothing/postgres' -count 1 -timeout 0 -v
 
 bench: setup-bench build ## ours beside govc, qemu-img, and curl, in one run; BENCH="-rows 1,4 -sweeps"
 	scripts/bench.sh $(BENCH)

@@ -145,7 +145,7 @@ func newDatabase(o Options) (*database, error) {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
-	if strings.Contains(u.Host, ",") && config.ValidateConnect == nil {
+	if strings.Contains(u.Host+u.Query().Get("host"), ",") && config.ValidateConnect == nil {
 		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	for name, value := range map[string]string{

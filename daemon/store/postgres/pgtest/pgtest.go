@@ -62,7 +62,7 @@ func Start(ctx context.Context) (s *Server, err error) {
 		return nil, errors.New("there is no /usr/lib/postgresql/*/bin/postgres")
 	}
 	s = &Server{binary: found[len(found)-1]}
-	if s.dir, err = os.MkdirTemp("", "pg"); err != nil {
+	if err := s.home(); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -70,20 +70,12 @@ func Start(ctx context.Context) (s *Server, err error) {
 			err = errors.Join(err, os.RemoveAll(s.dir))
 		}
 	}()
-	if os.Geteuid() == 0 { // as which the server does not run
-		if s.who, err = unprivileged(); err != nil {
-			return nil, err
-		}
-		if err := os.Chown(s.dir, int(s.who.Uid), int(s.who.Gid)); err != nil {
-			return nil, err
-		}
-	}
 	initdb := s.command(ctx, filepath.Join(filepath.Dir(s.binary), "initdb"), "--pgdata="+s.data(), "--username=postgres",
 		"--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
 	}
-	hba := "local all password scram-sha-256\nlocal all nobody reject\nlocal all all trust\n"
+	hba := "local all password scram-sha-256\nlocal all rotates scram-sha-256\nlocal all nobody reject\nlocal all all trust\nlocal replication all trust\n"
 	if err := os.WriteFile(filepath.Join(s.data(), "pg_hba.conf"), []byte(hba), 0o600); err != nil {
 		return nil, err
 	}
@@ -92,6 +84,42 @@ func Start(ctx context.Context) (s *Server, err error) {
 	}
 	_, err = s.exec(ctx, "postgres", `CREATE ROLE password LOGIN PASSWORD '`+Password+`'; CREATE ROLE nobody LOGIN; CREATE ROLE poor LOGIN`)
 	return s, err
+}
+
+// Replica makes a standby that follows the server, and starts it.
+func (s *Server) Replica(ctx context.Context) (r *Server, err error) {
+	r = &Server{binary: s.binary}
+	if err := r.home(); err != nil {
+		return nil, err
+	}
+	backup := r.command(ctx, filepath.Join(filepath.Dir(s.binary), "pg_basebackup"), "--pgdata="+r.data(), "--host="+s.dir, "--username=postgres",
+		"--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync")
+	if out, err := backup.CombinedOutput(); err != nil {
+		return nil, errors.Join(fmt.Errorf("pg_basebackup: %w\n%s", err, out), os.RemoveAll(r.dir))
+	}
+	if err := r.start(ctx); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(r.dir))
+	}
+	return r, nil
+}
+
+// home makes the directory of a server, for the user that it runs as.
+func (s *Server) home() (err error) {
+	if s.dir, err = os.MkdirTemp("", "pg"); err != nil || os.Geteuid() != 0 {
+		return err
+	}
+	if s.who, err = unprivileged(); err != nil { // as root the server does not run
+		return err
+	}
+	return s.Own(s.dir)
+}
+
+// Own gives a directory to the user that the server runs as.
+func (s *Server) Own(dir string) error {
+	if s.who == nil {
+		return nil
+	}
+	return os.Chown(dir, int(s.who.Uid), int(s.who.Gid))
 }
 
 // unprivileged is a user that servers may run as.
@@ -186,6 +214,9 @@ func (s *Server) URL(user, database string) string {
 	return fmt.Sprintf("postgres://%s@/%s?host=%s", user, database, s.dir)
 }
 
+// Host is where its socket is.
+func (s *Server) Host() string { return s.dir }
+
 // Exec runs statements in a database as postgres.
 func (s *Server) exec(ctx context.Context, database, statements string) (sql.Result, error) {
 	db, err := sql.Open("pgx", s.URL("postgres", database)+"&default_query_exec_mode=simple_protocol")
@@ -227,4 +258,23 @@ func (s *Server) Drop(t testing.TB, name string) {
 	if _, err := s.exec(context.Background(), "postgres", `DROP DATABASE `+name+` WITH (FORCE)`); err != nil {
 		t.Error(err)
 	}
+}
+
+// Remove runs a statement that removes something, also at the end of a test.
+func (s *Server) Remove(t testing.TB, statement string) {
+	t.Helper()
+	if _, err := s.exec(context.Background(), "postgres", statement); err != nil {
+		t.Error(err)
+	}
+}
+
+// Has returns an error unless a query finds something.
+func (s *Server) Has(ctx context.Context, database, query string) error {
+	db, err := sql.Open("pgx", s.URL("postgres", database))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	var one int
+	return db.QueryRowContext(ctx, query).Scan(&one)
 }
