@@ -37,7 +37,7 @@ const Program = "virt-v2v-in-place"
 // Defaults of a [Tool]'s times.
 const (
 	DefaultLaunch = 5 * time.Minute
-	DefaultQuiet  = 20 * time.Minute
+	DefaultQuiet  = 40 * time.Minute // an initramfs is made without a word, emulated on a busy machine in 13 minutes
 	DefaultWhole  = 4 * time.Hour
 )
 
