@@ -45,7 +45,7 @@ func (n Notes) landed() job.Landed {
 // images. What it is about to change it notes first; when that fails, it goes no
 // further. What it has changed when it fails is for [Undo].
 //
-// A guest that has been started is watched for as long as patience, or until ctx ends:
+// A guest that has been started is watched for as long as the plan's patience, or until ctx ends:
 // that it does not answer is not an error.
 func Land(ctx context.Context, p Plan, xml []byte, note func(Notes) error, tell Teller) (job.Landed, error) {
 	p.AtMost, p.AtLeast = 0, 0 // now they can be told

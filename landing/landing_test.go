@@ -193,6 +193,11 @@ func TestLanding(t *testing.T) {
 		"a guest that shuts down is not switched off":                                    stopsGuestThatHears,
 		"the guest that is stopped is the landed one":                                    knowsWhichGuest,
 		"a guest that is not known to be off is said to run":                             cannotStop,
+		"a guest answers by its agent":                                                   answersByAgent,
+		"a guest answers by its lease":                                                   answersByLease,
+		"a guest that does not answer in time runs on":                                   doesNotAnswer,
+		"a guest that ends before it answers is told of":                                 endsBeforeItAnswers,
+		"a guest of Windows 11 gets a TPM of its own, and runs with it":                  getsTPM,
 		"the test driver takes a domain and no images":                                   landsOnTestDriver,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, lv) })

@@ -3,6 +3,7 @@ package landing
 import (
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Plan is one VM that is to be landed.
@@ -18,6 +19,9 @@ type Plan struct {
 
 	UEFI, SecureBoot bool
 	TPM              bool // the guest wants one; it gets a fresh one
+
+	// Patience is how long a guest that was started may take to answer; 0 is five minutes.
+	Patience time.Duration
 
 	// AtMost and AtLeast are the bytes that the images take of the pool. Once the
 	// images are there, they tell themselves.

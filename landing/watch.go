@@ -2,6 +2,7 @@ package landing
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -15,7 +16,7 @@ import (
 )
 
 const (
-	patience   = 5 * time.Minute // for a guest that has been started to answer
+	patience   = 5 * time.Minute // for a guest that has been started to answer, where a plan does not say
 	lookPause  = 2 * time.Second
 	maxConsole = 1 << 10 // bytes that are kept of a console
 )
@@ -23,7 +24,7 @@ const (
 // await waits until the guest answers, and returns how, or "" when it does not.
 func (l *lander) await(ctx context.Context) (answered string) {
 	defer l.tell.Wait(fmt.Sprintf("waiting for the guest %s to answer: its agent, a DHCP lease, or its console", l.notes.Domain))()
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(l.plan.Patience, patience))
 	defer cancel()
 	console := l.console(ctx)
 	defer console.end()

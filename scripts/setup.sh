@@ -24,6 +24,8 @@ test_needs='
 virsh                                    libvirt-clients
 virt-xml-validate                        libvirt-clients
 libvirtd                                 libvirt-daemon
+swtpm                                    swtpm
+swtpm_setup                              swtpm-tools
 xmllint                                  libxml2-utils
 systemd-analyze                          systemd
 /usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so  libvirt-daemon

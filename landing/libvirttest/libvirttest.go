@@ -53,6 +53,8 @@ cat >/etc/libvirt/qemu.conf <<-'END'
 	security_driver = "none"
 	cgroup_controllers = []
 	namespaces = []
+	swtpm_user = "root"
+	swtpm_group = "root"
 	remember_owner = 0
 END
 cat >/etc/libvirt/libvirtd.conf <<-END
@@ -158,6 +160,28 @@ func (s *Server) Virsh(args ...string) string {
 func (s *Server) Pool(name, dir string) {
 	s.t.Helper()
 	s.Virsh("pool-create-as", name, "dir", "--target", dir)
+}
+
+// State is a path below /var/lib/libvirt as the libvirtd has it.
+func (s *Server) State(below ...string) string {
+	return filepath.Join(append([]string{s.dir, "root/var/lib/libvirt"}, below...)...)
+}
+
+// Lease has a network that was made by [Server.Network] say that the card with that
+// address has got an IP address, as dnsmasq would.
+func (s *Server) Lease(network, mac, ip string) {
+	s.t.Helper()
+	bridge := ""
+	for line := range strings.Lines(s.Virsh("net-info", network)) {
+		if name, ok := strings.CutPrefix(line, "Bridge:"); ok {
+			bridge = strings.TrimSpace(name)
+		}
+	}
+	dir := s.State("dnsmasq")
+	text := fmt.Sprintf(`[{"ip-address": %q, "mac-address": %q, "hostname": "guest", "expiry-time": %d}]`, ip, mac, time.Now().Add(time.Hour).Unix())
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, bridge+".status"), []byte(text), 0o600)); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // Network makes a network without addresses, and starts it.
