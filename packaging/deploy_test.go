@@ -26,9 +26,11 @@ type object struct {
 				SecurityContext struct{ RunAsNonRoot bool }
 				Containers      []struct {
 					SecurityContext                             struct{ ReadOnlyRootFilesystem bool }
-					StartupProbe, LivenessProbe, ReadinessProbe struct{ HTTPGet struct{ Path, Port, Scheme string } }
-					Ports                                       []struct{ Name string }
-					VolumeMounts                                []struct{ Name string }
+					StartupProbe, LivenessProbe, ReadinessProbe struct {
+						HTTPGet struct{ Path, Port, Scheme string }
+					}
+					Ports        []struct{ Name string }
+					VolumeMounts []struct{ Name string }
 				}
 				Volumes []struct {
 					Name                  string
