@@ -99,7 +99,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		Pruner: store, Daemons: store, Daemon: state.self, Notices: state.notices(), Retention: s.retention(), Forgetting: forgetting(auditLog),
 	}
 	if shared != nil {
-		o.Limits = shared
+		o.Limits, o.Outages = shared, store
 	}
 	manager := jobs.New(watched.metrics.Store(store), r, o)
 	if err := manager.Enter(ctx); err != nil {

@@ -25,6 +25,7 @@ type store interface {
 	jobs.Secrets
 	jobs.Pruner
 	limits.Store
+	jobs.Outages
 	jobs.Daemons
 	besideStore
 

@@ -16,17 +16,20 @@ import (
 // [Unavailable] opens it for that vCenter: its jobs stay pending. From then on
 // the vCenter is asked, once at a time and at growing distances, until it
 // answers; then all go on. It is memory only: after a restart the first run
-// that fails opens it again, at no job's cost.
+// that fails opens it again, at no job's cost. Daemons that share a store tell
+// each other by it, and ask one at a time (outages.go).
 type breaker struct {
 	o    Options
 	log  *slog.Logger
-	back func() // called when a vCenter can be used again
+	back func()        // called when a vCenter can be used again
+	news chan struct{} // holds one token when other daemons are to be told
 
 	probes sync.WaitGroup
 
 	mu       sync.Mutex
 	vcenters map[string]*vcenter // by key; those that were ever in trouble
 	asking   int                 // probes that go on
+	over     []string            // those of which others are to be told that they can be used
 }
 
 // vcenter is what the breaker knows of one.
@@ -39,6 +42,12 @@ type vcenter struct {
 	next    time.Time // when it is asked again
 	probing bool
 	claim   Claimed // the job that met the trouble: it is asked for that one
+	met     bool    // by this daemon, not only by others
+	named   bool    // the configuration has it
+	shared  bool    // other daemons know
+	alone   bool    // others can use it: this daemon asks for itself
+	probed  bool    // others are to be told what a probe has found
+	at      bool    // a person wants it asked now
 }
 
 const (
@@ -47,7 +56,7 @@ const (
 )
 
 func newBreaker(o Options, back func()) *breaker {
-	return &breaker{o: o, log: o.Logger, back: back, vcenters: make(map[string]*vcenter)}
+	return &breaker{o: o, log: o.Logger, back: back, news: make(chan struct{}, 1), vcenters: make(map[string]*vcenter)}
 }
 
 // trip notes that a run of the claimed job met a vCenter that cannot be used.
@@ -61,7 +70,14 @@ func (b *breaker) trip(c Claimed, u *Unavailable) {
 		v = &vcenter{}
 		b.vcenters[key] = v
 	}
-	if v.state == u.State || v.state.blocksAll() {
+	known := v.state == u.State || v.state.blocksAll()
+	if !v.met {
+		v.met, v.claim = true, c
+		def := c.Job.Definition
+		v.named = def.VCenterURL == "" && def.Username == ""
+		b.tell()
+	}
+	if known {
 		return
 	}
 	now := time.Now()
@@ -123,13 +139,17 @@ func (b *breaker) probe(ctx context.Context, m *Manager) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for key, v := range b.vcenters {
-		if v.state == "" || v.probing || b.asking == maxProbes || time.Now().Before(v.next) {
+		if v.state == "" || v.probing || b.asking == maxProbes || time.Now().Before(v.next) || !v.met && !v.named {
 			continue
 		}
 		v.probing = true
 		b.asking++
-		claim := v.claim
+		claim, turns, now := v.claim, b.o.Outages != nil && v.shared, v.at
 		b.probes.Go(func() {
+			if turns && !b.mayAsk(ctx, key, now) {
+				b.postpone(v)
+				return
+			}
 			err := m.probe(ctx, claim)
 			if ctx.Err() == nil {
 				b.answered(key, v, unavailable(err))
@@ -144,15 +164,18 @@ func (b *breaker) answered(key string, v *vcenter, u *Unavailable) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
-	v.probing = false
+	v.probing, v.at = false, false
 	b.asking--
 	if u == nil {
-		b.log.Info("the vCenter can be used again: its jobs go on", "vcenter", vcenterName(key), "state", v.state,
-			"after", now.Sub(v.since).Round(time.Second))
-		v.state, v.cameUp = "", now
-		b.back()
+		if !v.alone {
+			b.over = append(b.over, key)
+		}
+		b.usable(key, v, now)
+		b.tell()
 		return
 	}
+	v.met, v.probed = true, true
+	b.tell()
 	if v.state != u.State {
 		b.log.Warn("the vCenter cannot be used: its jobs wait", "vcenter", vcenterName(key), "state", u.State, "reason", u.Err.Error())
 		v.state, v.since, v.tries = u.State, now, 0
@@ -160,6 +183,18 @@ func (b *breaker) answered(key string, v *vcenter, u *Unavailable) {
 	v.reason = u.Err.Error()
 	v.tries++
 	v.next = now.Add(b.pause(v))
+}
+
+// usable notes that the vCenter can be used again. The caller holds b.mu.
+func (b *breaker) usable(key string, v *vcenter, now time.Time) {
+	if v.state == "" {
+		return
+	}
+	b.log.Info("the vCenter can be used again: its jobs go on", "vcenter", vcenterName(key), "state", v.state,
+		"after", now.Sub(v.since).Round(time.Second))
+	v.state, v.cameUp = "", now
+	v.met, v.shared, v.alone, v.probed = false, false, false, false
+	b.back()
 }
 
 // trouble returns the job that met a vCenter that cannot be used; false when it
@@ -179,7 +214,7 @@ func (b *breaker) resume(key string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if v := b.vcenters[key]; v != nil {
-		v.next = time.Now()
+		v.next, v.at = time.Now(), true
 	}
 }
 

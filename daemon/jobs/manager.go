@@ -97,7 +97,10 @@ func New(store Store, runner Runner, o Options) *Manager {
 		hub:     hub{topics: make(map[string]*topic)},
 		member:  membership{self: o.Daemon, look: make(chan struct{}, 1)},
 	}
-	m.breaker = newBreaker(o, m.nudge)
+	if o.Outages == nil && m.o.Notices != nil {
+		m.o.Outages, _ = store.(Outages)
+	}
+	m.breaker = newBreaker(m.o, m.nudge)
 	return m
 }
 
@@ -118,6 +121,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	settling.Go(func() { m.settleAll(ctx) })
 	settling.Go(func() { m.dropPasswords(ctx) })
 	settling.Go(func() { m.retain(ctx) })
+	settling.Go(func() { m.breaker.share(ctx) })
 	if m.o.Notices != nil {
 		settling.Go(func() { m.o.Notices.Listen(ctx, m.heard) })
 	}

@@ -20,6 +20,7 @@ const (
 	NoticeWatched  NoticeType = "watched"  // somebody watches the job at another daemon than it runs at
 	NoticeProgress NoticeType = "progress" // how far the job is
 	NoticeDaemons  NoticeType = "daemons"  // a daemon came or went, or is asked for something
+	NoticeOutages  NoticeType = "outages"  // a vCenter cannot be used, or can be again
 	NoticeShares   NoticeType = "shares"   // a limit that daemons share is another, or is to be divided anew
 )
 
@@ -48,12 +49,15 @@ func (m *Manager) heard(n Notice) {
 	switch n.Type {
 	case NoticeQueue:
 		m.nudge()
+	case NoticeOutages:
+		m.breaker.tell()
 	case NoticeShares:
 		m.lookAtLimits()
 	case NoticeJob:
 		if n.Job == "" { // something was missed
 			m.hub.allChanged()
 			m.lookAtLimits()
+			m.breaker.tell()
 			return
 		}
 		m.hub.changed(n.Job)

@@ -58,6 +58,10 @@ type Options struct {
 	// Limits are told when daemons are to divide them anew; nil is nobody.
 	Limits interface{ Look() }
 
+	// Outages is where daemons tell each other of vCenters that cannot be used; nil is
+	// the store, if it can and several share it.
+	Outages Outages
+
 	// Observer hears what becomes of runs; nil is nobody.
 	Observer Observer
 

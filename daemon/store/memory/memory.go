@@ -33,6 +33,7 @@ type Store struct {
 	count map[models.Status]int
 
 	daemons []*entry
+	outages []*outage
 	divided
 }
 

@@ -97,6 +97,9 @@ func (s Suite) Run(t *testing.T) {
 		{"what cannot be divided goes round", whatCannotBeDividedGoesRound},
 		{"the smallest limit of all configurations holds, unless another was chosen", theSmallestLimitHoldsUnlessOneIsChosen},
 		{"shares go by weight", sharesGoByWeight},
+		{"what a daemon cannot use is known to all, until it is over", outagesAreKnownToAll},
+		{"an outage that nobody tells of any more is over", outagesEndWithThoseWhoMetThem},
+		{"one daemon at a time asks a vCenter that cannot be used", oneAsksForAll},
 		{"several limits are divided at once", severalLimitsAreDividedAtOnce},
 	}
 	for _, test := range tests {
