@@ -42,9 +42,8 @@ func OfDomain(xml []byte, networks map[string]string) (Plan, []byte, error) {
 			continue
 		}
 		target, named := networks[name]
-		if any, ok := networks[job.AnyNetwork]; !named && ok {
-			target = any
-			used[job.AnyNetwork] = true
+		if !named {
+			target = networks[job.AnyNetwork]
 		}
 		used[name] = true
 		if target != "" {
@@ -56,7 +55,7 @@ func OfDomain(xml []byte, networks map[string]string) (Plan, []byte, error) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(networks)) {
-		if !used[name] && name != job.AnyNetwork {
+		if name != job.AnyNetwork && !used[name] {
 			return p, nil, fault.Permanent(fault.WithHint(fmt.Errorf("the exported domain has no card on the network %q", name),
 				"it has some on "+strings.Join(p.Networks, ", ")))
 		}

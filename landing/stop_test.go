@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,7 +21,6 @@ type guest struct {
 	t      *testing.T
 	lv     *libvirttest.Server
 	landed job.Landed
-	mu     sync.Mutex
 	told   []string
 }
 
