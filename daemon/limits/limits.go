@@ -1,5 +1,5 @@
 // Package limits keeps limits that hold for all daemons on a store together: places
-// for disks at a vCenter and at an ESXi host, logins, bandwidth.
+// for disks at a vCenter and at an ESXi host, and bandwidth.
 //
 // Each daemon holds a part of a limit, by a claim of its own in the [Store], for as
 // long as it renews it. The parts never add up to more than the limit: what one daemon

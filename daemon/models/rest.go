@@ -249,7 +249,7 @@ type Limits struct {
 	Limit          string    `json:"limit" doc:"Bandwidth of all jobs together, \"none\" when there is no limit"`
 	BytesPerSecond int64     `json:"bytes_per_second" doc:"The same as a number, 0 when there is no limit"`
 	Shared         bool      `json:"shared,omitempty" doc:"The limit holds for the jobs of all daemons on the store together"`
-	Shares         []Share   `json:"shares,omitempty" doc:"What each daemon has of the limits that they share: bandwidth, disks, logins"`
+	Shares         []Share   `json:"shares,omitempty" doc:"What each daemon has of the limits that they share: bandwidth, disks"`
 	Timestamp      time.Time `json:"timestamp"`
 }
 
