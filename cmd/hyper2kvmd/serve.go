@@ -123,7 +123,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	handler := api.New(manager, options)
 	if s.config.Dashboard.On() {
 		site := web.New(web.Options{API: handler, Sessions: sessions, Audit: auditLog, Logger: log, Version: version.String(),
-			VCenters: watched.ready.VCenters, Output: watched.output()})
+			VCenters: watched.ready.VCenters, Output: watched.output(), Space: watched.ready.Space})
 		defer site.Close()
 		handler.Mount(site)
 	}

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -242,4 +243,45 @@ func (b *browser) cookie(name string) string {
 		}
 	}
 	return ""
+}
+
+// stream is an open live page.
+type stream struct {
+	t    *testing.T
+	path string
+	in   *bufio.Scanner
+}
+
+// stream opens a live page until the test ends.
+func (d *daemon) stream(path string) *stream {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), 2*time.Minute)
+	d.t.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, "GET", d.URL+path, nil)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	transport := &http.Transport{}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { resp.Body.Close(); transport.CloseIdleConnections() })
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
+		d.t.Fatal(resp.StatusCode, resp.Header)
+	}
+	in := bufio.NewScanner(resp.Body)
+	in.Buffer(nil, 1<<20)
+	return &stream{d.t, path, in}
+}
+
+// until reads until an event has the text in it.
+func (s *stream) until(text string) {
+	s.t.Helper()
+	for s.in.Scan() {
+		if strings.Contains(s.in.Text(), text) {
+			return
+		}
+	}
+	s.t.Fatalf("%s ended before it had %q: %v", s.path, text, s.in.Err())
 }

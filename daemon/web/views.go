@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"net/http"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
@@ -42,6 +43,8 @@ func functions(a assets) template.FuncMap {
 		"asset": a.url,
 		"bytes": units.Bytes,
 		"rate":  units.FormatRate,
+		"full":  full,
+		"words": func(s string) string { return strings.ReplaceAll(s, "_", " ") },
 		"time":  func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	}

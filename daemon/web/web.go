@@ -47,6 +47,7 @@ type Options struct {
 	Sessions *access.Sessions // of browsers
 	Audit    *audit.Log       // has sign-ins and sign-outs; nil keeps none
 	Logger   *slog.Logger     // nil discards
+	Space    Space            // shown in the overview; nil is nothing
 	Version  string           // shown at the foot of pages
 	VCenters []string         // names in the configuration; "" is that of jobs that name none
 	Output   string           // directory for images that the form of a new job begins with
@@ -65,6 +66,7 @@ type Site struct {
 
 	inventories inventories
 	verdicts    verdicts
+	condition   conditions
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
@@ -112,6 +114,7 @@ func (s *Site) pages() []page {
 		s.overviewPages(),
 		s.inventoryPages(),
 		s.submitPages(),
+		s.jobPages(),
 		s.limitPages(),
 		s.signInPages(),
 	)

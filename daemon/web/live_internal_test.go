@@ -1,0 +1,108 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hyper2kvm/hyper2kvm/daemon/access"
+)
+
+// bare is a Site that has nothing but live pages.
+func bare() *Site {
+	s := &Site{log: slog.New(slog.DiscardHandler)}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.lives.feeds = make(map[feedKey]*feed)
+	return s
+}
+
+func TestAFragmentIsMadeOnceForAllWhoWatchIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := bare()
+		var made [access.Admin + 1]atomic.Int64 // by role
+		make := func(ctx context.Context) ([]part, error) {
+			made[access.FromContext(ctx).Role].Add(1)
+			return []part{{"same", []byte("always the same")}, {"other", fmt.Append(nil, time.Now().Unix())}}, nil
+		}
+		var leaves []func()
+		var first *feed
+		for i := range 200 {
+			f, _, leave, err := s.lives.join(s, feedKey{"overview", access.Viewer + access.Role(i%2)}, make)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first = f
+			leaves = append(leaves, leave)
+		}
+		time.Sleep(10*time.Second + time.Millisecond)
+		synctest.Wait()
+		if v, o, n := made[access.Viewer].Load(), made[access.Operator].Load(), int64(10*time.Second/liveEvery)+1; v != n || o != n {
+			t.Errorf("made %d and %d times, want %d for each role", v, o, n)
+		}
+		news, seen := first.since(0)
+		if !strings.Contains(string(news), "always the same") {
+			t.Errorf("who comes gets %q", news)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if news, _ := first.since(seen); strings.Contains(string(news), "always the same") || !strings.Contains(string(news), "other") {
+			t.Errorf("who was there gets %q", news)
+		}
+		for _, leave := range leaves {
+			leave()
+		}
+		was := made[access.Viewer].Load()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if made[access.Viewer].Load() != was || len(s.lives.feeds) != 0 {
+			t.Error("it goes on though nobody watches")
+		}
+		s.Close()
+	})
+}
+
+func TestTroubleIsSaidAndTakenBack(t *testing.T) {
+	t.Parallel()
+	f := &feed{subs: map[chan struct{}]struct{}{}}
+	wake := f.subscribe()
+	f.update(nil, problem{503, "the store is away"})
+	news, seen := f.since(0)
+	if !strings.Contains(string(news), "the store is away") || len(wake) != 1 {
+		t.Errorf("%q", news)
+	}
+	f.update(nil, errors.New("a secret of the inside"))
+	if news, seen = f.since(seen); strings.Contains(string(news), "secret") || !strings.Contains(string(news), "event: trouble") {
+		t.Errorf("%q", news)
+	}
+	f.update([]part{{"a", []byte("b")}}, nil)
+	if news, _ = f.since(seen); !strings.Contains(string(news), "event: trouble\ndata: \"\"\n") {
+		t.Errorf("%q", news)
+	}
+}
+
+func TestTooManyPagesAreRefusedAndNotHalfServed(t *testing.T) {
+	t.Parallel()
+	s := bare()
+	defer s.Close()
+	make := func(context.Context) ([]part, error) { return nil, nil }
+	for i := range maxFeeds {
+		if _, _, _, err := s.lives.join(s, feedKey{page: fmt.Sprint(i)}, make); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, _, err := s.lives.join(s, feedKey{page: "one more"}, make); err == nil {
+		t.Error("there is no end")
+	}
+	if _, _, leave, err := s.lives.join(s, feedKey{page: "0"}, make); err != nil {
+		t.Error(err)
+	} else {
+		leave()
+	}
+}
