@@ -3,7 +3,10 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,11 +109,36 @@ func TestADaemonThatIsCutOffFromTheDatabaseStopsBeforeItsJobsRunElsewhere(t *tes
 	}
 	f.until(func() bool { return runs(0) > 0 })
 	p.Silent.Store(true)
+	f.daemons[0].says(t, "/health/ready", http.StatusServiceUnavailable, "not_ready")
 	f.until(func() bool { return runs(0) == 0 }) // another one has claimed them, or has done them
 	p.Silent.Store(false)
 	p.Cut() // what is said now would be without its beginning
+	f.daemons[0].says(t, "/health/ready", http.StatusOK, "")
 	f.until(f.finished)
 	f.judge()
+}
+
+// says asks the daemon until it answers as wanted.
+func (p *process) says(t *testing.T, path string, status int, text string) {
+	t.Helper()
+	for {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.addr+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode == status && strings.Contains(string(body), text) {
+			http.DefaultClient.CloseIdleConnections()
+			return
+		}
+	}
 }
 
 // Three daemons that have nothing to do cost the database little, however many jobs wait.
