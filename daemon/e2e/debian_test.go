@@ -42,6 +42,11 @@ func TestADebianGuestMovesFromVSphereToLibvirt(t *testing.T) {
 	for _, m := range []move{
 		{title: "Debian with systemd-networkd, from the command line", layout: "any"},
 		{title: "The same, as a job of the daemon", layout: "any", byJob: true},
+		{title: "With -convert, from the command line", layout: "any", also: []string{"-convert"}},
+		{title: "With convert, as a job of the daemon", layout: "any", also: []string{"-convert"}, byJob: true},
+		{title: "Debian with ifupdown, and -keep-ip", layout: "interfaces", also: []string{"-keep-ip"}, card: "ens192"},
+		{title: "netplan as Ubuntu has it, with -keep-ip and another card", layout: "netplan", also: []string{"-keep-ip", "-virtio"}, card: "ens192"},
+		{title: "NetworkManager as Fedora has it, with keep_ip and another card, as a job", layout: "nm", also: []string{"-keep-ip", "-virtio"}, byJob: true, card: "ens192"},
 	} {
 		t.Run(m.title, func(t *testing.T) {
 			text := newMoving(t, m).run()
