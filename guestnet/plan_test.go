@@ -110,13 +110,14 @@ func TestEachShapeOfAGuestKeepsItsAddressesOrIsRefusedWithTheReason(t *testing.T
 			if err != nil && !errors.Is(err, guestnet.ErrUnclear) {
 				t.Errorf("error %v", err)
 			}
-			got, want := text(changes, err), ""
+			got := text(changes, err)
 			at := slices.IndexFunc(a.Files, func(f txtar.File) bool { return f.Name == "want" })
 			if at < 0 {
 				at = len(a.Files)
 				a.Files = append(a.Files, txtar.File{Name: "want"})
 			}
-			want, a.Files[at].Data = string(a.Files[at].Data), []byte(got)
+			want := string(a.Files[at].Data)
+			a.Files[at].Data = []byte(got)
 			if *update {
 				if err := os.WriteFile(file, txtar.Format(a), 0o600); err != nil {
 					t.Fatal(err)
