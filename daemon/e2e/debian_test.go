@@ -42,8 +42,6 @@ func TestADebianGuestMovesFromVSphereToLibvirt(t *testing.T) {
 	for _, m := range []move{
 		{title: "Debian with systemd-networkd, from the command line", layout: "any"},
 		{title: "The same, as a job of the daemon", layout: "any", byJob: true},
-		{title: "With -convert, from the command line", layout: "any", also: []string{"-convert"}},
-		{title: "With convert, as a job of the daemon", layout: "any", also: []string{"-convert"}, byJob: true},
 		{title: "Debian with ifupdown, and -keep-ip", layout: "interfaces", also: []string{"-keep-ip"}, card: "ens192"},
 		{title: "netplan as Ubuntu has it, with -keep-ip and another card", layout: "netplan", also: []string{"-keep-ip", "-virtio"}, card: "ens192"},
 		{title: "NetworkManager as Fedora has it, with keep_ip and another card, as a job", layout: "nm", also: []string{"-keep-ip", "-virtio"}, byJob: true, card: "ens192"},
@@ -67,7 +65,8 @@ const introduction = `# From vSphere to a guest that runs at libvirt
 What ` + "`make test-e2e`" + ` has written, with the names of directories and addresses made plain. The guest is a Debian 12 that debootstrap
 makes (` + "`scripts/debian-guest.sh`" + `), in a lab vCenter, where its card is called ens192 and VMware Tools report its address. The libvirt is
 Debian's. It has no KVM here, so that QEMU emulates the guest. Once the guest runs it says on its serial line every five seconds whether the
-SHA-256 of its programs and data are what they were, and which address it has on which card.
+SHA-256 of its programs and data are what they were, and which address it has on which card. What Ubuntu and Fedora have is imitated with Debian's
+packages netplan.io and network-manager.
 
 `
 
