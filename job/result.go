@@ -25,10 +25,7 @@ type Result struct {
 	Notes   []string      `json:"notes,omitempty"` // what a person should know: fallbacks, what could not be verified
 	// Converted is what a guest conversion came to, where one was asked for.
 	Converted *Converted `json:"converted,omitempty"`
-	// NetworkKept says for each of the guest's cards how it keeps its addresses, where
-	// that was asked for.
-	NetworkKept []string `json:"network_kept,omitempty"`
-	Landed      *Landed  `json:"landed,omitempty"` // at libvirt, where that was asked for
+	Landed    *Landed    `json:"landed,omitempty"` // at libvirt, where that was asked for
 }
 
 // Verification is how a disk was verified. A result may come from a newer daemon

@@ -41,8 +41,10 @@
   const pad = (list, where, rows, h) => {
     const body = list.querySelector(where);
     let cell = body.querySelector("td");
-    if (rows > 0 && !cell) { cell = body.insertRow().insertCell(); cell.colSpan = 7; cell.className = "pad"; }
-    if (rows === 0) body.replaceChildren(); else cell.style.height = `${rows * h}px`;
+    if (rows > 0 && !cell) { cell = body.insertRow().insertCell(); cell.className = "pad"; }
+    if (rows === 0) { body.replaceChildren(); return; }
+    cell.style.height = `${rows * h}px`;
+    cell.colSpan = [...list.querySelectorAll("thead th")].filter((th) => th.offsetWidth > 0).length; // a column more would take room
   };
   const lay = (list) => {
     const total = Number(list.dataset.total), from = Number(list.dataset.from), count = list.querySelectorAll(".rows tr").length, h = height(list);
