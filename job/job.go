@@ -92,6 +92,7 @@ type Options struct {
 	PowerOff               bool   `json:"power_off" yaml:"power_off,omitempty" required:"false"` // power a running VM off: with Shutdown, where that does not succeed
 	Virtio                 bool   `json:"virtio" yaml:"virtio,omitempty" required:"false"`       // disks and NICs on virtio in the domain
 	Convert                bool   `json:"convert" yaml:"convert,omitempty" required:"false"`     // the guest made ready for KVM, by virt-v2v; see Converted
+	KeepIP                 bool   `json:"keep_ip" yaml:"keep_ip,omitempty" required:"false"`     // the guest keeps its addresses on its new cards; see NetworkKept
 	Compress               bool   `json:"compress" yaml:"compress,omitempty" required:"false"`   // compressed qcow2 clusters
 	Verify                 Verify `json:"verify,omitempty" yaml:"verify,omitempty"`              // "", VerifyFull or VerifyManifest
 	Overwrite              bool   `json:"overwrite" yaml:"overwrite,omitempty" required:"false"` // replace what an earlier export left

@@ -25,7 +25,10 @@ type Result struct {
 	Notes   []string      `json:"notes,omitempty"` // what a person should know: fallbacks, what could not be verified
 	// Converted is what a guest conversion came to, where one was asked for.
 	Converted *Converted `json:"converted,omitempty"`
-	Landed    *Landed    `json:"landed,omitempty"` // at libvirt, where that was asked for
+	// NetworkKept says for each of the guest's cards how it keeps its addresses, where
+	// that was asked for.
+	NetworkKept []string `json:"network_kept,omitempty"`
+	Landed      *Landed  `json:"landed,omitempty"` // at libvirt, where that was asked for
 }
 
 // Verification is how a disk was verified. A result may come from a newer daemon

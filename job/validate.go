@@ -221,6 +221,9 @@ func (v *validator) options(o Options) {
 	if o.Convert && o.Format.Streams() {
 		v.add("options.convert", "needs format %s or %s: a guest is converted in its images", FormatQcow2, FormatRaw)
 	}
+	if o.KeepIP && o.Format.Streams() {
+		v.add("options.keep_ip", "needs format %s or %s: the guest's settings are in its images", FormatQcow2, FormatRaw)
+	}
 	if o.Virtio && o.Format.Streams() {
 		v.add("options.virtio", "needs format %s or %s: an OVF keeps the VM's own hardware", FormatQcow2, FormatRaw)
 	}

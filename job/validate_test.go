@@ -79,6 +79,7 @@ func TestEachProblemOfADefinitionIsNamed(t *testing.T) {
 		"options.limit":              valid(func(d *job.Definition) { d.Options.Limit = "fast" }),
 		"options.compress":           valid(func(d *job.Definition) { d.Options.Compress = true }),
 		"options.virtio":             valid(func(d *job.Definition) { d.Options.Virtio = true }),
+		"options.keep_ip":            valid(func(d *job.Definition) { d.Options.KeepIP = true }),
 		"options.for":                valid(func(d *job.Definition) { d.Options.For = "proxmox" }), // with format ovf
 		"priority":                   valid(func(d *job.Definition) { d.Priority = 101 }),
 		"vcenter_url":                own(func(d *job.Definition) { d.VCenterURL = "http://vc.example/sdk" }),

@@ -85,7 +85,7 @@ func (p *convertPart) do(ctx context.Context, g *inside) (err error) {
 			doing.Set("conversion: " + text)
 		},
 		Info: func(text string) { p.info("", "conversion: %s", text) },
-	})
+	}, p.windowsMACs()...)
 	if err != nil {
 		return err
 	}

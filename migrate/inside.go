@@ -49,8 +49,10 @@ type inside struct {
 // insideResult is what parts have done, in the words of a [job.Result].
 type insideResult struct {
 	Converted *job.Converted `json:"converted,omitempty"`
-	Notes     []string       `json:"notes,omitempty"`
-	Described []string       `json:"described,omitempty"` // notes about the domain and the landing kits, which are new
+	// NetworkKept is as in the result.
+	NetworkKept []string `json:"network_kept,omitempty"`
+	Notes       []string `json:"notes,omitempty"`
+	Described   []string `json:"described,omitempty"` // notes about the domain and the landing kits, which are new
 }
 
 // tell enters it into the result of the export, and into its notes.
@@ -58,6 +60,9 @@ func (d insideResult) tell(result *job.Result, notes []string) []string {
 	if d.Converted != nil {
 		result.Converted = d.Converted
 		notes = redescribed(notes, d.Described)
+	}
+	if d.NetworkKept != nil {
+		result.NetworkKept = d.NetworkKept
 	}
 	return append(slices.Clone(notes), d.Notes...)
 }
@@ -73,7 +78,7 @@ func (s *insideStep) parts() []part {
 	if s.m.parts != nil {
 		return s.m.parts(s.run)
 	}
-	return []part{&convertPart{s.run}}
+	return []part{&convertPart{s.run}, &keepIPPart{s.run}}
 }
 
 func (s *insideStep) phase() progress.Phase { return progress.Converting }

@@ -33,6 +33,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/hyper2kvm/hyper2kvm/guestnet"
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 	"github.com/hyper2kvm/hyper2kvm/internal/safetext"
@@ -68,6 +69,9 @@ type Migrator struct {
 
 	// V2V converts guests of jobs that ask for it; nil is what this machine has.
 	V2V *v2v.Tool
+	// Fish reaches into guests for keep_ip; nil is the guestfish of this
+	// machine, and finds out anew with each job whether KVM works.
+	Fish *guestnet.Fish
 
 	// AcceptFinished lets an export that is there and whole count as this run's, if
 	// it is of the same VM and the same options, whatever job made it. Without it

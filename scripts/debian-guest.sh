@@ -19,7 +19,7 @@
 #
 # or "disk damaged", or "no address". Nothing on it listens, and root has no password.
 #
-# The system is made once and kept in build/debian-guest, without which this takes two
+# The system is made once and kept below build, without which this takes two
 # minutes. That part needs root and Debian; it exits 3 with the reason where these are
 # missing.
 set -eu
@@ -32,8 +32,8 @@ any | networkd | interfaces | netplan | nm) ;;
 esac
 
 scripts=$(cd "$(dirname "$0")" && pwd)
-kept=$(dirname "$scripts")/build/debian-guest
-packages='linux-image-cloud-amd64 initramfs-tools kmod systemd-sysv udev iproute2 ifupdown netplan.io network-manager python3-minimal'
+packages='linux-image-cloud-amd64 initramfs-tools kmod systemd-sysv udev iproute2 ifupdown netplan.io network-manager grub2-common grub-pc-bin'
+kept=$(dirname "$scripts")/build/debian-guest-$(echo "$packages" | cksum | cut -d ' ' -f 1)
 
 [ "$(id -u)" = 0 ] || { echo "$0: the files of a Debian can only be made by root" >&2; exit 3; }
 
@@ -187,7 +187,14 @@ for service in $services; do
 	done
 done
 
-# GRUB loads the kernel from the root of the disk.
+# GRUB loads the kernel from the root of the disk. A configuration that the guest makes
+# anew, as it does for a conversion, has to speak on the serial line, too.
+cat >"$root/etc/default/grub" <<'DEFAULT'
+GRUB_TIMEOUT=0
+GRUB_CMDLINE_LINUX="root=LABEL=guest console=ttyS0"
+GRUB_TERMINAL=serial
+GRUB_DISABLE_OS_PROBER=true
+DEFAULT
 cp "$root"/boot/vmlinuz-* "$root/boot/vmlinuz"
 cp "$root"/boot/initrd.img-* "$root/boot/initrd"
 mkdir -p "$root/boot/grub"

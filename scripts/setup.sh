@@ -59,6 +59,11 @@ libvirtd                                 libvirt-daemon
 /etc/libvirt/qemu.conf                   libvirt-daemon-system
 debootstrap                              debootstrap
 unshare                                  util-linux
+virt-v2v                                 virt-v2v
+nbdkit                                   nbdkit
+qemu-nbd                                 qemu-utils
+guestfish                                libguestfs-tools
+/boot/vmlinuz-*                          linux-image-cloud-amd64
 '
 package_needs='
 zip                                      zip

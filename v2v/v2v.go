@@ -84,8 +84,8 @@ var (
 )
 
 // Convert converts the guest whose disks domain, a libvirt domain, names. Everything that
-// virt-v2v says goes to log. Errors have advice where the reason is a known one.
-func (t *Tool) Convert(ctx context.Context, domain []byte, log io.Writer, tell Teller) (Outcome, error) {
+// virt-v2v says goes to log. macs are values of its option --mac, for Windows. Errors have advice where the reason is a known one.
+func (t *Tool) Convert(ctx context.Context, domain []byte, log io.Writer, tell Teller, macs ...string) (Outcome, error) {
 	done, err := t.turn(ctx, tell)
 	if err != nil {
 		return Outcome{}, err
@@ -104,12 +104,12 @@ func (t *Tool) Convert(ctx context.Context, domain []byte, log io.Writer, tell T
 	if err := os.WriteFile(xml, domain, 0o600); err != nil {
 		return Outcome{}, err
 	}
-	r, err := t.attempt(ctx, xml, log, tell)
+	r, err := t.attempt(ctx, xml, log, tell, macs)
 	if err != nil && ctx.Err() == nil && !t.slow.Load() && (r.applianceFailed() || errors.Is(err, ErrHung) && !r.up()) {
 		t.slow.Store(true)
 		tell.Info("the appliance of libguestfs does not come up with /dev/kvm: trying again without it, which is slow")
 		_, _ = fmt.Fprintln(log, "\nhyper2kvm: once more with "+forceTCG)
-		r, err = t.attempt(ctx, xml, log, tell)
+		r, err = t.attempt(ctx, xml, log, tell, macs)
 	}
 	if err != nil {
 		return Outcome{}, err
@@ -134,7 +134,7 @@ func (t *Tool) turn(ctx context.Context, tell Teller) (done func(), err error) {
 }
 
 // attempt runs the program once.
-func (t *Tool) attempt(ctx context.Context, xml string, log io.Writer, tell Teller) (*reader, error) {
+func (t *Tool) attempt(ctx context.Context, xml string, log io.Writer, tell Teller, macs []string) (*reader, error) {
 	run, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r := &reader{tell: tell, log: log, heard: make(chan struct{}, 1), traces: map[trace]bool{}}
@@ -143,7 +143,11 @@ func (t *Tool) attempt(ctx context.Context, xml string, log io.Writer, tell Tell
 	watching.Go(func() { t.watch(r, over, cancel) })
 
 	// Of a guest with several systems the right one is not known: that is an error.
-	cmd := exec.Command(t.program(Program), "--machine-readable", "-v", "--root", "single", "-i", "libvirtxml", xml)
+	args := []string{"--machine-readable", "-v", "--root", "single"}
+	for _, mac := range macs {
+		args = append(args, "--mac", mac)
+	}
+	cmd := exec.Command(t.program(Program), append(args, "-i", "libvirtxml", xml)...)
 	cmd.Env = t.environment(filepath.Dir(xml))
 	cmd.Stdout, cmd.Stderr = r.messages(), r.words()
 	err := process.Run(run, cmd)

@@ -42,6 +42,7 @@ func jobFlags() []cli.Flag {
 		&cli.StringFlag{Name: "finish", Usage: "`WHAT` is done to the source once all has succeeded: nothing, or some of tag,rename,disconnect"},
 		&cli.BoolFlag{Name: "virtio", Usage: "disks and NICs on virtio in the domain"},
 		&cli.BoolFlag{Name: "convert", Usage: "make the guest ready for KVM, by virt-v2v at the daemon: drivers, boot loader; the domain is on virtio then"},
+		&cli.BoolFlag{Name: "keep-ip", Usage: "have the guest keep its addresses, as VMware Tools report them, on its new cards"},
 		&cli.BoolFlag{Name: "compress", Usage: "compressed qcow2"},
 		&cli.StringFlag{Name: "transport", Usage: "how disks are read: nfc (default), datastore, nfc902, vddk (where the daemon has it) or auto"},
 		&cli.StringFlag{Name: "limit", Usage: "bandwidth `RATE` of the job, such as 200MB/s"},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/hyper2kvm/hyper2kvm/guestnet"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/internal/version"
 	"github.com/hyper2kvm/hyper2kvm/job"
@@ -63,6 +64,7 @@ func (a *app) migrator(cmd *cli.Command) (*migrate.Migrator, error) {
 		Log:      a.logger(),
 		VDDK:     tool,
 		V2V:      converter,
+		Fish:     new(guestnet.Fish),
 
 		AcceptFinished: true,
 	}

@@ -34,6 +34,7 @@ func optionFlags() []cli.Flag {
 		&cli.IntFlag{Name: "parallel", Value: job.DefaultParallelDownloads, Usage: "transfers at a time, 1 to 64", Sources: cli.EnvVars("DOWNLOAD_WORKERS")},
 		&cli.BoolFlag{Name: "virtio", Usage: "put disks and NICs on virtio in the libvirt domain; the guest needs the drivers"},
 		&cli.BoolFlag{Name: "convert", Usage: "make the guest ready for KVM, by virt-v2v: drivers, boot loader; the domain is on virtio then"},
+		&cli.BoolFlag{Name: "keep-ip", Usage: "have the guest keep its addresses, as VMware Tools report them, on its new cards"},
 		&cli.BoolFlag{Name: "compress", Usage: "write compressed qcow2 clusters"},
 		&cli.StringFlag{Name: "verify", Usage: "`how`: full inflates every grain also where that is not needed to write it, and reads a datastore twice; manifest takes nothing but vSphere's manifest for a proof"},
 		&cli.StringSliceFlag{Name: "network-map", Usage: "`PORTGROUP=NETWORK,…`: the libvirt network, or bridge:NAME, for cards on a port group; may be repeated"},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/hyper2kvm/hyper2kvm/guestnet"
 	"github.com/hyper2kvm/hyper2kvm/internal/atomicfile"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/internal/version"
@@ -120,7 +121,7 @@ func (a *app) exportFleet(ctx context.Context, cmd *cli.Command, q asked, again 
 		}
 	}
 	m := migrate.Migrator{
-		Endpoint: endpoint, Limits: &migrate.Limits{}, Reservations: &migrate.Reservations{}, Log: a.logger(), AcceptFinished: true, VDDK: tool, V2V: converter,
+		Endpoint: endpoint, Limits: &migrate.Limits{}, Reservations: &migrate.Reservations{}, Log: a.logger(), AcceptFinished: true, VDDK: tool, V2V: converter, Fish: new(guestnet.Fish),
 	}
 	r, jobs, err := a.runGroup(ctx, runs.NewGroup(runs.Local{Migrator: m}, specs, runs.Options{Parallel: parallel}))
 	if r.Done < r.Total {

@@ -11,6 +11,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/limits"
+	"github.com/hyper2kvm/hyper2kvm/guestnet"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
@@ -42,6 +43,7 @@ func newRunner(v vcenters, bandwidth *transfer.Limiter, shared *limits.Keeper) *
 	if dir := v.config.Daemon.VDDKLibDir; dir != "" {
 		r.migrator.VDDK = &vddk.Tool{LibDir: dir}
 	}
+	r.migrator.Fish = new(guestnet.Fish)
 	r.migrator.V2V = &v2v.Tool{VirtioWin: v.config.Daemon.VirtioWin}
 	for name, c := range v.config.VCenters {
 		r.limits[name] = r.newLimits(c.Limits)

@@ -119,6 +119,10 @@ func (a *Authenticator) Configured(ctx context.Context) (bool, error) {
 	return had, err
 }
 
+// lookTimeout bounds how long it is looked whether there are tokens: what needs nobody
+// to be known, such as the daemon's health, is answered also when the store is not.
+const lookTimeout = 2 * time.Second
+
 // Identify returns who a request over a connection of peer is from.
 // authorization are the values of its Authorization header. What is sent is
 // judged, and not passed over for another proof when it is not good. The error is
@@ -132,7 +136,9 @@ func (a *Authenticator) Identify(ctx context.Context, peer Peer, authorization [
 	if peer.Certificate != nil {
 		return a.certificate(peer.Certificate), nil
 	}
-	configured, err := a.Configured(ctx)
+	look, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	configured, err := a.Configured(look)
 	if err != nil {
 		return Principal{}, unavailable(err)
 	}

@@ -40,6 +40,7 @@ func Options(cmd *cli.Command) (job.Options, error) {
 		Finish:            cmd.String("finish"),
 		Virtio:            cmd.Bool("virtio"),
 		Convert:           cmd.Bool("convert"),
+		KeepIP:            cmd.Bool("keep-ip"),
 		Compress:          cmd.Bool("compress"),
 		Verify:            job.Verify(cmd.String("verify")),
 		Overwrite:         cmd.Bool("overwrite"),

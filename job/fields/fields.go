@@ -60,6 +60,8 @@ var described = []Field{
 		Help: "Disks and NICs on virtio in the libvirt domain. The guest needs the drivers; without them it does not boot."},
 	{Key: "convert", Label: "Convert the guest", Kind: Switch,
 		Help: "virt-v2v puts drivers and a boot loader for KVM into the guest, in its images; the domain is on virtio then. Without, the VM has the hardware that it had."},
+	{Key: "keep_ip", Label: "Keep addresses", Kind: Switch, More: true,
+		Help: "A Linux guest gets files in its images by which its new cards have the names and addresses that VMware Tools reported."},
 	{Key: "compress", Label: "Compress", Kind: Switch,
 		Help: "Compressed qcow2 clusters, taken over from vSphere's stream: smaller, and no slower to write."},
 	{Key: "transport", Label: "Read disks by", Kind: Choice, Choices: words(job.TransportNFC, job.TransportAuto, job.TransportDatastore, job.TransportNFC902),

@@ -236,6 +236,7 @@ func (d *decoder) options(n *yaml.Node, field string) job.Options {
 		"finish":                   d.text(&o.Finish),
 		"virtio":                   d.boolean(&o.Virtio),
 		"convert":                  d.boolean(&o.Convert),
+		"keep_ip":                  d.boolean(&o.KeepIP),
 		"compress":                 d.boolean(&o.Compress),
 		"overwrite":                d.boolean(&o.Overwrite),
 		"verify":                   d.text(&verify),

@@ -121,6 +121,7 @@ func Command(def job.Definition, thumbprint string) string {
 		on   bool
 	}{
 		{"-snapshot", o.Snapshot}, {"-shutdown", o.Shutdown}, {"-power-off", o.PowerOff}, {"-remove-cdrom", o.RemoveCDROM}, {"-virtio", o.Virtio},
+		{"-convert", o.Convert}, {"-keep-ip", o.KeepIP},
 		{"-compress", o.Compress}, {"-overwrite", o.Overwrite},
 	} {
 		if flag.on {
