@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/limits"
 	"github.com/hyper2kvm/hyper2kvm/daemon/metrics"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/store/memory"
@@ -168,6 +169,12 @@ func TestAStoreThatDoesNotAnswerIsToldAndNoJobsAreInvented(t *testing.T) {
 	}
 }
 
+// What else a store is, under names that are none of its methods.
+type (
+	members = jobs.Daemons
+	shares  = limits.Store
+)
+
 func TestAnObservedStoreIsTheStoreItself(t *testing.T) {
 	t.Parallel()
 	m := metrics.New("1.2.3", nil)
@@ -177,7 +184,10 @@ func TestAnObservedStoreIsTheStoreItself(t *testing.T) {
 			jobs.Store
 			jobs.Secrets
 			jobs.Pruner
-		}{m.Store(s), s, s}
+			members
+			jobs.Outages
+			shares
+		}{m.Store(s), s, s, s, s, s}
 	}}.Run(t)
 }
 

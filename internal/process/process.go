@@ -49,7 +49,7 @@ func Run(ctx context.Context, cmd *exec.Cmd) error {
 		return err
 	case <-ctx.Done():
 		kill(cmd)
-		_ = <-ended // killed
+		<-ended // killed
 		return context.Cause(ctx)
 	}
 }

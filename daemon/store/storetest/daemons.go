@@ -174,9 +174,10 @@ func deadDaemonsAreForgotten(f *fixture) {
 func manyDaemonsEnterAtOnce(f *fixture) {
 	const n = 8
 	done := make(chan error, n)
+	daemons := f.daemons()
 	for i := range n {
 		go func() {
-			_, err := f.daemons().Enter(f.Context(), member(fmt.Sprint(i), 1), hold, true)
+			_, err := daemons.Enter(f.Context(), member(fmt.Sprint(i), 1), hold, true)
 			done <- err
 		}()
 	}
