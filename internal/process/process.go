@@ -49,7 +49,9 @@ func Run(ctx context.Context, cmd *exec.Cmd) error {
 		return err
 	case <-ctx.Done():
 		kill(cmd)
-		<-ended // killed
+		if err := <-ended; err == nil {
+			return nil // it was done before it was killed
+		}
 		return context.Cause(ctx)
 	}
 }
