@@ -23,9 +23,7 @@ func TestTheFormAsksForEachPortGroupOnceAndKeepsTheAnswers(t *testing.T) {
 	tr.send(picker.Chosen{VMs: vms})
 	tr.want("Network DMZ", "Network VM Network")
 	tr.press("up") // from the first field nowhere
-	for range 20 {
-		tr.press("down")
-	}
+	tr.downTo("Network VM Network")
 	tr.want("VMs: web01")
 	tr.press("up", "d", "m", "z", "up", "down")
 	tr.want("VMs: web01, db/1", "dmz")
@@ -44,9 +42,7 @@ func TestTheFormAsksForEachPortGroupOnceAndKeepsTheAnswers(t *testing.T) {
 	tr.press("esc", "esc")
 	tr.send(picker.Chosen{VMs: vms[:1]})
 	tr.want("Network DMZ", "dmz") // it is still answered
-	for range 20 {
-		tr.press("down")
-	}
+	tr.downTo("Network VM Network")
 	tr.press("a", "/", "b", "enter")
 	tr.want("options", `network map["VM Network"] must not hold slashes`)
 }

@@ -2,6 +2,7 @@ package tui
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	tea "charm.land/bubbletea/v2"
@@ -28,7 +29,11 @@ func (w *wizard) newForm() *form.Model {
 	transport := asChoice("transport", &w.transport)
 	transport.Hidden = func() bool { return job.Format(w.format).Streams() }
 	snapshot := asSwitch("snapshot", &o.Snapshot)
-	snapshot.Hidden = func() bool { return w.running() == 0 }
+	snapshot.Hidden = func() bool { return w.running() == 0 || o.Stops() }
+	shutdown := asSwitch("shutdown", &o.Shutdown)
+	shutdown.Hidden = func() bool { return w.running() == 0 }
+	convert := asSwitch("convert", &o.Convert)
+	convert.Hidden = virtio.Hidden
 	atOnce := form.Number("VMs at a time", &w.choices.VMs, 1, maxVMs, "Each ESXi host sends a disk at its own speed; VMs of several hosts add up.")
 	atOnce.Hidden = func() bool { return w.s.leavable || len(w.chosen) < 2 }
 	asked := []*form.Field{
@@ -37,13 +42,79 @@ func (w *wizard) newForm() *form.Model {
 		atOnce,
 		asNumber("parallel_downloads", &o.ParallelDownloads),
 		snapshot,
+		shutdown,
 		asSwitch("remove_cdrom", &o.RemoveCDROM),
+		convert,
 		virtio,
 		compress,
 		transport,
 		asSwitch("overwrite", &o.Overwrite),
 	}
-	return form.New(append(asked, w.networkFields()...)...)
+	asked = append(asked, w.networkFields()...)
+	return form.New(append(asked, w.moreFields()...)...)
+}
+
+// moreFields are the questions that few need: a switch, and what it shows. What is
+// answered stays on the page.
+func (w *wizard) moreFields() []*form.Field {
+	o := &w.choices.Options
+	streams := func() bool { return job.Format(w.format).Streams() }
+	elsewhere := func() bool { return streams() || o.Libvirt == "" }
+	idle := func() bool { return w.running() == 0 }
+	all := []*form.Field{form.Switch("More options", &w.more, "What becomes of the source and of the images afterwards: addresses, marks, landing at libvirt, landing kits, bandwidth.")}
+	add := func(f *form.Field, open func() bool, meaningless ...func() bool) {
+		f.Hidden = func() bool {
+			return !w.more && !open() || slices.ContainsFunc(meaningless, func(is func() bool) bool { return is() })
+		}
+		all = append(all, f)
+	}
+	yesNo := func(key string, value *bool, meaningless ...func() bool) {
+		add(asSwitch(key, value), func() bool { return *value }, meaningless...)
+	}
+	text := func(key string, value *string, meaningless ...func() bool) {
+		add(asText(key, value), func() bool { return *value != "" }, meaningless...)
+	}
+	yesNo("keep_ip", &o.KeepIP, streams)
+	yesNo("power_off", &o.PowerOff, idle)
+	text("shutdown_timeout", &o.ShutdownTimeout, idle, func() bool { return !o.Shutdown })
+	text("finish", &o.Finish)
+	text("libvirt", &o.Libvirt, streams)
+	text("pool", &o.Pool, elsewhere)
+	yesNo("define", &o.Define, elsewhere)
+	yesNo("start", &o.Start, elsewhere)
+	text("for", &o.For, streams)
+	text("limit", &o.Limit)
+	return all
+}
+
+// meant are the options without answers to questions that are not on the page any more.
+func (w *wizard) meant() job.Options {
+	o := w.choices.Options
+	o.Format = job.Format(w.format)
+	if o.Format != job.FormatQcow2 {
+		o.Compress = false
+	}
+	o.Transport = ""
+	if w.transport != string(job.TransportNFC) {
+		o.Transport = job.Transport(w.transport)
+	}
+	o.NetworkMap = w.networkMap()
+	if o.Format.Streams() {
+		o.Virtio, o.Convert, o.KeepIP, o.Transport, o.NetworkMap, o.For, o.Libvirt = false, false, false, "", nil, "", ""
+	}
+	if o.Libvirt == "" {
+		o.Landing = job.Landing{}
+	}
+	if w.running() == 0 {
+		o.Snapshot, o.Shutdown, o.PowerOff = false, false, false
+	}
+	if o.Stops() {
+		o.Snapshot = false
+	}
+	if !o.Shutdown {
+		o.ShutdownTimeout = ""
+	}
+	return o
 }
 
 // asSwitch, asNumber and asChoice ask for an option in the words that it has
@@ -61,6 +132,11 @@ func asNumber(key string, value *int) *form.Field {
 func asChoice(key string, value *string) *form.Field {
 	f := fields.Of(key)
 	return form.Choice(f.Label, value, f.Choices, f.Help)
+}
+
+func asText(key string, value *string) *form.Field {
+	f := fields.Of(key)
+	return form.Text(f.Label, value, f.Help+" For example "+f.Example+".")
 }
 
 // running counts the chosen VMs that are not off.
@@ -98,7 +174,7 @@ func (w *wizard) optionsView() tea.View {
 	}
 	if over := len(lines) - (height - 1); over > 0 {
 		// On a small screen the line of the cursor stays.
-		cut := min(over, max(y, 0))
+		cut := min(over, y)
 		lines = append(lines[:top], lines[top+cut:]...)
 		y -= cut
 		lines = lines[:min(len(lines), max(height-1, 1))]

@@ -68,6 +68,7 @@ type wizard struct {
 	networks  map[string]*string // what was answered for port groups, also of other VMs
 	format    string
 	transport string
+	more      bool // the questions that few need are on the page
 	chosen    []vsphere.VM
 	free      int64
 	freeFor   string // directory that free is of
@@ -290,19 +291,7 @@ func (w *wizard) output() string {
 // final are the choices as jobs take them.
 func (w *wizard) final() plan.Choices {
 	c := w.choices
-	c.Output = w.output()
-	c.Options.Format = job.Format(w.format)
-	if c.Options.Format != job.FormatQcow2 {
-		c.Options.Compress = false
-	}
-	c.Options.Transport = ""
-	if w.transport != string(job.TransportNFC) {
-		c.Options.Transport = job.Transport(w.transport)
-	}
-	c.Options.NetworkMap = w.networkMap()
-	if c.Options.Format.Streams() {
-		c.Options.Virtio, c.Options.Transport, c.Options.NetworkMap = false, "", nil
-	}
+	c.Output, c.Options = w.output(), w.meant()
 	return c
 }
 

@@ -150,6 +150,16 @@ func (tr *tour) want(parts ...string) {
 	}
 }
 
+func (tr *tour) wantNot(parts ...string) {
+	tr.t.Helper()
+	text := ansi.Strip(tr.w.View().Content)
+	for _, p := range parts {
+		if strings.Contains(text, p) {
+			tr.t.Errorf("the screen has %q:\n%s", p, text)
+		}
+	}
+}
+
 func TestBackAndForthThroughTheStepsKeepsWhatWasChosen(t *testing.T) {
 	t.Parallel()
 	tr := newTour(t)
@@ -178,15 +188,68 @@ func TestBackAndForthThroughTheStepsKeepsWhatWasChosen(t *testing.T) {
 	}
 }
 
+// downTo moves the cursor down to a question.
+func (tr *tour) downTo(label string) {
+	tr.t.Helper()
+	for range 40 {
+		if strings.Contains(ansi.Strip(tr.w.View().Content), "❯ "+label) {
+			return
+		}
+		tr.press("down")
+	}
+	tr.want("❯ " + label)
+}
+
+func TestWhatBecomesOfTheGuestIsAskedForWhereItMeansSomething(t *testing.T) {
+	t.Parallel()
+	tr := newTour(t)
+	tr.press("web", "ctrl+a", "enter")
+	tr.wantNot("Keep addresses", "Land at libvirt")
+	tr.downTo("Shut running VMs down")
+	tr.press("right")
+	tr.wantNot("Snapshot running VMs")
+	tr.downTo("Convert the guest")
+	tr.press("right")
+	tr.downTo("More options")
+	tr.press("right")
+	tr.want("Keep addresses", "Time to shut down", "Landing kits", "Bandwidth")
+	tr.wantNot("Storage pool")
+	tr.downTo("Keep addresses")
+	tr.press("right")
+	tr.downTo("Mark the source")
+	tr.press("tag")
+	tr.downTo("Land at libvirt")
+	tr.press("qemu:///system")
+	tr.downTo("Storage pool")
+	tr.press("default")
+	tr.downTo("Start the domain")
+	tr.press("right")
+	tr.downTo("Landing kits")
+	tr.press("proxmox", "enter")
+	tr.want("is shut down first", "virt-v2v makes each guest ready", "landing kit for proxmox", "go into the storage pool default", "is marked: tag",
+		"-keep-ip -start -finish tag")
+	tr.press("esc")
+	for range 40 {
+		tr.press("up")
+	}
+	tr.press("right", "right") // ovf: nothing of it means anything
+	tr.wantNot("Convert the guest", "Keep addresses", "Land at libvirt")
+	tr.press("enter", "enter")
+	if len(tr.begun) != 1 {
+		t.Fatalf("begun: %+v", tr.begun)
+	}
+	o := tr.begun[0][0].Def.Options
+	if o.Format != job.FormatOVF || o.Convert || o.KeepIP || o.For != "" || o.Landing != (job.Landing{}) || o.Finish != "tag" || !o.Shutdown || o.Snapshot {
+		t.Errorf("options %+v", o)
+	}
+}
+
 func TestDisksCanBeReadFromTheDatastore(t *testing.T) {
 	t.Parallel()
 	tr := newTour(t)
 	tr.press("db", "tab", "enter")
 	tr.want("Read disks by", "● nfc")
-	for range 6 {
-		tr.press("down")
-	}
-	tr.want("❯ Read disks by")
+	tr.downTo("Read disks by")
 	tr.press("right", "right")
 	tr.want("● datastore")
 	tr.press("enter")
@@ -336,10 +399,14 @@ func TestOptionsOfASmallScreenFollowTheCursor(t *testing.T) {
 	t.Parallel()
 	tr := newTour(t)
 	tr.press("web01", "enter")
+	tr.downTo("More options")
+	tr.press("right")
 	tr.send(tea.WindowSizeMsg{Width: 50, Height: 12})
-	for range 8 {
-		tr.press("down")
-		tr.want("❯")
+	for _, way := range []string{"up", "down"} {
+		for range 24 {
+			tr.press(way)
+			tr.want("❯")
+		}
 	}
 }
 

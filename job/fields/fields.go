@@ -85,7 +85,7 @@ var described = []Field{
 	{Key: "for", Label: "Landing kits", Kind: Text, Example: "proxmox,kubevirt", More: true,
 		Help: "Scripts or manifests beside the images, for " + strings.Join(job.Targets[1:], ", ") + "."},
 	{Key: "libvirt", Label: "Land at libvirt", Kind: Text, Example: "qemu:///system", More: true,
-		Help: "The libvirt of the daemon's machine that the images go to, where the daemon allows it."},
+		Help: "The libvirt that the images go to, of the machine that exports; a daemon has to allow it."},
 	{Key: "pool", Label: "Storage pool", Kind: Text, Example: "default", More: true,
 		Help: "The pool for the images at libvirt; without it they stay in the output directory."},
 	{Key: "define", Label: "Define the domain", Kind: Switch, More: true,

@@ -209,9 +209,8 @@ func (f *Field) eraseWord() {
 	}
 }
 
-// Lines draws the fields, and the help of the one with the cursor. The last
-// result is where a typed answer ends, in cells and lines from the top left; x is
-// negative when nothing is typed.
+// Lines draws the fields, and the help of the one with the cursor, which is in line y. x
+// is where an answer that is typed ends, in cells from the left, and negative for others.
 func (m *Model) Lines(width int) (lines []string, x, y int) {
 	shown := m.shown()
 	m.cursor = min(m.cursor, len(shown)-1)
@@ -224,12 +223,12 @@ func (m *Model) Lines(width int) (lines []string, x, y int) {
 	for i, f := range shown {
 		pointer, style := "   ", cell.Plain
 		if i == m.cursor {
-			pointer, style = cell.Accent.Paint(" ❯ "), cell.Bold
+			pointer, style, y = cell.Accent.Paint(" ❯ "), cell.Bold, i
 		}
 		answer := f.answer(i == m.cursor, width-label-5)
 		line := pointer + style.Paint(cell.Fit(f.Label, label)) + "  " + answer
 		if i == m.cursor && f.kind == text {
-			x, y = min(cell.Width(line), width-1), i
+			x = min(cell.Width(line), width-1)
 		}
 		lines = append(lines, cell.Clip(line, width))
 	}

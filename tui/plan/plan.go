@@ -122,29 +122,24 @@ func Command(def job.Definition, thumbprint string) string {
 	}{
 		{"-snapshot", o.Snapshot}, {"-shutdown", o.Shutdown}, {"-power-off", o.PowerOff}, {"-remove-cdrom", o.RemoveCDROM}, {"-virtio", o.Virtio},
 		{"-convert", o.Convert}, {"-keep-ip", o.KeepIP},
-		{"-compress", o.Compress}, {"-overwrite", o.Overwrite},
+		{"-compress", o.Compress}, {"-overwrite", o.Overwrite}, {"-define", o.Define}, {"-start", o.Start},
 	} {
 		if flag.on {
 			args = append(args, flag.name)
 		}
 	}
-	if o.Finish != "" {
-		args = append(args, "-finish", outcome.Quote(o.Finish))
+	transport := string(o.Transport)
+	if o.Transport == job.TransportNFC {
+		transport = ""
 	}
-	if o.ShutdownTimeout != "" {
-		args = append(args, "-shutdown-timeout", o.ShutdownTimeout)
-	}
-	if o.Transport != "" && o.Transport != job.TransportNFC {
-		args = append(args, "-transport", string(o.Transport))
-	}
-	if o.Verify != "" {
-		args = append(args, "-verify", string(o.Verify))
-	}
-	if len(o.NetworkMap) > 0 {
-		args = append(args, "-network-map", outcome.Quote(job.FormatNetworkMap(o.NetworkMap)))
-	}
-	if thumbprint != "" {
-		args = append(args, "-thumbprint", thumbprint)
+	for _, flag := range []struct{ name, value string }{
+		{"-finish", o.Finish}, {"-shutdown-timeout", o.ShutdownTimeout}, {"-transport", transport}, {"-verify", string(o.Verify)},
+		{"-network-map", job.FormatNetworkMap(o.NetworkMap)}, {"-for", o.For}, {"-limit", o.Limit},
+		{"-libvirt", o.Libvirt}, {"-pool", o.Pool}, {"-on-collision", string(o.OnCollision)}, {"-thumbprint", thumbprint},
+	} {
+		if flag.value != "" {
+			args = append(args, flag.name, outcome.Quote(flag.value))
+		}
 	}
 	return strings.Join(args, " ")
 }
@@ -246,10 +241,43 @@ func Steps(vms []vsphere.VM, c Choices) []string {
 		steps = append(steps, "The domain has disks and NICs on virtio: the guest needs the drivers, or it does not boot.")
 	}
 	steps = append(steps, networkSteps(vms, o)...)
+	steps = append(steps, afterwards(o)...)
 	if o.Overwrite {
 		steps = append(steps, "What an earlier export left there is replaced.")
 	}
 	return append(steps, "Files get their names only when everything of a VM has arrived and is verified. Nothing is deleted at the vCenter.")
+}
+
+// afterwards says what follows an export, a sentence each.
+func afterwards(o job.Options) []string {
+	var steps []string
+	if o.Convert {
+		steps = append(steps, "virt-v2v makes each guest ready for KVM, on overlays of the images; one that fails leaves its images as they were exported.")
+	}
+	if o.KeepIP {
+		steps = append(steps, "Each guest gets files by which its new cards have the addresses that VMware Tools reported.")
+	}
+	if o.For != "" {
+		steps = append(steps, "A landing kit for "+o.For+" is written beside the images.")
+	}
+	if o.Libvirt != "" {
+		where := "stay in the output directory"
+		if o.Pool != "" {
+			where = "go into the storage pool " + o.Pool
+		}
+		what := ""
+		switch {
+		case o.Start:
+			what = "; the domain is defined and started, and the guest waited for"
+		case o.Define:
+			what = "; the domain is defined"
+		}
+		steps = append(steps, "At "+o.Libvirt+" the images "+where+what+".")
+	}
+	if o.Finish != "" {
+		steps = append(steps, "Once all has succeeded the source VM is marked: "+o.Finish+". hyper2kvm rollback takes that back.")
+	}
+	return steps
 }
 
 func counted(n int, one, many string) string {

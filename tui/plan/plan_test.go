@@ -58,6 +58,28 @@ func TestTheCommandMeansTheJob(t *testing.T) {
 	}
 }
 
+func TestTheCommandHasEveryOptionThatHasAFlag(t *testing.T) {
+	t.Parallel()
+	def := job.Definition{VMPath: "web", OutputPath: "/srv/web", Options: job.Options{
+		Format: job.FormatQcow2, ParallelDownloads: 2, Snapshot: true, Shutdown: true, PowerOff: true, RemoveCDROM: true, Virtio: true, Convert: true,
+		KeepIP: true, Compress: true, Overwrite: true, Finish: "tag,rename", ShutdownTimeout: "9m", Transport: job.TransportAuto, Verify: job.VerifyFull,
+		NetworkMap: map[string]string{"VM Network": "default"}, For: "proxmox", Limit: "9MB/s",
+		Landing: job.Landing{Libvirt: "qemu:///system", Pool: "my pool", Define: true, Start: true, OnCollision: job.CollisionSuffix},
+	}}
+	const want = "hyper2kvm export -vm web -output /srv/web -format qcow2 -parallel 2 -snapshot -shutdown -power-off -remove-cdrom -virtio -convert -keep-ip -compress" +
+		" -overwrite -define -start -finish tag,rename -shutdown-timeout 9m -transport auto -verify full -network-map 'VM Network=default' -for proxmox -limit 9MB/s" +
+		" -libvirt qemu:///system -pool 'my pool' -on-collision suffix -thumbprint AA:BB"
+	if got := plan.Command(def, "AA:BB"); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	steps := strings.Join(plan.Steps([]vsphere.VM{vm("web", vsphere.PoweredOn, 1)}, plan.Choices{Options: def.Options}), "\n")
+	for _, part := range []string{"is shut down first", "virt-v2v", "addresses", "kit for proxmox", "pool my pool", "started", "marked: tag,rename"} {
+		if !strings.Contains(steps, part) {
+			t.Errorf("no %q in\n%s", part, steps)
+		}
+	}
+}
+
 func TestTheWayToReadDisksIsInTheCommandWhenItIsNotTheUsualOne(t *testing.T) {
 	t.Parallel()
 	for way, flag := range map[job.Transport]bool{"": false, job.TransportNFC: false, job.TransportAuto: true, job.TransportDatastore: true} {
