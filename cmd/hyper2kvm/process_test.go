@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -100,6 +101,11 @@ func TestMemoryStaysFlatWhateverTheSizeOfTheDisk(t *testing.T) {
 
 func TestInterruptCleansUpAndTheNextRunGoesOn(t *testing.T) {
 	t.Parallel()
+	// Programs that nohup starts ignore SIGHUP, and so do theirs, as a person wants it. What
+	// is caught here is not ignored there.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(caught) })
 	program := program(t)
 	for _, c := range []struct {
 		name string
