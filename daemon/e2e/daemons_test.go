@@ -31,7 +31,7 @@ func TestThreeDaemonsMoveManyVMsWhileTheyAndTheDatabaseDie(t *testing.T) {
 	}
 	t.Parallel()
 	if os.Getenv("H2KVM_DAEMONS") != "whole" {
-		f := newFlotilla(t, flotillaOptions{vms: 12, daemons: 3, jobs: 2, limit: 5, rate: mib / 2, takeover: 8 * time.Second})
+		f := newFlotilla(t, flotillaOptions{vms: 12, daemons: 3, jobs: 2, limit: 5, rate: mib / 2, takeover: 12 * time.Second})
 		f.daemons[0].accept(t, f.defs)
 		f.until(func() bool { return len(f.ended) >= 2 && f.busiest() >= 0 })
 		f.kill(f.busiest())
@@ -91,7 +91,7 @@ func TestADaemonThatIsCutOffFromTheDatabaseStopsBeforeItsJobsRunElsewhere(t *tes
 	}
 	t.Parallel()
 	var p *pgtest.Proxy
-	f := newFlotilla(t, flotillaOptions{vms: 4, daemons: 2, jobs: 2, limit: 4, rate: mib / 12, takeover: 8 * time.Second, url: func(daemon int, s *pgtest.Server) string {
+	f := newFlotilla(t, flotillaOptions{vms: 4, daemons: 2, jobs: 2, limit: 4, rate: mib / 12, takeover: 12 * time.Second, url: func(daemon int, s *pgtest.Server) string {
 		if daemon > 0 {
 			return s.URL("postgres", database)
 		}

@@ -63,7 +63,7 @@ func (m *Manager) stayEntered(ctx context.Context) {
 	defer beat.Stop()
 	var trouble lastTrouble
 	for first := !m.member.known(); ; {
-		err := m.enter(ctx, first)
+		err := m.enterSoon(ctx, first)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -88,10 +88,16 @@ func (m *Manager) stayEntered(ctx context.Context) {
 	}
 }
 
-// enter renews the entry, and reads those of all.
-func (m *Manager) enter(ctx context.Context, first bool) error {
+// enterSoon is enter, given up when it is time for the next.
+func (m *Manager) enterSoon(ctx context.Context, first bool) error {
 	ctx, cancel := context.WithTimeout(ctx, m.o.Heartbeat)
 	defer cancel()
+	return m.enter(ctx, first)
+}
+
+// enter renews the entry, and reads those of all. How long that may take is the store's
+// to say.
+func (m *Manager) enter(ctx context.Context, first bool) error {
 	drain, err := m.o.Daemons.Enter(ctx, m.member.as(), m.o.Hold, first)
 	if err != nil {
 		return err

@@ -308,3 +308,35 @@ func TestAJobThatIsTakenOverSaysSo(t *testing.T) {
 		}
 	})
 }
+
+// slowEntry is a store that takes its time to enter a daemon.
+type slowEntry struct {
+	jobs.Store
+	members
+	takes time.Duration
+}
+
+type members = jobs.Daemons
+
+func (s slowEntry) Enter(ctx context.Context, m jobs.Member, hold time.Duration, first bool) (jobs.Drain, error) {
+	select {
+	case <-time.After(s.takes):
+		return s.members.Enter(ctx, m, hold, first)
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+func TestADaemonThatStartsWaitsForASlowStore(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		s, ok := store.(jobs.Daemons)
+		if !ok {
+			t.Fatal("no daemons")
+		}
+		o := named("a", 1)
+		m := jobs.New(slowEntry{store, s, 3 * o.Heartbeat}, runnerFunc(untilStopped), o)
+		if err := m.Enter(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
