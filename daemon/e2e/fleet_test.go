@@ -32,6 +32,7 @@ type flotilla struct {
 	lines   chan report
 
 	held   map[string]int       // by job: the daemon whose log says that it runs it
+	late   map[string][]int     // by job: daemons that held it before, whose word of its end is to come
 	ended  map[string]bool      // jobs that are completed
 	lost   map[string]time.Time // by job: when the daemon died that ran it
 	taken  []time.Duration      // from a death to a takeover
@@ -110,7 +111,7 @@ func newFlotilla(t *testing.T, o flotillaOptions) *flotilla {
 	t.Helper()
 	f := &flotilla{
 		t: t, limit: o.limit, lines: make(chan report, 100_000), sources: []string{rawDisk(t, 4*mib, mib, 1)},
-		held: make(map[string]int), ended: make(map[string]bool), lost: make(map[string]time.Time), open: make(map[string]int), latest: make(map[string]string),
+		held: make(map[string]int), late: make(map[string][]int), ended: make(map[string]bool), lost: make(map[string]time.Time), open: make(map[string]int), latest: make(map[string]string),
 	}
 	cfg := vspheretest.Config{Profile: vspheretest.Ranged, Rate: o.rate, LeaseTimeout: 3 * time.Second, ConcurrentLeases: true}
 	for i := range o.vms {
@@ -178,13 +179,17 @@ func (f *flotilla) lease(e vspheretest.LeaseEvent) {
 	}
 }
 
-// heard follows what a daemon says of its jobs.
+// heard follows what a daemon says of its jobs. The words of two daemons come in any
+// order: a job may be claimed by one before it is heard that the other has released it,
+// which has to be heard in the end. That it runs once at a time is for the lab to say.
 func (f *flotilla) heard(r report) {
 	f.t.Helper()
 	switch {
 	case r.Msg == "job claimed":
-		if by, held := f.held[r.Job]; held {
-			f.t.Errorf("daemon %d claims job %s, which daemon %d runs", r.daemon, r.Job, by)
+		if by, held := f.held[r.Job]; held && by == r.daemon {
+			f.t.Errorf("daemon %d claims job %s, which it runs", r.daemon, r.Job)
+		} else if held {
+			f.late[r.Job] = append(f.late[r.Job], by)
 		}
 		f.held[r.Job] = r.daemon
 		if at, lost := f.lost[r.Job]; lost {
@@ -192,9 +197,7 @@ func (f *flotilla) heard(r report) {
 			delete(f.lost, r.Job)
 		}
 	case r.Msg == "job released":
-		if f.held[r.Job] == r.daemon {
-			delete(f.held, r.Job)
-		}
+		f.letGo(r)
 		switch models.Status(r.Status) {
 		case models.StatusCompleted:
 			f.ended[r.Job] = true
@@ -203,10 +206,16 @@ func (f *flotilla) heard(r report) {
 			f.t.Errorf("job %s is %s: %s", r.Job, r.Status, r.Error)
 		}
 	case strings.HasPrefix(r.Msg, "the claim on the job could not be renewed"), strings.HasPrefix(r.Msg, "the claim on the job is lost"):
-		// That its run is over by the time that others have the job is for the lab to say.
-		if f.held[r.Job] == r.daemon {
-			delete(f.held, r.Job)
-		}
+		f.letGo(r)
+	}
+}
+
+// letGo notes that a daemon does not hold a job any more.
+func (f *flotilla) letGo(r report) {
+	if by, held := f.held[r.Job]; held && by == r.daemon {
+		delete(f.held, r.Job)
+	} else if i := slices.Index(f.late[r.Job], r.daemon); i >= 0 {
+		f.late[r.Job] = slices.Delete(f.late[r.Job], i, i+1)
 	}
 }
 
@@ -227,6 +236,9 @@ func (f *flotilla) kill(i int) {
 			f.lost[id] = at
 			f.orphan++
 		}
+	}
+	for id := range f.late { // it died before it could say so
+		f.late[id] = slices.DeleteFunc(f.late[id], func(by int) bool { return by == i })
 	}
 	f.start(i)
 }
@@ -299,6 +311,17 @@ func (f *flotilla) judge() {
 	}
 	for _, d := range f.daemons {
 		d.stop(f.t)
+	}
+	for left := len(f.daemons); left > 0; { // the rest of their words
+		r := <-f.lines
+		if f.heardOrOver(r); r.over {
+			left--
+		}
+	}
+	for id, daemons := range f.late {
+		if len(daemons) > 0 {
+			f.t.Errorf("daemons %v never let go of job %s, and others claimed it", daemons, id)
+		}
 	}
 	nothingIsLeft(f.t, f.lab, f.vms...)
 	if n := f.lab.Sessions(); n > f.orphan {
