@@ -150,8 +150,9 @@ func (u unit) one(key string) string {
 // service is the daemon as systemd would run it.
 type service struct {
 	cmd  *exec.Cmd
-	log  *bytes.Buffer
-	done chan error
+	log  *bytes.Buffer // once done: nobody writes into it any more
+	done chan struct{}
+	err  error // once done
 }
 
 // start starts a unit of type notify and waits until it says that it is ready.
@@ -200,17 +201,19 @@ func (d debian) start(name string) *service {
 
 	command := fmt.Sprintf("umask %s && exec %s", or(u.one("UMask"), "0022"), u.one("ExecStart"))
 	args := append([]string{"setpriv", "--reuid", strconv.Itoa(uid), "--regid", strconv.Itoa(gid), "--clear-groups", "--no-new-privs"}, env...)
-	s := &service{cmd: d.enter(context.Background(), append(args, "sh", "-c", command)...), log: new(bytes.Buffer), done: make(chan error, 1)}
+	s := &service{cmd: d.enter(context.Background(), append(args, "sh", "-c", command)...), log: new(bytes.Buffer), done: make(chan struct{})}
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
 	go func() {
-		s.done <- s.cmd.Wait()
+		s.err = s.cmd.Wait()
+		close(s.done)
 		_ = told.SetReadDeadline(time.Unix(1, 0)) // nobody will say more
 	}()
 	d.t.Cleanup(func() {
 		_ = s.cmd.Process.Kill()
+		<-s.done
 		if d.t.Failed() {
 			d.t.Logf("the daemon's log:\n%s", s.log)
 		}
@@ -218,6 +221,7 @@ func (d debian) start(name string) *service {
 	for buf := make([]byte, 4096); ; {
 		n, err := told.Read(buf)
 		if err != nil {
+			<-s.done // which is why nobody says more
 			d.t.Fatalf("the daemon ended before it was ready: %v\n%s", err, s.log)
 		}
 		if bytes.Contains(buf[:n], []byte("READY=1")) {
@@ -232,8 +236,8 @@ func (d debian) stop(s *service) {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		d.t.Fatal(err)
 	}
-	if err := <-s.done; err != nil {
-		d.t.Errorf("the daemon ends with %v\n%s", err, s.log)
+	if <-s.done; s.err != nil {
+		d.t.Errorf("the daemon ends with %v\n%s", s.err, s.log)
 	}
 }
 
