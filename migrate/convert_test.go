@@ -76,15 +76,6 @@ func (b *convertBench) xml() string {
 	return string(text)
 }
 
-// over fails the test unless nothing of a run is left.
-func (b *convertBench) over() {
-	b.t.Helper()
-	if h := b.hidden(); len(h) > 0 {
-		b.t.Errorf("the work directory has %q", h)
-	}
-	b.clean()
-}
-
 func TestAGuestIsConvertedOnceAndItsMachineDescribedAsItIsThen(t *testing.T) {
 	t.Parallel()
 	for _, format := range []job.Format{job.FormatQcow2, job.FormatRaw} {

@@ -71,15 +71,6 @@ func (b *insideBench) does(def job.Definition, want ...string) job.Result {
 	return result
 }
 
-// over fails the test unless nothing is left of a run.
-func (b *insideBench) over() {
-	b.t.Helper()
-	if h := b.hidden(); len(h) > 0 {
-		b.t.Errorf("the work directory has %q", h)
-	}
-	b.clean()
-}
-
 // changed fails the test unless each disk has what the parts write.
 func (b *insideBench) changed(result job.Result, parts ...int) {
 	b.t.Helper()

@@ -63,15 +63,6 @@ func (b *keepBench) write(name, text string) {
 	}
 }
 
-// over fails the test unless nothing of a run is left.
-func (b *keepBench) over() {
-	b.t.Helper()
-	if h := b.hidden(); len(h) > 0 {
-		b.t.Errorf("the work directory has %q", h)
-	}
-	b.clean()
-}
-
 func TestALinuxGuestGetsWhatKeepsItsAddressIntoItsImageOnce(t *testing.T) {
 	t.Parallel()
 	b := newKeepBench(t, vspheretest.VM{GuestID: "debian12_64Guest", Guest: tools()})

@@ -206,6 +206,15 @@ func (b *bench) clean() {
 	}
 }
 
+// over fails the test unless nothing of a run is left, here and at vSphere.
+func (b *bench) over() {
+	b.t.Helper()
+	if h := b.hidden(); len(h) > 0 {
+		b.t.Errorf("the work directory has %q", h)
+	}
+	b.clean()
+}
+
 // visible lists the files in the output directory that are not hidden.
 func (b *bench) visible() []string {
 	entries, err := os.ReadDir(b.out)

@@ -1,85 +1,18 @@
 package report_test
 
 import (
-	"context"
-	"fmt"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
-	"github.com/chromedp/cdproto/log"
-	"github.com/chromedp/cdproto/network"
-	"github.com/chromedp/cdproto/page"
-	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/browsertest"
 	"github.com/hyper2kvm/hyper2kvm/report"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
-
-// patience bounds how long the browser may take on a busy machine.
-const patience = 2 * time.Minute
-
-// browser is a Chromium with one tab, and what went on in it that should not.
-type browser struct {
-	ctx context.Context
-
-	mu    sync.Mutex
-	wrong []string
-}
-
-// openBrowser starts Debian's Chromium, with a profile of its own that goes with it.
-// Without it the test fails.
-func openBrowser(t *testing.T) *browser {
-	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND"))
-	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx)
-	t.Cleanup(cancel)
-	b := &browser{ctx: ctx}
-	if err := chromedp.Listen(ctx, b.watch); err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-// watch notes requests to anywhere but files, and whatever runs or complains.
-func (b *browser) watch(event any) {
-	text := ""
-	switch e := event.(type) {
-	case *network.EventRequestWillBeSent:
-		if !strings.HasPrefix(e.Request.URL, "file://") && e.Request.URL != "about:blank" {
-			text = "request for " + e.Request.URL
-		}
-	case *runtime.EventConsoleAPICalled:
-		text = fmt.Sprintf("console: %s", e.Type)
-	case *runtime.EventExceptionThrown:
-		text = "exception: " + e.ExceptionDetails.Text
-	case *log.EventEntryAdded:
-		text = "log: " + e.Entry.Text
-	case *page.EventJavascriptDialogOpening:
-		text = "a script ran: " + e.Message
-	}
-	if text != "" {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.wrong = append(b.wrong, text)
-	}
-}
 
 // seen is what a page looks like.
 type seen struct {
@@ -111,23 +44,21 @@ const look = `(() => {
 })()`
 
 // show opens a page as a person does, at a width, and returns what is seen.
-func (b *browser) show(t *testing.T, html string, width int64) seen {
+func show(t *testing.T, b *browsertest.Browser, html string, width int64) seen {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "report of <all> #1.html")
 	if err := os.WriteFile(path, []byte(html), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	address := (&url.URL{Scheme: "file", Path: path}).String()
-	if err := chromedp.Do(b.ctx, chromedp.EmulateViewport(width, 800), chromedp.Navigate(address)); err != nil {
+	if err := chromedp.Do(b.Ctx, chromedp.EmulateViewport(width, 800), chromedp.Navigate(address)); err != nil {
 		t.Fatal(err)
 	}
-	s, err := chromedp.Run(b.ctx, chromedp.Evaluate[seen](look))
+	s, err := chromedp.Run(b.Ctx, chromedp.Evaluate[seen](look))
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s.wrong, b.wrong = b.wrong, nil
+	s.wrong = b.Wrong()
 	return s
 }
 
@@ -143,8 +74,8 @@ func TestABrowserShowsTheReportsAndRunsNothingOfThem(t *testing.T) {
 		{Name: "<script>alert(5)</script>", Path: "/DC0/vm/<b>", Outcome: "failed", Error: "no </table> <img src=x onerror=alert(6)>", Hint: "again"},
 		{Name: "plain", Outcome: "done"},
 	}}
-	b := openBrowser(t)
-	if bad := b.show(t, `<title>bad</title><div class="scroll"><table><tr><td>x</table></div><img src="http://198.51.100.1/x"><script>console.log(1)</script>`, 800).wrong; len(bad) < 2 {
+	b := browsertest.Open(t, browsertest.Options{Own: []string{"file://"}})
+	if bad := show(t, b, `<title>bad</title><div class="scroll"><table><tr><td>x</table></div><img src="http://198.51.100.1/x"><script>console.log(1)</script>`, 800).wrong; len(bad) < 2 {
 		t.Fatalf("of a page that loads and runs things, %q is noticed", bad)
 	}
 	for _, p := range []struct {
@@ -163,7 +94,7 @@ func TestABrowserShowsTheReportsAndRunsNothingOfThem(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, width := range []int64{1280, 360} {
-			s := b.show(t, html.String(), width)
+			s := show(t, b, html.String(), width)
 			for _, w := range s.wrong {
 				t.Errorf("%s at %d pixels: %s", p.name, width, w)
 			}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/urfave/cli/v3"
@@ -13,7 +12,6 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
-	"github.com/hyper2kvm/hyper2kvm/progress/display"
 )
 
 func (a *app) convertCommand() *cli.Command {
@@ -50,31 +48,20 @@ func (a *app) convert(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	t := progress.New()
-	mode := display.Auto
-	if a.JSON {
-		mode = display.JSON
+	result, err := a.watch(ctx, o.Source, func(t *progress.Tracker) (job.Result, error) {
+		result, err := convert.Run(ctx, o, t)
+		if err == nil && landing.Libvirt != "" {
+			result, err = a.landConverted(ctx, o, landing, result, t)
+		}
+		return result, err
+	})
+	if err != nil {
+		return a.interrupted(err, "the same command goes on with the disks that are not finished")
 	}
-	d := display.New(a.Out, mode, display.Options{Getenv: a.getenv, Stamp: true, Name: o.Source})
-	stop := display.Start(context.WithoutCancel(ctx), d, t)
-	result, err := convert.Run(ctx, o, t)
-	if err == nil && landing.Libvirt != "" {
-		result, err = a.landConverted(ctx, o, landing, result, t)
-	}
-	err = errors.Join(err, stop())
-	switch {
-	case err == nil && a.JSON:
-		return d.Result("", result)
-	case err == nil:
+	if !a.JSON {
 		a.summary(result)
-		return nil
-	case a.JSON:
-		return toldError{errors.Join(err, d.Error(err, migrate.Hint(err)))}
-	case errors.Is(err, context.Canceled):
-		a.Error("interrupted; the same command goes on with the disks that are not finished")
-		return toldError{err}
 	}
-	return err
+	return nil
 }
 
 // landConverted lands what was converted. Its cards are on the networks of the network map

@@ -108,7 +108,7 @@ func (a *app) export(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	started := time.Now()
-	result, err := a.watch(ctx, m, def)
+	result, err := a.watch(ctx, def.WithDefaults().Name, func(t *progress.Tracker) (job.Result, error) { return m.Run(ctx, def, t) })
 	if err := write(report.NewRun(version.String(), started, time.Now(), []runs.Status{single(def, started, result, err)})); err != nil {
 		a.Error("%s", display.SafeText(err.Error()))
 	}
@@ -134,16 +134,17 @@ func single(def job.Definition, started time.Time, result job.Result, err error)
 	return s
 }
 
-// watch runs the export and shows its progress.
-func (a *app) watch(ctx context.Context, m *migrate.Migrator, def job.Definition) (job.Result, error) {
+// watch shows the progress of what run does to the VM, or file, with that name. With -json
+// the end is told, too, and an error is one that was.
+func (a *app) watch(ctx context.Context, name string, run func(*progress.Tracker) (job.Result, error)) (job.Result, error) {
 	t := progress.New()
 	mode := display.Auto
 	if a.JSON {
 		mode = display.JSON
 	}
-	d := display.New(a.Out, mode, display.Options{Getenv: a.getenv, Stamp: true, Name: def.WithDefaults().Name})
+	d := display.New(a.Out, mode, display.Options{Getenv: a.getenv, Stamp: true, Name: name})
 	stop := display.Start(context.WithoutCancel(ctx), d, t) // shows the cleaning up, too
-	result, err := m.Run(ctx, def, t)
+	result, err := run(t)
 	if shown := stop(); err == nil {
 		err = shown
 	}
@@ -154,6 +155,16 @@ func (a *app) watch(ctx context.Context, m *migrate.Migrator, def job.Definition
 		return result, toldError{errors.Join(err, d.Error(err, migrate.Hint(err)))}
 	}
 	return result, d.Result("", result)
+}
+
+// interrupted says what to do after err, if that is that a person has interrupted, and
+// returns what is left to be told.
+func (a *app) interrupted(err error, what string) error {
+	if a.JSON || !errors.Is(err, context.Canceled) {
+		return err
+	}
+	a.Error("interrupted; %s", what)
+	return toldError{err}
 }
 
 // summary tells what landed where.

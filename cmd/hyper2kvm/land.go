@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"github.com/urfave/cli/v3"
 
@@ -54,28 +53,14 @@ func (a *app) land(ctx context.Context, cmd *cli.Command) error {
 	if err := validate(def); err != nil {
 		return err
 	}
-	t := progress.New()
-	mode := display.Auto
-	if a.JSON {
-		mode = display.JSON
+	result, err := a.watch(ctx, e.VM, func(t *progress.Tracker) (job.Result, error) { return m.Land(ctx, def, e, t) })
+	if err != nil {
+		return a.interrupted(err, "what was landed is undone, and the same command begins again")
 	}
-	d := display.New(a.Out, mode, display.Options{Getenv: a.getenv, Stamp: true, Name: e.VM})
-	stop := display.Start(context.WithoutCancel(ctx), d, t)
-	result, err := m.Land(ctx, def, e, t)
-	err = errors.Join(err, stop())
-	switch {
-	case err == nil && a.JSON:
-		return d.Result("", result)
-	case err == nil:
+	if !a.JSON {
 		a.landed(result)
-		return nil
-	case a.JSON:
-		return toldError{errors.Join(err, d.Error(err, migrate.Hint(err)))}
-	case errors.Is(err, context.Canceled):
-		a.Error("interrupted; what was landed is undone, and the same command begins again")
-		return toldError{err}
 	}
-	return err
+	return nil
 }
 
 // landed says what is at libvirt.

@@ -3,105 +3,51 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
-	"github.com/chromedp/cdproto/network"
-	"github.com/chromedp/cdproto/page"
-	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
-)
 
-// browserPatience bounds how long the browser may take for all that a test does, on a
-// busy machine.
-const browserPatience = 5 * time.Minute
+	"github.com/hyper2kvm/hyper2kvm/internal/browsertest"
+)
 
 // screens is the variable that names a directory for what the browser shows.
 const screens = "HYPER2KVM_SCREENS"
 
-// browser is a Chromium with one tab, and what went on in it that should not.
+// browser is a Chromium at the pages of a daemon.
 type browser struct {
+	*browsertest.Browser
 	t    *testing.T
-	ctx  context.Context
 	base string // of the daemon
-
-	mu    sync.Mutex
-	wrong []string
 }
 
-// openBrowser starts Debian's Chromium, with a profile of its own that goes with it, for
-// the pages of a daemon. Without it the test fails.
 func openBrowser(t *testing.T, base string) *browser {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), browserPatience)
-	t.Cleanup(cancel)
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WSURLReadTimeout(browserPatience),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"))
-	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx)
-	t.Cleanup(cancel)
-	b := &browser{t: t, ctx: ctx, base: base}
-	if err := chromedp.Listen(ctx, b.watch); err != nil {
-		t.Fatal(err)
-	}
+	b := &browser{t: t, base: base, Browser: browsertest.Open(t, browsertest.Options{
+		Own: []string{base, "data:"},
+		Passes: func(e log.Entry) bool { // an answer with such a status is looked at
+			return e.Level == "verbose" || strings.Contains(e.Text, "the server responded with a status of 4")
+		},
+	})}
 	b.do(chromedp.EmulateViewport(1280, 800))
 	return b
-}
-
-// watch notes requests to elsewhere, and what a page complains of.
-func (b *browser) watch(event any) {
-	text := ""
-	switch e := event.(type) {
-	case *network.EventRequestWillBeSent:
-		if u := e.Request.URL; !strings.HasPrefix(u, b.base) && !strings.HasPrefix(u, "data:") && u != "about:blank" {
-			text = "request for " + u
-		}
-	case *runtime.EventConsoleAPICalled:
-		text = fmt.Sprintf("console: %s", e.Type)
-	case *runtime.EventExceptionThrown:
-		text = "exception: " + e.ExceptionDetails.Text
-	case *log.EventEntryAdded:
-		if e.Entry.Level != "verbose" && !strings.Contains(e.Entry.Text, "the server responded with a status of 4") { // which is looked at
-			text = "log: " + e.Entry.Text
-		}
-	case *page.EventJavascriptDialogOpening:
-		text = "a script ran: " + e.Message
-	}
-	if text != "" {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.wrong = append(b.wrong, text)
-	}
 }
 
 // quiet wants nothing wrong to have gone on.
 func (b *browser) quiet() {
 	b.t.Helper()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, w := range b.wrong {
+	for _, w := range b.Wrong() {
 		b.t.Error(w)
 	}
-	b.wrong = nil
 }
 
 func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
-	if err := chromedp.Do(b.ctx, steps...); err != nil {
+	if err := chromedp.Do(b.Ctx, steps...); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -115,7 +61,7 @@ func (b *browser) visit(path string) {
 // eval returns what a script on the page gives.
 func eval[T any](b *browser, script string) T {
 	b.t.Helper()
-	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](script, chromedp.EvalAwaitPromise))
+	v, err := chromedp.Run(b.Ctx, chromedp.Evaluate[T](script, chromedp.EvalAwaitPromise))
 	if err != nil {
 		b.t.Fatalf("%s: %v", script, err)
 	}
@@ -127,7 +73,7 @@ func eval[T any](b *browser, script string) T {
 func (b *browser) until(condition string) {
 	b.t.Helper()
 	script := `new Promise((done) => { const look = () => { if (` + condition + `) done(true); else setTimeout(look, 30); }; look(); })`
-	ctx, cancel := context.WithTimeout(b.ctx, browserPatience/3)
+	ctx, cancel := context.WithTimeout(b.Ctx, browsertest.Patience/3)
 	defer cancel()
 	for {
 		_, err := chromedp.Run(ctx, chromedp.Evaluate[bool](script, chromedp.EvalAwaitPromise))
@@ -194,7 +140,7 @@ func (b *browser) judge(name string) {
 			scheme = "dark"
 		}
 		b.do(chromedp.EmulateViewport(l.width, 800))
-		_, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+		_, err := chromedp.Call(b.Ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
 			{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
 		}})
 		if err != nil {
@@ -235,7 +181,7 @@ func (b *browser) screenshot(name string) {
 	if dir == "" {
 		return
 	}
-	shot, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
+	shot, err := chromedp.Run(b.Ctx, chromedp.CaptureScreenshot())
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "dashboard-"+name+".png"), shot, 0o644)
 	}
