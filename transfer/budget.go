@@ -26,8 +26,10 @@ type BudgetOptions struct {
 //
 // One Budget serves all attempts at one object, so that retries at several
 // places do not multiply. Failures that come while another one's pause lasts
-// share that pause and cost nothing: an outage that breaks eight connections
-// is one failure. Its methods may be called from several goroutines.
+// share that pause and cost nothing, and so do, in the readers of this package, those of
+// requests that were under way when that one was counted: an outage that breaks eight
+// connections, at once or one after the other, is one failure. Its methods may be called
+// from several goroutines.
 type Budget struct {
 	retries int
 	refill  int64
@@ -35,6 +37,7 @@ type Budget struct {
 
 	mu      sync.Mutex
 	spent   int
+	counted int   // failures that cost a retry, ever
 	high    int64 // farthest position at the last refill
 	until   time.Time
 	backoff *backoff.ExponentialBackOff
@@ -90,27 +93,35 @@ func (b *Budget) Left() int {
 // to end with: cause itself when [Temporary] says that it cannot be mended,
 // cause and [ErrExhausted] when no retry is left, or the context's error.
 func (b *Budget) Retry(ctx context.Context, cause error) error {
-	return b.retry(ctx, cause, func(time.Duration) {})
+	return b.retry(ctx, b.mark(), cause, func(time.Duration) {})
 }
 
-// retry is Retry; paused is called before a pause that this failure began, not
-// for one that it shares.
-func (b *Budget) retry(ctx context.Context, cause error, paused func(time.Duration)) error {
+// mark is taken before an attempt, for retry or pause to tell whether a failure has been
+// counted since.
+func (b *Budget) mark() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.counted
+}
+
+// retry is Retry for an attempt that began at a mark; paused is called before a pause that
+// this failure began, not for one that it shares.
+func (b *Budget) retry(ctx context.Context, mark int, cause error, paused func(time.Duration)) error {
 	if ctx.Err() != nil {
 		return contextError(ctx)
 	}
 	if !Temporary(cause) {
 		return cause
 	}
-	return b.pause(ctx, cause, paused)
+	return b.pause(ctx, mark, cause, paused)
 }
 
 // pause is retry whatever the cause is.
-func (b *Budget) pause(ctx context.Context, cause error, paused func(time.Duration)) error {
+func (b *Budget) pause(ctx context.Context, mark int, cause error, paused func(time.Duration)) error {
 	if ctx.Err() != nil {
 		return contextError(ctx)
 	}
-	pause, own, err := b.spend(cause)
+	pause, own, err := b.spend(mark, cause)
 	if err != nil {
 		return err
 	}
@@ -120,24 +131,28 @@ func (b *Budget) pause(ctx context.Context, cause error, paused func(time.Durati
 	return waitFor(ctx, pause)
 }
 
-// spend takes one retry, or joins the pause that lasts.
-func (b *Budget) spend(cause error) (pause time.Duration, own bool, err error) {
+// spend takes one retry, or joins the pause that lasts, or has lasted since the mark.
+func (b *Budget) spend(mark int, cause error) (pause time.Duration, own bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
-	if left := b.until.Sub(now); left > 0 {
+	var patient interface{ Pause() time.Duration }
+	if errors.As(cause, &patient) {
+		pause = min(patient.Pause(), b.max)
+	}
+	left := b.until.Sub(now)
+	switch {
+	case left > 0:
 		return left, false, nil
+	case mark != b.counted:
+		return pause, false, nil
 	}
 	if b.spent >= b.retries {
 		return 0, false, fmt.Errorf("%w after %d retries without progress: %w", ErrExhausted, b.spent, cause)
 	}
 	b.spent++
-	pause = b.backoff.NextBackOff()
-	var patient interface{ Pause() time.Duration }
-	if errors.As(cause, &patient) {
-		pause = max(pause, patient.Pause())
-	}
-	pause = min(pause, b.max)
+	b.counted++
+	pause = min(max(pause, b.backoff.NextBackOff()), b.max)
 	b.until = now.Add(pause)
 	return pause, true, nil
 }

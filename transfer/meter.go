@@ -32,21 +32,21 @@ func (m *meter) received(ctx context.Context, n int) error {
 	return m.limiter.Wait(ctx, n)
 }
 
-// retry is [Budget.Retry] with the pause shown to the user. what names what is
-// tried again.
-func (m *meter) retry(ctx context.Context, what string, cause error) error {
-	return m.budget.retry(ctx, cause, m.announce(what, cause))
+// retry is [Budget.Retry] for an attempt that began at a mark of the budget, with the
+// pause shown to the user. what names what is tried again.
+func (m *meter) retry(ctx context.Context, mark int, what string, cause error) error {
+	return m.budget.retry(ctx, mark, cause, m.announce(what, cause))
 }
 
 // pause is retry whatever the cause is.
-func (m *meter) pause(ctx context.Context, what string, cause error) error {
-	return m.budget.pause(ctx, cause, m.announce(what, cause))
+func (m *meter) pause(ctx context.Context, mark int, what string, cause error) error {
+	return m.budget.pause(ctx, mark, cause, m.announce(what, cause))
 }
 
 // restart is the end of a reader whose bytes cannot go on: ErrRestart and cause
 // after a pause, or the error to end with.
-func (m *meter) restart(ctx context.Context, cause error) error {
-	if err := m.pause(ctx, "starting again", cause); err != nil {
+func (m *meter) restart(ctx context.Context, mark int, cause error) error {
+	if err := m.pause(ctx, mark, "starting again", cause); err != nil {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrRestart, cause)

@@ -298,6 +298,7 @@ func (r *ranged) fetch(ctx context.Context, c *chunk, helping bool) {
 func (r *ranged) fill(ctx context.Context, got *arrival) error {
 	c := got.chunk
 	for refused := false; ; {
+		mark := r.meter.budget.mark()
 		c.started.Store(time.Now().UnixNano())
 		err := r.attempt(ctx, got)
 		c.started.Store(0)
@@ -306,13 +307,13 @@ func (r *ranged) fill(ctx context.Context, got *arrival) error {
 		}
 		switch {
 		case errors.Is(err, ErrChanged), errors.Is(err, ErrNoRange) && refused:
-			return r.meter.restart(ctx, err)
+			return r.meter.restart(ctx, mark, err)
 		case errors.Is(err, ErrNoRange):
 			// Once may be one odd answer among many good ones.
 			refused = true
-			err = r.meter.pause(ctx, "asking again", err)
+			err = r.meter.pause(ctx, mark, "asking again", err)
 		default:
-			err = r.meter.retry(ctx, "asking again", err)
+			err = r.meter.retry(ctx, mark, "asking again", err)
 		}
 		if err != nil {
 			return err

@@ -28,6 +28,7 @@ func Probe(ctx context.Context, s Source, o Options) (Info, error) {
 	o = o.withDefaults()
 	m := &meter{file: o.File, budget: o.Budget}
 	for {
+		mark := m.budget.mark()
 		var info Info
 		body, err := guard(ctx, o.StallTimeout, func(ctx context.Context) (io.ReadCloser, error) {
 			var err error
@@ -37,7 +38,7 @@ func Probe(ctx context.Context, s Source, o Options) (Info, error) {
 		if err == nil {
 			return info, body.Close()
 		}
-		if err := m.retry(ctx, "probing again", err); err != nil {
+		if err := m.retry(ctx, mark, "probing again", err); err != nil {
 			return Info{}, err
 		}
 	}
@@ -109,6 +110,7 @@ func Open(ctx context.Context, s Source, o Options) (io.ReadCloser, Info, error)
 func beginGuarded(ctx context.Context, b beginner, o Options) (Info, *guardedBody, error) {
 	m := &meter{file: o.File, budget: o.Budget}
 	for {
+		mark := m.budget.mark()
 		var info Info
 		began := false
 		body, err := guard(ctx, o.StallTimeout, func(ctx context.Context) (io.ReadCloser, error) {
@@ -125,7 +127,7 @@ func beginGuarded(ctx context.Context, b beginner, o Options) (Info, *guardedBod
 		case err == nil:
 			return info, nil, body.Close()
 		}
-		if err := m.retry(ctx, "probing again", err); err != nil {
+		if err := m.retry(ctx, mark, "probing again", err); err != nil {
 			return Info{}, nil, err
 		}
 	}

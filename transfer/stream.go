@@ -113,6 +113,7 @@ type pump struct {
 // run returns why the stream ended, io.EOF included.
 func (p *pump) run(ctx context.Context, body *guardedBody) error {
 	for {
+		mark := p.meter.budget.mark()
 		err := p.attempt(ctx, body)
 		body = nil
 		switch {
@@ -123,11 +124,11 @@ func (p *pump) run(ctx context.Context, body *guardedBody) error {
 		case ctx.Err() != nil:
 			return contextError(ctx)
 		case errors.Is(err, ErrChanged):
-			return p.meter.restart(ctx, err)
+			return p.meter.restart(ctx, mark, err)
 		case p.got > 0 && Temporary(err):
-			return p.meter.restart(ctx, fmt.Errorf("after %d bytes: %w", p.got, err))
+			return p.meter.restart(ctx, mark, fmt.Errorf("after %d bytes: %w", p.got, err))
 		}
-		if err := p.meter.retry(ctx, "asking again", err); err != nil {
+		if err := p.meter.retry(ctx, mark, "asking again", err); err != nil {
 			return err
 		}
 	}

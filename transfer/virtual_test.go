@@ -96,6 +96,30 @@ func TestAConsumerThatDoesNotReadIsNoStall(t *testing.T) {
 	}
 }
 
+func TestAnOutageThatStallsOneRequestAfterTheOtherIsOneFailure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const workers = 4
+		m := &memory{data: content(8 << 20)}
+		m.open = func(ctx context.Context, n, off, length int64) (io.ReadCloser, error) {
+			if n > workers {
+				return nil, nil
+			}
+			// Each has got further than the one before when nothing comes any more.
+			return &paced{ctx: ctx, data: m.part(off, length), piece: 1000, pause: time.Second, stop: 5000 * int(n)}, nil
+		}
+		budget := transfer.NewBudget(transfer.BudgetOptions{Retries: 1})
+		got, err := readAs(t, m, ofSize(m, true), transfer.Options{Workers: workers, ChunkSize: 256 << 10, StallTimeout: 10 * time.Second, Budget: budget})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantBytes(t, got, m.data)
+		if left := budget.Left(); left != 0 {
+			t.Errorf("%d retries are left of 1: nothing has failed", left)
+		}
+	})
+}
+
 func TestRetryAfterIsHonoured(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

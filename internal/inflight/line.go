@@ -116,7 +116,13 @@ func (l *Line[K, T]) Run(take func() error) {
 func (l *Line[K, T]) Ended() <-chan struct{} { return l.ended }
 
 // Fail ends the line, and with it what is in flight.
-func (l *Line[K, T]) Fail(err error) {
+func (l *Line[K, T]) Fail(err error) { l.end(err, nil, nil) }
+
+// Condemn is Fail where an answer has ended the line: the call that it belongs to learns
+// the refusal. Who learns of it finds the line ended.
+func (l *Line[K, T]) Condemn(c *Call[K, T], refusal, err error) { l.end(err, c, refusal) }
+
+func (l *Line[K, T]) end(err error, condemned *Call[K, T], refusal error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
@@ -124,6 +130,9 @@ func (l *Line[K, T]) Fail(err error) {
 	}
 	l.err = l.explain(err)
 	close(l.dead)
+	if condemned != nil && l.calls[condemned.id] == condemned {
+		l.finish(condemned, refusal)
+	}
 	for _, c := range l.calls {
 		l.finish(c, l.err)
 	}

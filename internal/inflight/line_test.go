@@ -211,3 +211,30 @@ func TestLastWordsAreSaidOnALineThatHasEnded(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestWhoIsRefusedForGoodFindsTheLineEnded(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2)
+	asked := r.asks(t)
+	r.heard(t)
+	c := <-asked
+	asked = r.asks(t)
+	r.heard(t)
+	other := <-asked
+	refusal, why := errors.New("out of memory"), errors.New("the session is over")
+	found := make(chan bool, 1)
+	go func() {
+		<-c.Done()
+		found <- r.Alive()
+	}()
+	r.Condemn(c, refusal, why)
+	if <-found {
+		t.Error("the line could be asked again")
+	}
+	if err := c.Err(); !errors.Is(err, refusal) {
+		t.Errorf("who was refused is told %v", err)
+	}
+	if err := other.Wait(t.Context()); !errors.Is(err, why) || errors.Is(err, refusal) {
+		t.Errorf("the other is told %v", err)
+	}
+}

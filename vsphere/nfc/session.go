@@ -136,12 +136,13 @@ func (s *session) refuse(c *call, payload []byte) error {
 	return s.condemn(c, e)
 }
 
-// condemn makes refusal the answer to c, and returns what the other requests are told:
-// they may have been in order, and why the session ended is all that a person learns
-// where one of them is the last to be tried.
+// condemn ends the session with refusal as the answer to c, and returns what the other
+// requests are told: they may have been in order, and why the session ended is all that a
+// person learns where one of them is the last to be tried.
 func (s *session) condemn(c *call, refusal *Error) error {
-	s.Answer(c, refusal)
-	return &Error{Host: s.host, Stage: "session", Kind: ErrOver, Err: errors.New("the host refused another request: " + refusal.what())}
+	over := &Error{Host: s.host, Stage: "session", Kind: ErrOver, Err: errors.New("the host refused another request: " + refusal.what())}
+	s.Condemn(c, refusal, over)
+	return over
 }
 
 // stage words what a asks for.
