@@ -2,32 +2,21 @@ package guestnet
 
 import (
 	"archive/tar"
-	"bytes"
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
-	"github.com/hyper2kvm/hyper2kvm/internal/fault"
-	"github.com/hyper2kvm/hyper2kvm/internal/process"
-	"github.com/hyper2kvm/hyper2kvm/internal/safetext"
+	"github.com/hyper2kvm/hyper2kvm/internal/appliance"
 	"github.com/hyper2kvm/hyper2kvm/job"
-)
-
-// Tool is the program that reaches into a guest's disks, and its Debian package.
-const (
-	Tool        = "guestfish"
-	ToolPackage = "libguestfs-tools"
 )
 
 // What a guest may put before us.
@@ -35,227 +24,84 @@ const (
 	maxFile    = 256 << 10 // bytes of one file
 	maxFiles   = 1000
 	maxArchive = 1 << 30 // bytes of /etc
-	maxSaid    = 16 << 10
 )
 
 const (
-	// startsIn is how long guestfish may take until it reads the guest. With a broken
-	// KVM it never does; then it is tried once more without, for which there is more time.
+	// startsIn is how long guestfish may take until it reads the guest.
 	startsIn        = 2 * time.Minute
-	startsInWithout = 15 * time.Minute
-	// wholeTime bounds all of it, once it reads.
+	startsInWithout = 15 * time.Minute // without KVM
+	// wholeTime bounds the rest, once it reads.
 	wholeTime = 15 * time.Minute
 )
 
 // Fish is guestfish. The zero value is the one on the PATH. Do not copy it.
 type Fish struct {
 	Program  string
-	StartsIn time.Duration // in place of two minutes
+	Machine  *appliance.Machine // nil is one of its own
+	StartsIn time.Duration      // in place of two minutes
 
-	slow atomic.Bool // KVM turned out to be of no use
+	own appliance.Machine
 }
 
-// Name is the program's name or path.
-func (f *Fish) Name() string {
-	if f.Program != "" {
-		return f.Program
+func (f *Fish) machine() *appliance.Machine {
+	if f.Machine != nil {
+		return f.Machine
 	}
-	return Tool
+	return &f.own
 }
 
-// errSilent: guestfish does not come up.
-var errSilent = errors.New("guestfish's own small system has not come up in that time")
+// Problems lists what is in its way on this machine.
+func (f *Fish) Problems() []appliance.Problem {
+	guestfish := appliance.Guestfish
+	guestfish.Name = cmp.Or(f.Program, guestfish.Name)
+	return append(f.machine().Missing(guestfish), f.machine().Problems()...)
+}
 
 // Apply makes the changes that [Plan] comes to, in qcow2 images that are all the disks of
 // a guest, in their order. After an error the images are of no use. It takes bounded time,
 // and returns soon after ctx ends. tell hears what takes long.
-func (f *Fish) Apply(ctx context.Context, images []string, n job.GuestNetwork, tell func(text string)) (Changes, error) {
-	if os.Getenv("LIBGUESTFS_BACKEND_SETTINGS") != "" {
-		return f.try(ctx, images, n, startsInWithout, nil)
-	}
-	if !f.slow.Load() {
-		limit := f.StartsIn
-		if limit == 0 {
-			limit = startsIn
-		}
-		done, err := f.try(ctx, images, n, limit, nil)
-		if !errors.Is(err, errSilent) {
-			return done, err
-		}
-		tell(fmt.Sprintf("guestfish did not start within %v, as where KVM is broken; it is tried without KVM", limit))
-		f.slow.Store(true)
-	}
-	return f.try(ctx, images, n, startsInWithout, []string{"LIBGUESTFS_BACKEND_SETTINGS=force_tcg"})
-}
-
-// try is one life of guestfish.
-func (f *Fish) try(ctx context.Context, images []string, n job.GuestNetwork, limit time.Duration, env []string) (Changes, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit+wholeTime, fmt.Errorf("guestfish has taken more than %v", limit+wholeTime))
-	defer cancel()
-	ctx, silent := context.WithCancelCause(ctx)
-	defer silent(nil)
-	s, err := f.open(ctx, images, env)
-	if err != nil {
-		return Changes{}, err
-	}
-	defer s.close()
-	start := time.AfterFunc(limit, func() { silent(errSilent) })
-	guest, err := s.read(func() { start.Stop() })
-	start.Stop()
-	if err != nil {
-		// What ended guestfish says more than what that did to its output.
-		return Changes{}, firstError(s.end(), err)
-	}
-	changes, err := Plan(n, guest)
-	if err == nil {
-		err = s.write(changes)
-	}
-	return changes, firstError(s.end(), err)
-}
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// session is a guestfish that has a guest's file systems mounted.
-type session struct {
-	dir     string // for files that go in and out
-	in      *os.File
-	out     *os.File
-	said    tail
-	ended   chan struct{}
-	err     error // once ended is closed
-	drained chan struct{}
-}
-
-// open starts guestfish. It gets no more of the environment than it needs.
-func (f *Fish) open(ctx context.Context, images, env []string) (*session, error) {
-	s := &session{ended: make(chan struct{}), drained: make(chan struct{})}
-	var err error
-	if s.dir, err = os.MkdirTemp("", "hyper2kvm-guestnet-"); err != nil {
-		return nil, err
-	}
-	var theirIn, theirOut *os.File
-	theirIn, s.in, err = os.Pipe()
-	if err == nil {
-		s.out, theirOut, err = os.Pipe()
-	}
-	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(s.dir))
-	}
-	args := []string{"--keys-from-stdin", "--format=qcow2"} // a passphrase is not asked for: there is nobody
+func (f *Fish) Apply(ctx context.Context, images []string, n job.GuestNetwork, tell func(text string)) (changes Changes, err error) {
+	args := []string{"--format=qcow2"}
 	for _, image := range images {
 		args = append(args, "-a", image)
 	}
-	cmd := exec.Command(f.Name(), append(args, "-i")...)
-	cmd.Env = environment(env)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirIn, theirOut, &s.said
-	go func() {
-		defer close(s.ended)
-		s.err = process.Run(ctx, cmd)
-		_, _ = theirIn.Close(), theirOut.Close()
-	}()
-	return s, nil
-}
-
-// environment is what guestfish gets of ours, and more.
-func environment(more []string) []string {
-	env := []string{"LC_ALL=C", "LIBGUESTFS_BACKEND=direct"}
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "LIBGUESTFS_BACKEND", "LIBGUESTFS_BACKEND_SETTINGS", "LIBGUESTFS_CACHEDIR", "LIBGUESTFS_PATH", "LIBGUESTFS_HV", "LIBGUESTFS_MEMSIZE", "SUPERMIN_KERNEL", "SUPERMIN_MODULES"} {
-		if value, ok := os.LookupEnv(name); ok {
-			env = append(env, name+"="+value)
+	limits := appliance.Limits{Launch: cmp.Or(f.StartsIn, startsIn), Emulated: startsInWithout, Quiet: wholeTime, Whole: startsInWithout + wholeTime}
+	err = f.machine().Fish(ctx, f.Program, append(args, "-i"), limits, appliance.Teller{Phase: tell, Info: tell}, func(s *appliance.Fish) error {
+		guest, err := readGuest(s)
+		if err != nil {
+			return err
 		}
-	}
-	return append(env, more...)
-}
-
-// end waits until guestfish has done all it was told, and says whether it could.
-func (s *session) end() error {
-	_ = s.in.Close()
-	<-s.ended
-	return s.judge()
-}
-
-func (s *session) close() {
-	_ = s.end()
-	<-s.drained
-	_ = s.out.Close()
-	_ = os.RemoveAll(s.dir)
-}
-
-// judge gives the error of guestfish its words, and advice.
-func (s *session) judge() error {
-	var exit *exec.ExitError
-	switch {
-	case s.err == nil:
-		return nil
-	case errors.Is(s.err, exec.ErrNotFound):
-		return fault.Permanent(fault.WithHint(fmt.Errorf("%s is not installed", Tool), "install it: in Debian the package "+ToolPackage))
-	case !errors.As(s.err, &exit):
-		return fmt.Errorf("%s: %w", Tool, s.err)
-	}
-	text := strings.TrimSpace(s.said.String())
-	err := fmt.Errorf("%s: %w: %s", Tool, s.err, safetext.Bounded(text, 1000))
-	for _, known := range []struct{ said, hint string }{
-		{"no operating system", "no system that libguestfs knows is on the disks; encrypted ones cannot be looked into"},
-		{"multi-boot", "there is more than one system on the disks"},
-		{"passphrase", "the guest's disks are encrypted, and nobody can look into them from outside"},
-		{"supermin", "libguestfs cannot make its own small system: see that the kernel in /boot can be read by this user, or what libguestfs-test-tool says"},
-		{"appliance", "libguestfs cannot run its own small system: see what libguestfs-test-tool says"},
-		{"No space left", "free some space where the images are, and in TMPDIR"},
-	} {
-		if strings.Contains(text, known.said) {
-			return fault.WithHint(err, known.hint)
+		if changes, err = Plan(n, guest); err != nil {
+			return err
 		}
-	}
-	return err
+		return writeGuest(s, changes)
+	})
+	return changes, err
 }
 
 // systemdAt is where systemd's library lies, which has its version in its name.
 var systemdAt = []string{"/usr/lib/systemd", "/lib/systemd", "/usr/lib/x86_64-linux-gnu/systemd", "/lib/x86_64-linux-gnu/systemd"}
 
-// read has guestfish read the guest. begun is called once it does.
-func (s *session) read(begun func()) (Guest, error) {
+// readGuest has guestfish read the guest.
+func readGuest(s *appliance.Fish) (Guest, error) {
+	list := func(i int) string { return filepath.Join(s.Dir, fmt.Sprint("list", i)) }
 	for i, dir := range systemdAt {
-		s.tell("-ls0 %s %s", quote(dir), quote(filepath.Join(s.dir, fmt.Sprint("list", i))))
+		s.Tell("-ls0 %s %s", appliance.Quote(dir), appliance.Quote(list(i)))
 	}
-	s.tell("tar-out /etc -")
-	g, err := readEtc(&noticed{s.out, begun})
-	go func() {
-		defer close(s.drained)
-		_, _ = io.Copy(io.Discard, s.out)
-	}()
+	s.Tell("tar-out /etc -")
+	g, err := readEtc(s.Out)
+	s.Discard()
 	if err != nil {
 		return g, err
 	}
 	for i := range systemdAt {
-		text, err := os.ReadFile(filepath.Join(s.dir, fmt.Sprint("list", i)))
+		text, err := os.ReadFile(list(i))
 		if err != nil {
 			continue // there is none
 		}
 		g.Systemd = max(g.Systemd, systemdOf(string(text)))
 	}
 	return g, nil
-}
-
-// noticed is a reader that tells when it has had something.
-type noticed struct {
-	io.Reader
-	begun func()
-}
-
-func (r *noticed) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	if n > 0 && r.begun != nil {
-		r.begun()
-		r.begun = nil
-	}
-	return n, err
 }
 
 var systemdLibrary = regexp.MustCompile(`libsystemd-(?:shared|core)-(\d{3})\b`)
@@ -297,41 +143,22 @@ func readEtc(r io.Reader) (Guest, error) {
 	}
 }
 
-// write has guestfish write files.
-func (s *session) write(c Changes) error {
+// writeGuest has guestfish write files.
+func writeGuest(s *appliance.Fish, c Changes) error {
 	for i, f := range c.Files {
-		local := filepath.Join(s.dir, fmt.Sprint("file", i))
+		local := filepath.Join(s.Dir, fmt.Sprint("file", i))
 		if err := os.WriteFile(local, []byte(f.Data), 0o600); err != nil {
 			return err
 		}
-		at := quote(f.Path)
-		s.tell("mkdir-p %s", quote(path.Dir(f.Path)))
-		s.tell("rm-f %s", at)
-		s.tell("upload %s %s", quote(local), at)
-		s.tell("chown 0 0 %s", at)
-		s.tell("chmod 0%o %s", f.Mode, at)
+		at := appliance.Quote(f.Path)
+		s.Tell("mkdir-p %s", appliance.Quote(path.Dir(f.Path)))
+		s.Tell("rm-f %s", at)
+		s.Tell("upload %s %s", appliance.Quote(local), at)
+		s.Tell("chown 0 0 %s", at)
+		s.Tell("chmod 0%o %s", f.Mode, at)
 	}
 	if c.Relabel {
-		s.tell("touch /.autorelabel")
+		s.Tell("touch /.autorelabel")
 	}
 	return nil
-}
-
-// tell gives guestfish a command. That it has ended is told by its end.
-func (s *session) tell(format string, args ...any) { _, _ = fmt.Fprintf(s.in, format+"\n", args...) }
-
-// quote writes a word as guestfish reads it.
-func quote(word string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
-}
-
-// tail keeps the end of what is written to it.
-type tail struct{ bytes.Buffer }
-
-func (t *tail) Write(p []byte) (int, error) {
-	n, err := t.Buffer.Write(p)
-	if over := t.Len() - maxSaid; over > 0 {
-		t.Next(over)
-	}
-	return n, err
 }

@@ -108,28 +108,15 @@ func TestAGuestThatIsNotUnderstoodIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestAGuestfishThatFailsIsToldWithItsWordsAndAHint(t *testing.T) {
+func TestAGuestfishThatIsMissingIsNamedWithItsPackage(t *testing.T) {
 	a, n := newAquarium(t)
-	for said, hint := range map[string]string{
-		"guestfish: no operating system was found on this disk":            "encrypted",
-		"guestfish: multi-boot operating systems are not supported":        "more than one",
-		"libguestfs: error: passphrase is wrong":                           "encrypted",
-		"libguestfs: error: /usr/bin/supermin exited with error status 1.": "kernel",
-		"libguestfs: error: appliance closed the connection unexpectedly":  "libguestfs-test-tool",
-	} {
-		a.write("fails", said)
-		_, err := a.fish.Apply(t.Context(), []string{"x"}, n, failed(t))
-		if err == nil || !strings.Contains(err.Error(), said) || !strings.Contains(fault.Hint(err), hint) {
-			t.Errorf("%q ends with %v, hint %q", said, err, fault.Hint(err))
-		}
-	}
-	a.fish.Program = filepath.Join(a.dir, "none")
-	if _, err := a.fish.Apply(t.Context(), []string{"x"}, n, failed(t)); err == nil {
-		t.Error("without the program it succeeds")
-	}
 	a.fish.Program = "hyper2kvm-has-no-such-program"
-	if _, err := a.fish.Apply(t.Context(), []string{"x"}, n, failed(t)); err == nil || !strings.Contains(fault.Hint(err), guestnet.ToolPackage) {
+	if _, err := a.fish.Apply(t.Context(), []string{"x"}, n, failed(t)); err == nil || !strings.Contains(fault.Hint(err), "libguestfs-tools") {
 		t.Errorf("error %v, hint %q", err, fault.Hint(err))
+	}
+	problems := a.fish.Problems()
+	if len(problems) == 0 || !problems[0].Fatal || !strings.Contains(problems[0].Hint, "libguestfs-tools") {
+		t.Errorf("%+v", problems)
 	}
 }
 

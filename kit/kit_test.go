@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/process/processtest"
 	"github.com/hyper2kvm/hyper2kvm/kit"
 	"github.com/hyper2kvm/hyper2kvm/kvm"
 )
@@ -88,8 +89,7 @@ func write(t *testing.T, target kit.Target, m kit.Machine) (path string, notes [
 }
 
 // tool is a program that notes how it was called.
-const tool = `#!/bin/sh
-{ printf '%s\0' "$(basename "$0")" "$@"; printf '\n\0'; } >>"$CALLS"
+const tool = `{ printf '%s\0' "$(basename "$0")" "$@"; printf '\n\0'; } >>"$CALLS"
 case "$* " in
 *"/cluster/nextid"*) echo 117 ;;
 *"volume show"*) echo available ;;
@@ -103,9 +103,7 @@ func run(t *testing.T, script string, env []string, tools ...string) [][]string 
 	t.Helper()
 	bin, calls := t.TempDir(), filepath.Join(t.TempDir(), "calls")
 	for _, name := range tools {
-		if err := os.WriteFile(filepath.Join(bin, name), []byte(tool), 0o700); err != nil { //nolint:gosec // it is run
-			t.Fatal(err)
-		}
+		processtest.Script(t, filepath.Join(bin, name), tool)
 	}
 	cmd := exec.Command("sh", script)
 	cmd.Dir = t.TempDir()

@@ -37,19 +37,12 @@ func (p *convertPart) tool() *v2v.Tool {
 	return new(v2v.Tool)
 }
 
-func (p *convertPart) obstacles(ctx context.Context) (out []vsphere.Obstacle) {
+func (p *convertPart) obstacles(ctx context.Context) []vsphere.Obstacle {
 	guest := v2v.Guest{
 		ID: p.vm.GuestID, FullName: p.vm.GuestFullName,
 		Running: p.vm.Power != vsphere.PoweredOff && !p.def.Options.Stops(),
 	}
-	for _, problem := range append(p.tool().Problems(ctx), p.tool().About(guest)...) {
-		o := vsphere.Obstacle{Code: CodeConvert, Severity: vsphere.SeverityWarning, Text: problem.Text, Hint: problem.Hint}
-		if problem.Fatal {
-			o.Severity = vsphere.SeverityError
-		}
-		out = append(out, o)
-	}
-	return out
+	return machineObstacles(CodeConvert, append(p.tool().Problems(ctx), p.tool().About(guest)...))
 }
 
 func (r *run) logName() string { return r.work.Base() + ".v2v.log" }

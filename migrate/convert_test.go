@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/appliance"
+	"github.com/hyper2kvm/hyper2kvm/internal/process/processtest"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
@@ -49,7 +51,7 @@ func newConvertBench(t *testing.T, script string) *convertBench {
 		b.program(name, "exit 0")
 	}
 	b.v2v(script)
-	b.m.V2V = &v2v.Tool{Env: []string{"PATH=" + b.bin + ":/usr/bin:/bin", "SUPERMIN_KERNEL=" + kernel, "TMPDIR=" + os.TempDir()}}
+	b.m.V2V = &v2v.Tool{Machine: &appliance.Machine{Env: []string{"PATH=" + b.bin + ":/usr/bin:/bin", "SUPERMIN_KERNEL=" + kernel, "TMPDIR=" + os.TempDir()}}}
 	b.def = b.job(job.FormatQcow2)
 	b.def.Options.Convert = true
 	return b
@@ -57,9 +59,7 @@ func newConvertBench(t *testing.T, script string) *convertBench {
 
 func (b *convertBench) program(name, script string) {
 	b.t.Helper()
-	if err := os.WriteFile(filepath.Join(b.bin, name), []byte("#!/bin/sh\n"+script), 0o700); err != nil {
-		b.t.Fatal(err)
-	}
+	processtest.Script(b.t, filepath.Join(b.bin, name), script)
 }
 
 func (b *convertBench) v2v(script string) {
@@ -172,7 +172,7 @@ func (b *convertBench) without(name string) {
 	for _, other := range []string{"qemu-img", "qemu-io", "sed", "sh"} {
 		b.program(other, "exec /usr/bin/"+other+` "$@"`)
 	}
-	b.m.V2V.Env[0] = "PATH=" + b.bin
+	b.m.V2V.Machine.Env[0] = "PATH=" + b.bin
 	if err := os.Remove(filepath.Join(b.bin, name)); err != nil {
 		b.t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestAConversionThatFailsLeavesTheImagesAsTheyWere(t *testing.T) {
 				t.Errorf("the run ends with %v (%s)", err, migrate.Hint(err))
 			}
 			b.untouched(before)
-			b.m.V2V = &v2v.Tool{Env: b.m.V2V.Env}
+			b.m.V2V = &v2v.Tool{Machine: &appliance.Machine{Env: b.m.V2V.Machine.Env}}
 			b.v2v(hasVirtio)
 			if again := b.export(b.def); again.Converted == nil {
 				t.Errorf("%+v", again)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/appliance"
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
@@ -111,9 +112,27 @@ func (s *insideStep) missing(receipt *workdir.Receipt) (out []part) {
 
 func (s *insideStep) obstacles(ctx context.Context) (out []vsphere.Obstacle) {
 	for _, p := range s.parts() {
-		if p.asked() {
-			out = append(out, p.obstacles(ctx)...)
+		if !p.asked() {
+			continue
 		}
+		for _, o := range p.obstacles(ctx) {
+			// What is wrong with this machine is in the way of all parts.
+			if !slices.ContainsFunc(out, func(told vsphere.Obstacle) bool { return told.Text == o.Text }) {
+				out = append(out, o)
+			}
+		}
+	}
+	return out
+}
+
+// machineObstacles are problems of this machine, in the way of what has the code.
+func machineObstacles(code string, problems []appliance.Problem) (out []vsphere.Obstacle) {
+	for _, p := range problems {
+		o := vsphere.Obstacle{Code: code, Severity: vsphere.SeverityWarning, Text: p.Text, Hint: p.Hint}
+		if p.Fatal {
+			o.Severity = vsphere.SeverityError
+		}
+		out = append(out, o)
 	}
 	return out
 }

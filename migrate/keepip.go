@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"slices"
 	"strings"
 
@@ -54,8 +53,8 @@ func (p *keepIPPart) obstacles(context.Context) (out []vsphere.Obstacle) {
 			say(vsphere.SeverityWarning, text, "")
 		}
 	}
-	if _, err := exec.LookPath(p.fish().Name()); err != nil && !p.isWindows() {
-		say(vsphere.SeverityError, guestnet.Tool+" is not installed", "install it: in Debian the package "+guestnet.ToolPackage)
+	if !p.isWindows() {
+		out = append(out, machineObstacles(CodeKeepIP, p.fish().Problems())...)
 	}
 	return out
 }
@@ -117,7 +116,7 @@ func (p *keepIPPart) do(ctx context.Context, g *inside) error {
 		g.did.NetworkKept, g.did.Notes = told, append(g.did.Notes, lost...)
 		return nil
 	}
-	looking := p.slow("", "having the guest keep its addresses, by %s", guestnet.Tool)
+	looking := p.slow("", "having the guest keep its addresses, by guestfish")
 	defer looking.end()
 	changes, err := p.fish().Apply(ctx, g.Overlays(), *n, func(text string) { p.info("", "%s", text) })
 	switch {

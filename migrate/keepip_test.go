@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/hyper2kvm/hyper2kvm/guestnet"
+	"github.com/hyper2kvm/hyper2kvm/internal/appliance"
+	"github.com/hyper2kvm/hyper2kvm/internal/process/processtest"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/v2v"
@@ -35,9 +37,15 @@ func newKeepBench(t *testing.T, vm vspheretest.VM) *keepBench {
 	b := &keepBench{bench: newBench(t, vspheretest.Config{VMs: []vspheretest.VM{vm}}, twoDisks(t)...), guest: t.TempDir()}
 	b.m.AcceptFinished = true
 	b.write("etc/network/interfaces", "iface ens192 inet static\n address 192.0.2.10/24\n")
-	b.m.Fish = &guestnet.Fish{Program: filepath.Join(t.TempDir(), "guestfish")}
-	script := fmt.Sprintf(`#!/bin/sh
-guest=%q
+	bin := t.TempDir()
+	for _, name := range []string{"supermin", "qemu-system-x86_64", "vmlinuz"} {
+		processtest.Script(t, filepath.Join(bin, name), "")
+	}
+	b.m.Fish = &guestnet.Fish{
+		Program: filepath.Join(bin, "guestfish"),
+		Machine: &appliance.Machine{Env: []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "SUPERMIN_KERNEL=" + filepath.Join(bin, "vmlinuz"), "TMPDIR=" + os.TempDir()}},
+	}
+	processtest.Script(t, b.m.Fish.Program, fmt.Sprintf(`guest=%q
 overlay=$4
 while read -r line; do
 	eval "set -- $line"
@@ -46,10 +54,7 @@ while read -r line; do
 	upload) cp "$2" "$guest/written" && qemu-io -f qcow2 -c 'write -P 7 64k 64k' "$overlay" >/dev/null || exit 1 ;;
 	esac
 done
-`, b.guest)
-	if err := os.WriteFile(b.m.Fish.Program, []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
+`, b.guest))
 	b.def = b.job(job.FormatQcow2)
 	b.def.Options.KeepIP, b.def.Options.Snapshot = true, true
 	return b
@@ -114,6 +119,9 @@ func TestKeepingAnAddressIsRefusedBeforeAByteMovesWhereItCannotBe(t *testing.T) 
 		"Tools that tell of other cards": {vspheretest.VM{GuestID: "debian12_64Guest", Guest: otherTools()}, func(*keepBench) {},
 			"no addresses"},
 		"no guestfish": {vspheretest.VM{GuestID: "debian12_64Guest", Guest: tools()}, func(b *keepBench) { b.m.Fish.Program += "-none" }, "not installed"},
+		"no kernel for its appliance": {vspheretest.VM{GuestID: "debian12_64Guest", Guest: tools()}, func(b *keepBench) {
+			b.m.Fish.Machine.Env = append(b.m.Fish.Machine.Env, "SUPERMIN_KERNEL=/none")
+		}, "kernel"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -167,7 +175,8 @@ func TestAWindowsGuestKeepsItsAddressByItsConversion(t *testing.T) {
 	c.v2v(fmt.Sprintf(`echo "$*" >%q; echo 'gcaps_block_bus = virtio-blk' >&2; echo 'gcaps_net_bus = virtio-net' >&2`, asked))
 	iso := filepath.Join(c.bin, "virtio-win.iso")
 	c.program("virtio-win.iso", "")
-	b.m.V2V = &v2v.Tool{VirtioWin: iso, Env: []string{"PATH=" + c.bin + ":/usr/bin:/bin", "SUPERMIN_KERNEL=" + filepath.Join(c.bin, "vmlinuz"), "TMPDIR=" + os.TempDir()}}
+	env := []string{"PATH=" + c.bin + ":/usr/bin:/bin", "SUPERMIN_KERNEL=" + filepath.Join(c.bin, "vmlinuz"), "TMPDIR=" + os.TempDir()}
+	b.m.V2V = &v2v.Tool{VirtioWin: iso, Machine: &appliance.Machine{Env: env}}
 	b.def.Options.Convert = true
 	result := b.export(b.def)
 	if len(result.NetworkKept) != 1 || !strings.Contains(result.NetworkKept[0], "192.0.2.10/24") {

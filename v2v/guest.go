@@ -1,6 +1,7 @@
 package v2v
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -34,24 +35,28 @@ func begins(id string, with []string) bool {
 	return slices.ContainsFunc(with, func(p string) bool { return strings.HasPrefix(id, p) })
 }
 
+func problem(fatal bool, text, hint string) Problem {
+	return Problem{Fatal: fatal, Text: text, Hint: hint}
+}
+
 // About says what is known of the conversion of a guest before its disks have been looked
 // into.
 func (t *Tool) About(g Guest) (out []Problem) {
 	if begins(g.ID, foreign) {
-		return []Problem{{true, fmt.Sprintf("vSphere says that the guest is %s, and virt-v2v converts Linux and Windows since XP", g.name()),
-			"export it without -convert; or, if it is another system, correct the guest OS of the VM at vSphere"}}
+		return []Problem{problem(true, fmt.Sprintf("vSphere says that the guest is %s, and virt-v2v converts Linux and Windows since XP", g.name()),
+			"export it without -convert; or, if it is another system, correct the guest OS of the VM at vSphere")}
 	}
 	if g.Running {
-		out = append(out, Problem{false, "the guest runs while its disks are read, and virt-v2v does not convert file systems that were not unmounted (of Windows it refuses them)",
-			"-shutdown shuts it down first"})
+		out = append(out, problem(false, "the guest runs while its disks are read, and virt-v2v does not convert file systems that were not unmounted (of Windows it refuses them)",
+			"-shutdown shuts it down first"))
 	}
 	if g.Windows() {
-		out = append(out, Problem{false, "what fails most with Windows: Fast Startup or hibernation, BitLocker, a dynamic system disk, less than 100 MB free",
-			"look for these before: powercfg /h off, manage-bde -status, diskpart"})
+		out = append(out, problem(false, "what fails most with Windows: Fast Startup or hibernation, BitLocker, a dynamic system disk, less than 100 MB free",
+			"look for these before: powercfg /h off, manage-bde -status, diskpart"))
 	}
 	if begins(g.ID, xfs4) {
-		out = append(out, Problem{false, "early releases of " + g.name() + " made XFS of version 4, which kernels since Linux 6.12 may not read",
-			"xfs_info / in the guest says crc=0 then; Debian 12 and RHEL 9 read it"})
+		out = append(out, problem(false, "early releases of "+g.name()+" made XFS of version 4, which kernels since Linux 6.12 may not read",
+			"xfs_info / in the guest says crc=0 then; Debian 12 and RHEL 9 read it"))
 	}
 	return append(out, t.drivers(g)...)
 }
@@ -68,14 +73,11 @@ var ownDrivers = []string{"/usr/share/virtio-win", "/usr/share/virtio-win/virtio
 
 // drivers is what is wrong with the drivers for Windows.
 func (t *Tool) drivers(g Guest) []Problem {
-	path := t.VirtioWin
-	if path == "" {
-		path = t.getenv("VIRTIO_WIN")
-	}
+	path := cmp.Or(t.VirtioWin, t.machine().Getenv(virtioWin))
 	const get = "get virtio-win.iso from https://fedorapeople.org/groups/virt/virtio-win/ and name it: -virtio-win ISO, or VIRTIO_WIN in the environment"
 	if path != "" {
 		if _, err := os.Stat(path); err != nil {
-			return []Problem{{g.Windows(), fmt.Sprintf("the virtio drivers for Windows: %v", err), get}}
+			return []Problem{problem(g.Windows(), fmt.Sprintf("the virtio drivers for Windows: %v", err), get)}
 		}
 		return nil
 	}
@@ -84,9 +86,9 @@ func (t *Tool) drivers(g Guest) []Problem {
 	}
 	switch {
 	case g.Windows():
-		return []Problem{{true, "there are no virtio drivers for Windows on this machine, and the guest would have none after its conversion", get}}
+		return []Problem{problem(true, "there are no virtio drivers for Windows on this machine, and the guest would have none after its conversion", get)}
 	case g.ID == "" || strings.HasPrefix(g.ID, "other") && !strings.Contains(g.ID, "Linux"):
-		return []Problem{{false, "vSphere does not know what the guest is; if it is a Windows, there are no virtio drivers for it on this machine", get}}
+		return []Problem{problem(false, "vSphere does not know what the guest is; if it is a Windows, there are no virtio drivers for it on this machine", get)}
 	}
 	return nil
 }

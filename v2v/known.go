@@ -65,8 +65,6 @@ var known = []struct {
 		"no kernel is found in the guest: see that its /boot is on one of its disks"},
 	{regexp.MustCompile(`(?i)virtio-win`), "",
 		"name the ISO with virtio drivers for Windows: -virtio-win ISO, or VIRTIO_WIN in the environment"},
-	{regexp.MustCompile(`(?i)supermin`), "",
-		"libguestfs cannot make its appliance of this machine's kernel: see that /boot/vmlinuz-* can be read and that its modules are in /lib/modules (Debian: " + packageKernel + ")"},
 	{regexp.MustCompile(`(?i)nbdkit`), "", "see that nbdkit works: nbdkit --dump-config"},
 }
 

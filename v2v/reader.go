@@ -1,7 +1,6 @@
 package v2v
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,14 +8,14 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/appliance"
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/internal/safetext"
 )
 
 // Bounds of what is kept of the program's words.
 const (
-	maxLine     = 64 << 10 // bytes of a line
-	maxTold     = 1000     // bytes of a message
+	maxTold     = 1000 // bytes of a message
 	maxWarnings = 20
 	maxErrors   = 5
 	keptLines   = 20 // of the last words
@@ -27,14 +26,12 @@ const (
 // line among lines for people (--machine-readable, virt-v2v(1)), and with -v very much on
 // its standard error.
 type reader struct {
-	tell  Teller
-	log   io.Writer
-	heard chan struct{} // gets a value after each word, unless it has one
+	tell     Teller
+	log      io.Writer
+	out, err *appliance.Lines
 
 	mu       sync.Mutex
 	broken   error // the log could not be written
-	launched bool  // the appliance is up
-	qemu     bool  // QEMU was started for it
 	virtio   bool  // the guest has the drivers
 	scsi     bool  // and boots from virtio-scsi
 	noNet    bool  // but not the driver for cards
@@ -42,78 +39,36 @@ type reader struct {
 	errors   []string
 	last     []string // lines of the standard error
 	traces   map[trace]bool
-
-	out, err lines
 }
 
-// lines cuts what is written to it into lines.
-type lines struct {
-	r    *reader
-	line []byte
-	take func(line string) // with r.mu held
+func newReader(tell Teller, log io.Writer) *reader {
+	r := &reader{tell: tell, log: log, traces: map[trace]bool{}}
+	r.out, r.err = appliance.NewLines(r.message), appliance.NewLines(r.word)
+	return r
 }
 
-func (r *reader) messages() io.Writer {
-	r.out = lines{r: r, take: r.message}
-	return &r.out
+func (r *reader) messages() io.Writer { return logged{r, r.out} }
+func (r *reader) words() io.Writer    { return logged{r, r.err} }
+
+// logged writes into the log, and takes the lines.
+type logged struct {
+	r     *reader
+	lines *appliance.Lines
 }
 
-func (r *reader) words() io.Writer {
-	r.err = lines{r: r, take: r.word}
-	return &r.err
-}
-
-// Write takes p in.
-func (l *lines) Write(p []byte) (int, error) {
+func (l logged) Write(p []byte) (int, error) {
 	l.r.mu.Lock()
-	defer l.r.mu.Unlock()
 	if _, err := l.r.log.Write(p); err != nil && l.r.broken == nil {
 		l.r.broken = err
 	}
-	for rest := p; len(rest) > 0; {
-		part, more, ended := bytes.Cut(rest, []byte("\n"))
-		l.line = append(l.line, part[:min(len(part), maxLine-len(l.line))]...)
-		if ended {
-			l.flush()
-		}
-		rest = more
-	}
-	select {
-	case l.r.heard <- struct{}{}:
-	default:
-	}
-	return len(p), nil
-}
-
-// flush takes the line that is complete. r.mu is held.
-func (l *lines) flush() {
-	if text := strings.TrimSpace(string(l.line)); text != "" && l.take != nil {
-		l.take(text)
-	}
-	l.line = l.line[:0]
+	l.r.mu.Unlock()
+	return l.lines.Write(p)
 }
 
 // end takes what there is for the last lines.
 func (r *reader) end() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.out.flush()
-	r.err.flush()
-}
-
-// up reports whether the appliance runs.
-func (r *reader) up() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.launched
-}
-
-// applianceFailed reports whether the run ended with QEMU at work and before the appliance
-// was up, as it does where /dev/kvm is broken: no disk was touched.
-func (r *reader) applianceFailed() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !r.launched && r.qemu
+	r.out.End()
+	r.err.End()
 }
 
 // message takes a line of the standard output.
@@ -126,6 +81,8 @@ func (r *reader) message(line string) {
 		return // for people, who get it from the object beside it
 	}
 	text := safetext.Bounded(m.Message, maxTold)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	switch m.Type {
 	case "message", "info":
 		r.caps(text)
@@ -144,12 +101,8 @@ func (r *reader) message(line string) {
 
 // word takes a line of the standard error.
 func (r *reader) word(line string) {
-	switch {
-	case strings.Contains(line, "appliance is up"):
-		r.launched = true
-	case qemuStarts.MatchString(line):
-		r.qemu = true
-	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for text, what := range traces {
 		if strings.Contains(line, text) {
 			r.traces[what] = true
@@ -159,9 +112,6 @@ func (r *reader) word(line string) {
 	r.last = append(r.last, line)
 	r.last = r.last[max(len(r.last)-keptLines, 0):]
 }
-
-// qemuStarts is the first line of the command that starts the appliance.
-var qemuStarts = regexp.MustCompile(`qemu\S* \\$`)
 
 // bus is how virt-v2v says with -v what the guest is to have its disks and cards on.
 var bus = regexp.MustCompile(`gcaps_(block|net)_bus = (\S+)`)
@@ -207,6 +157,9 @@ func (r *reader) explain(err error) error {
 		if k.says.MatchString(all) && (k.trace == "" || r.traces[k.trace]) {
 			return fault.Permanent(fault.WithHint(err, k.hint))
 		}
+	}
+	if known := appliance.Explain(err, all); fault.Hint(known) != "" {
+		return known
 	}
 	return fault.WithHint(err, "the log of the conversion says more; without -convert the VM has the hardware that it had, which boots as a rule")
 }

@@ -16,7 +16,7 @@ func FuzzReader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, out, words string, piece int) {
 		var told []string
 		tell := func(s string) { told = append(told, s) }
-		r := &reader{tell: Teller{Phase: tell, Info: tell}, log: io.Discard, heard: make(chan struct{}, 1), traces: map[trace]bool{}}
+		r := newReader(Teller{Phase: tell, Info: tell}, io.Discard)
 		piece = min(max(piece, 1), 1<<16)
 		for w, text := range map[io.Writer]string{r.messages(): out, r.words(): words} {
 			for len(text) > 0 {

@@ -16,7 +16,9 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/hyper2kvm/hyper2kvm/internal/appliance"
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
+	"github.com/hyper2kvm/hyper2kvm/internal/process/processtest"
 	"github.com/hyper2kvm/hyper2kvm/v2v"
 )
 
@@ -35,21 +37,19 @@ func tool(t *testing.T, script string) *v2v.Tool {
 	if err := os.WriteFile(kernel, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return &v2v.Tool{Env: []string{"PATH=" + bin + ":/usr/bin:/bin", "SUPERMIN_KERNEL=" + kernel, "TMPDIR=" + os.TempDir(), "GOVC_PASSWORD=hunter2"}}
+	return &v2v.Tool{Machine: &appliance.Machine{Env: []string{"PATH=" + bin + ":/usr/bin:/bin", "SUPERMIN_KERNEL=" + kernel, "TMPDIR=" + os.TempDir(), "GOVC_PASSWORD=hunter2"}}}
 }
 
 func program(t *testing.T, dir, name, script string) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	processtest.Script(t, filepath.Join(dir, name), script)
 }
 
 // only makes PATH a directory of its own, with what the tool has in its first one and
 // nothing else.
 func only(tool *v2v.Tool) (bin string) {
-	bin, _, _ = strings.Cut(strings.TrimPrefix(tool.Env[0], "PATH="), ":")
-	tool.Env[0] = "PATH=" + bin
+	bin, _, _ = strings.Cut(strings.TrimPrefix(tool.Machine.Env[0], "PATH="), ":")
+	tool.Machine.Env[0] = "PATH=" + bin
 	return bin
 }
 
@@ -92,7 +92,7 @@ func TestWhatAConversionLacksOnThisMachineIsNamedWithItsPackage(t *testing.T) {
 		"a broken program": {version("echo 'symbol lookup error' >&2; exit 127"), []string{"symbol lookup error", "2.0 or later"}},
 		"a newer version":  {version("echo virt-v2v-in-place 2.10.0rhel=10,release=1.el10"), nil},
 		"a fixed appliance": {func(_ *testing.T, tool *v2v.Tool, bin string) {
-			tool.Env = append(tool.Env, "SUPERMIN_KERNEL=/none", "LIBGUESTFS_PATH="+bin)
+			tool.Machine.Env = append(tool.Machine.Env, "SUPERMIN_KERNEL=/none", "LIBGUESTFS_PATH="+bin)
 		}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -135,7 +135,7 @@ func TestWhatIsKnownOfAGuestIsSaidBeforehand(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := (&v2v.Tool{VirtioWin: test.iso, Env: []string{}}).About(test.guest)
+			got := (&v2v.Tool{VirtioWin: test.iso, Machine: &appliance.Machine{Env: []string{}}}).About(test.guest)
 			if text := fmt.Sprint(got); !strings.Contains(text, test.want) || (len(got) == 0) != (test.want == "") || (len(fatal(got)) > 0) != test.fatal {
 				t.Errorf("%s", text)
 			}
@@ -217,7 +217,7 @@ printf '/usr/bin/qemu-system-x86_64 \\\n' >&2
 		if err != nil {
 			t.Fatalf("%v\n%s", err, log)
 		}
-		if said := strings.Contains(strings.Join(told, " "), "without it"); said != (again == 0) {
+		if said := strings.Contains(strings.Join(told, " "), "without KVM"); said != (again == 0) {
 			t.Errorf("the next conversion tries /dev/kvm again: told %q", told)
 		}
 	}
@@ -232,9 +232,9 @@ func TestAConversionIsBoundedInTime(t *testing.T) {
 		launch, quiet, whole time.Duration
 		want                 error
 	}{
-		"an appliance that hangs, with KVM and without": {hang, soon, late, late, v2v.ErrHung},
-		"no word once the appliance is up":              {"echo 'libguestfs: appliance is up' >&2; " + hang, late, soon, late, v2v.ErrHung},
-		"words without an end":                          {"while echo word; do sleep 0.1; done", late, late, soon, v2v.ErrTooLong},
+		"an appliance that hangs, with KVM and without": {hang, soon, late, late, appliance.ErrHung},
+		"no word once the appliance is up":              {"echo 'libguestfs: appliance is up' >&2; " + hang, late, soon, late, appliance.ErrHung},
+		"words without an end":                          {"while echo word; do sleep 0.1; done", late, late, soon, appliance.ErrTooLong},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
+	"github.com/hyper2kvm/hyper2kvm/internal/process/processtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -22,8 +23,8 @@ func script(t *testing.T, text string) Tool {
 	t.Helper()
 	dir := t.TempDir()
 	tool := Tool{LibDir: dir, Nbdkit: filepath.Join(dir, "nbdkit")}
+	processtest.Script(t, tool.Nbdkit, text)
 	if err := errors.Join(
-		os.WriteFile(tool.Nbdkit, []byte("#!/bin/sh\n"+text), 0o700),
 		os.Mkdir(filepath.Join(dir, "lib64"), 0o700),
 		os.WriteFile(filepath.Join(dir, "lib64", "libvixDiskLib.so.8"), nil, 0o600),
 	); err != nil {

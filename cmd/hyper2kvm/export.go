@@ -9,7 +9,6 @@ import (
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/hyper2kvm/hyper2kvm/guestnet"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/internal/version"
 	"github.com/hyper2kvm/hyper2kvm/job"
@@ -54,7 +53,7 @@ func (a *app) migrator(cmd *cli.Command) (*migrate.Migrator, error) {
 	if err != nil {
 		return nil, err
 	}
-	converter, err := a.v2v(cmd)
+	converter, fish, err := a.inside(cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +63,7 @@ func (a *app) migrator(cmd *cli.Command) (*migrate.Migrator, error) {
 		Log:      a.logger(),
 		VDDK:     tool,
 		V2V:      converter,
-		Fish:     new(guestnet.Fish),
+		Fish:     fish,
 
 		AcceptFinished: true,
 	}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/hyper2kvm/hyper2kvm/guestnet"
+	"github.com/hyper2kvm/hyper2kvm/internal/appliance"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/internal/jobflags"
 	"github.com/hyper2kvm/hyper2kvm/internal/tilde"
@@ -64,10 +66,11 @@ func virtioWinFlag() cli.Flag {
 	return &cli.StringFlag{Name: "virtio-win", Usage: "`ISO` with virtio drivers for Windows, for -convert", Sources: cli.EnvVars("VIRTIO_WIN")}
 }
 
-// v2v is what converts guests on this machine.
-func (a *app) v2v(cmd *cli.Command) (*v2v.Tool, error) {
+// inside are what reaches into guests on this machine.
+func (a *app) inside(cmd *cli.Command) (*v2v.Tool, *guestnet.Fish, error) {
 	iso, err := local(cmd.String("virtio-win"))
-	return &v2v.Tool{VirtioWin: iso}, err
+	machine := new(appliance.Machine)
+	return &v2v.Tool{VirtioWin: iso, Machine: machine}, &guestnet.Fish{Machine: machine}, err
 }
 
 // options makes a job's options of the flags.

@@ -11,7 +11,6 @@ import (
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/hyper2kvm/hyper2kvm/guestnet"
 	"github.com/hyper2kvm/hyper2kvm/internal/atomicfile"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/internal/version"
@@ -107,7 +106,7 @@ func (a *app) exportFleet(ctx context.Context, cmd *cli.Command, q asked, again 
 	if err != nil {
 		return err
 	}
-	converter, err := a.v2v(cmd)
+	converter, fish, err := a.inside(cmd)
 	if err != nil {
 		return err
 	}
@@ -121,7 +120,7 @@ func (a *app) exportFleet(ctx context.Context, cmd *cli.Command, q asked, again 
 		}
 	}
 	m := migrate.Migrator{
-		Endpoint: endpoint, Limits: &migrate.Limits{}, Reservations: &migrate.Reservations{}, Log: a.logger(), AcceptFinished: true, VDDK: tool, V2V: converter, Fish: new(guestnet.Fish),
+		Endpoint: endpoint, Limits: &migrate.Limits{}, Reservations: &migrate.Reservations{}, Log: a.logger(), AcceptFinished: true, VDDK: tool, V2V: converter, Fish: fish,
 	}
 	r, jobs, err := a.runGroup(ctx, runs.NewGroup(runs.Local{Migrator: m}, specs, runs.Options{Parallel: parallel}))
 	if r.Done < r.Total {

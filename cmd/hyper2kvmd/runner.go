@@ -12,6 +12,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/limits"
 	"github.com/hyper2kvm/hyper2kvm/guestnet"
+	"github.com/hyper2kvm/hyper2kvm/internal/appliance"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
@@ -43,8 +44,9 @@ func newRunner(v vcenters, bandwidth *transfer.Limiter, shared *limits.Keeper) *
 	if dir := v.config.Daemon.VDDKLibDir; dir != "" {
 		r.migrator.VDDK = &vddk.Tool{LibDir: dir}
 	}
-	r.migrator.Fish = new(guestnet.Fish)
-	r.migrator.V2V = &v2v.Tool{VirtioWin: v.config.Daemon.VirtioWin}
+	machine := new(appliance.Machine)
+	r.migrator.Fish = &guestnet.Fish{Machine: machine}
+	r.migrator.V2V = &v2v.Tool{VirtioWin: v.config.Daemon.VirtioWin, Machine: machine}
 	for name, c := range v.config.VCenters {
 		r.limits[name] = r.newLimits(c.Limits)
 	}

@@ -35,6 +35,7 @@ var onlyForTests = []string{
 	module + "internal/directio/directiotest",
 	module + "daemon/store/postgres/pgtest",
 	module + "daemon/store/storetest",
+	module + "internal/process/processtest",
 	module + "internal/volume/volumetest",
 	"github.com/vmware/govmomi/simulator",
 }
