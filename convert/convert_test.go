@@ -65,7 +65,7 @@ func newBench(t *testing.T, shape string) *bench {
 <Item><rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits><rasd:InstanceID>2</rasd:InstanceID><rasd:ResourceType>4</rasd:ResourceType><rasd:VirtualQuantity>2048</rasd:VirtualQuantity></Item>
 <Item><rasd:Address>1</rasd:Address><rasd:InstanceID>3</rasd:InstanceID><rasd:ResourceSubType>VirtualSCSI</rasd:ResourceSubType><rasd:ResourceType>6</rasd:ResourceType></Item>
 <Item><rasd:Address>005056aabbcc</rasd:Address><rasd:Connection>DMZ</rasd:Connection><rasd:InstanceID>4</rasd:InstanceID><rasd:ResourceSubType>VmxNet3</rasd:ResourceSubType><rasd:ResourceType>10</rasd:ResourceType></Item>`+
-		devices.String()+`<vmw:Config ovf:required="false" vmw:key="firmware" vmw:value="efi"/></VirtualHardwareSection></VirtualSystem></Envelope>`)
+		devices.String()+`<vmw:Config ovf:required="false" vmw:key="firmware" vmw:value="efi"/><vmw:Config ovf:required="false" vmw:key="cpuHotAddEnabled" vmw:value="true"/><vmw:Config ovf:required="false" vmw:key="memoryHotAddEnabled" vmw:value="true"/></VirtualHardwareSection></VirtualSystem></Envelope>`)
 	return b
 }
 
@@ -188,7 +188,8 @@ func (b *bench) domain(result job.Result) {
 	b.t.Helper()
 	text := disktest.ReadFile(b.t, result.DomainXML)
 	for _, want := range []string{
-		"<name>erp-1</name>", "the old one", `<memory unit="MiB">2048</memory>`, `<topology sockets="2" cores="2" threads="1">`, "debian/12",
+		"<name>erp-1</name>", "the old one", `<memory unit="MiB">2048</memory>`, `<topology sockets="8" cores="2" threads="1">`, "debian/12",
+		`<vcpu placement="static" current="4">16</vcpu>`, `<maxMemory unit="MiB" slots="16">8192</maxMemory>`,
 		`firmware="efi"`, `<mac address="00:50:56:aa:bb:cc">`, `<model type="vmxnet3">`, `model="vmpvscsi"`, filepath.Base(result.Disks[0].File),
 	} {
 		if !bytes.Contains(text, []byte(want)) {

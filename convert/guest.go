@@ -85,6 +85,10 @@ func guestOf(s *source) kvm.Guest {
 				g.Firmware = kvm.UEFI
 			case c.Key == "bootOptions.efiSecureBootEnabled" && strings.EqualFold(c.Value, "true"):
 				g.SecureBoot = true
+			case c.Key == "cpuHotAddEnabled" && strings.EqualFold(c.Value, "true"):
+				g.CPUHotAdd = true
+			case c.Key == "memoryHotAddEnabled" && strings.EqualFold(c.Value, "true"):
+				g.MemoryHotAdd = true
 			}
 		}
 	}

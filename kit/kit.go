@@ -145,9 +145,20 @@ func (w *writer) secureBoot() bool {
 
 func (w *writer) machine() string { return w.domain.OS.Type.Machine }
 
-func (w *writer) topology() (sockets, cores, threads int) {
+// cpus are those that the guest has, and how they are arranged.
+func (w *writer) cpus() (all, sockets, cores, threads int) {
 	t := w.domain.CPU.Topology
-	return t.Sockets, t.Cores, t.Threads
+	all = w.m.Guest.CPUs
+	return all, all / t.Cores / t.Threads, t.Cores, t.Threads
+}
+
+// maxSockets is how many sockets there are with those that CPUs can be added to while the
+// guest runs; 0 when none can be.
+func (w *writer) maxSockets() int {
+	if w.domain.VCPU.Current == 0 {
+		return 0
+	}
+	return w.domain.CPU.Topology.Sockets
 }
 
 // bus is where the domain has disk number i: ide, sata or scsi, and of scsi the model.

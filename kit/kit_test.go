@@ -60,6 +60,7 @@ func machines() map[string]kit.Machine {
 	add("virtio", func(m *kit.Machine) { m.Options.Virtio = true }, kvm.LSISAS, kvm.IDE)
 	add("converted", func(m *kit.Machine) { m.Options.VirtioBlk, m.Options.VirtioNet = true, true }, slices.Repeat([]kvm.Bus{kvm.PVSCSI}, 18)...)
 	add("60 disks", nil, slices.Repeat([]kvm.Bus{kvm.PVSCSI}, 60)...)
+	add("hot-add", func(m *kit.Machine) { m.Guest.CPUHotAdd, m.Guest.MemoryHotAdd = true, true }, kvm.PVSCSI)
 	add("nothing in it", func(m *kit.Machine) { m.Guest.NICs = nil })
 	add("networks", func(m *kit.Machine) {
 		m.Options.NetworkMap = map[string]string{"DMZ": "bridge:br1", "lan": "office"}
@@ -153,6 +154,8 @@ var qmOptions = map[string]string{
 	`ostype`:                     `l24|l26|other|solaris|w2k|w2k3|w2k8|win10|win11|win7|win8|wvista|wxp`,
 	`memory`:                     `[0-9]{2,}`,
 	`sockets`:                    `[1-9][0-9]*`,
+	`vcpus`:                      `[1-9][0-9]*`,
+	`hotplug`:                    `(network|disk|usb|cpu)(,(network|disk|usb|cpu))*`,
 	`cores`:                      `[1-9][0-9]*`,
 	`cpu`:                        `host`,
 	`agent`:                      `1`,
@@ -236,6 +239,7 @@ func TestTheScriptForProxmoxKeepsWhatTheVMHad(t *testing.T) {
 		"IDE":                 {"--ide0", "--ide3", "order=ide0"},
 		"virtio":              {"--scsihw virtio-scsi-pci", "virtio=00:50:56"},
 		"converted":           {"--virtio0", "--virtio15", "--scsi1", "order=virtio0", "virtio=00:50:56"},
+		"hot-add":             {"--vcpus 4", "--cores 2", "--hotplug network,disk,usb,cpu", `--sockets "$SOCKETS"`, "Note: memory: can no longer be added"},
 		"networks":            {"_BRIDGE0='br1'", "_BRIDGE1='vmbr0'", "which was on lan at vSphere"},
 	} {
 		text, _, err := kit.Write(kit.Proxmox, all[name])
@@ -258,6 +262,20 @@ func TestABridgeAndAStoreCanBeNamedWhenTheScriptIsRun(t *testing.T) {
 	for _, want := range []string{"qm create 9 ", "ceph:0,import-from=", "bridge=vmbr7"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q lacks %q", text, want)
+		}
+	}
+}
+
+func TestAtProxmoxCPUsCanBeAddedAsFarAsTheNodeHasThem(t *testing.T) {
+	t.Parallel()
+	path, _ := write(t, kit.Proxmox, machines()["hot-add"])
+	for cpus, want := range map[string]string{"1": "2", "5": "2", "8": "4", "64": "8"} {
+		cmd := exec.Command("sh", "-c", `nproc() { echo "$CPUS"; }; qm() { echo "$@"; }; . "$0"`, path)
+		cmd.Dir = t.TempDir()
+		cmd.Env = []string{"PATH=/usr/bin:/bin", "CPUS=" + cpus, "VMID=9"}
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), " --sockets "+want+" --cores 2 ") || !strings.Contains(string(out), " --vcpus 4 ") {
+			t.Errorf("at a node with %s CPUs: %v\n%s", cpus, err, out)
 		}
 	}
 }

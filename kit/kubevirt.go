@@ -61,7 +61,11 @@ func (w *writer) kubeVirtMachine(name string) object {
 		volumes = append(volumes, object{"name": id, "dataVolume": object{"name": name + "-" + id}})
 	}
 	interfaces, networks := w.kubeVirtCards()
-	sockets, cores, threads := w.topology()
+	_, sockets, cores, threads := w.cpus()
+	cpu := object{"sockets": sockets, "cores": cores, "threads": threads}
+	if most := w.maxSockets(); most > 0 {
+		cpu["maxSockets"] = most
+	}
 	firmware := object{"bootloader": object{"bios": object{}}}
 	features := object{"acpi": object{}}
 	if w.uefi() {
@@ -85,8 +89,8 @@ func (w *writer) kubeVirtMachine(name string) object {
 				"metadata": object{"labels": object{"kubevirt.io/vm": name}},
 				"spec": object{
 					"domain": object{
-						"cpu":      object{"sockets": sockets, "cores": cores, "threads": threads},
-						"memory":   object{"guest": fmt.Sprintf("%dMi", d.Memory.Value)},
+						"cpu":      cpu,
+						"memory":   w.kubeVirtMemory(),
 						"machine":  object{"type": "q35"},
 						"firmware": firmware, "features": features, "clock": clock,
 						"devices": object{"disks": disks, "interfaces": interfaces},
@@ -96,6 +100,19 @@ func (w *writer) kubeVirtMachine(name string) object {
 			},
 		},
 	}
+}
+
+// kubeVirtMemory is the guest's memory. KubeVirt refuses a bound for what can be added to
+// guests of less than 1 GiB, and one that is no multiple of 2 MiB.
+func (w *writer) kubeVirtMemory() object {
+	guest := w.domain.Memory.Value
+	memory := object{"guest": fmt.Sprintf("%dMi", guest)}
+	if most := w.domain.MaximumMemory; most != nil && guest >= 1024 && guest%2 == 0 {
+		memory["maxGuest"] = fmt.Sprintf("%dMi", most.Value/2*2)
+	} else if most != nil {
+		w.note("memory", "can no longer be added while it runs: KubeVirt wants 1 GiB at first, in steps of 2 MiB")
+	}
+	return memory
 }
 
 // kubeVirtCards are the cards and their networks. The pod's network takes one card.

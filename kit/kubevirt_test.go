@@ -58,9 +58,11 @@ type (
 			Sockets int `yaml:"sockets"`
 			Cores   int `yaml:"cores"`
 			Threads int `yaml:"threads"`
+			Max     int `yaml:"maxSockets"`
 		} `yaml:"cpu"`
 		Memory struct {
 			Guest string `yaml:"guest"`
+			Max   string `yaml:"maxGuest"`
 		} `yaml:"memory"`
 		Machine struct {
 			Type string `yaml:"type"`
@@ -189,6 +191,13 @@ func checkMachine(t *testing.T, m kit.Machine, spec machineSpec, volumes map[str
 	if spec.RunStrategy != "Halted" || d.Memory.Guest != "2048Mi" || d.CPU.Sockets*d.CPU.Cores*d.CPU.Threads != 4 || d.Machine.Type != "q35" {
 		t.Errorf("%+v", d)
 	}
+	sockets, memory := 0, ""
+	if m.Guest.CPUHotAdd {
+		sockets, memory = 8, "8192Mi"
+	}
+	if d.CPU.Max != sockets || d.Memory.Max != memory {
+		t.Errorf("%d sockets at most, and %q of memory", d.CPU.Max, d.Memory.Max)
+	}
 	efi := m.Guest.Firmware == "efi"
 	if b := d.Firmware.Bootloader; (b.EFI != nil) != efi || (b.BIOS != nil) == efi || efi && *b.EFI.SecureBoot != m.Guest.SecureBoot {
 		t.Errorf("the boot loader is %+v", b)
@@ -222,5 +231,17 @@ func checkMachine(t *testing.T, m kit.Machine, spec machineSpec, volumes map[str
 	}
 	if len(d.Devices.Interfaces) != len(m.Guest.NICs) || pods > 1 {
 		t.Errorf("%d cards, %d of them on the pod's network", len(d.Devices.Interfaces), pods)
+	}
+}
+
+func TestAtKubeVirtMemoryCanOnlyBeAddedWhereItTakesABound(t *testing.T) {
+	t.Parallel()
+	for mib, want := range map[int64]string{1024: "maxGuest: 4096Mi", 1023: "Note: memory", 512: "Note: memory", 1025: "Note: memory"} {
+		m := machines()["hot-add"]
+		m.Guest.MemoryMiB = mib
+		text, notes, err := kit.Write(kit.KubeVirt, m)
+		if err != nil || !bytes.Contains(text, []byte(want)) || bytes.Contains(text, []byte("maxGuest")) != (mib == 1024) {
+			t.Errorf("%d MiB: %v, %v\n%s", mib, err, notes, text)
+		}
 	}
 }

@@ -15,7 +15,7 @@ var openStackCards = map[string]bool{"virtio": true, "vmxnet3": true, "e1000": t
 func (w *writer) openStack() {
 	w.head("at OpenStack, with the credentials of the environment (OS_CLOUD)")
 	w.line("NAME=${NAME:-}; [ -n \"$NAME\" ] || NAME=%s", quote(w.domain.Name))
-	w.line("FLAVOR=${FLAVOR:?name a flavor with %d CPUs and %d MiB of memory: openstack flavor list}", w.domain.VCPU.Value, w.domain.Memory.Value)
+	w.line("FLAVOR=${FLAVOR:?name a flavor with %d CPUs and %d MiB of memory: openstack flavor list}", w.m.Guest.CPUs, w.domain.Memory.Value)
 	cards := w.cards()
 	for i, c := range cards {
 		w.comment("The network of card %d, which was on %s at vSphere.", i, c.group)

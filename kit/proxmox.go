@@ -2,6 +2,7 @@ package kit
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -20,6 +21,7 @@ func (w *writer) proxmox() {
 	w.line("VMID=${VMID:-$(pvesh get /cluster/nextid)}")
 	w.line("STORE=${STORE:-local-lvm} # storage for the disks")
 	w.line("case $PWD in *,*) echo \"$0: qm takes no path with a comma: $PWD\" >&2; exit 1 ;; esac")
+	w.proxmoxSockets()
 	args := w.proxmoxMachine()
 	disks, boot := w.proxmoxDisks()
 	cards := w.proxmoxCards()
@@ -42,14 +44,25 @@ func (w *writer) proxmox() {
 // proxmoxMachine is everything but disks and cards.
 func (w *writer) proxmoxMachine() []string {
 	d := w.domain
-	sockets, cores, threads := w.topology()
+	cpus, sockets, cores, threads := w.cpus()
+	places := strconv.Itoa(sockets)
+	if w.maxSockets() > 0 {
+		places = `"$SOCKETS"`
+	}
 	args := []string{
 		"--name " + quote(label(w.m.Guest.Name, 63)),
 		"--description " + quote("vSphere: "+singleLine(w.m.Guest.Name)),
 		"--ostype " + quote(proxmoxOS(w.m.Guest.GuestID)),
 		fmt.Sprintf("--memory %d", d.Memory.Value),
-		fmt.Sprintf("--sockets %d", sockets), fmt.Sprintf("--cores %d", cores*threads),
+		"--sockets " + places, fmt.Sprintf("--cores %d", cores*threads),
 		"--cpu host", "--agent 1", "--serial0 socket",
+	}
+	if w.maxSockets() > 0 {
+		args = append(args, fmt.Sprintf("--vcpus %d", cpus), "--hotplug network,disk,usb,cpu")
+	}
+	if d.MaximumMemory != nil {
+		w.note("memory", "can no longer be added while it runs: Proxmox VE would start the guest with 1 GiB and hand it the rest as modules, which not every guest takes. "+
+			"If yours does: qm set VMID --numa 1 --hotplug network,disk,usb,cpu,memory")
 	}
 	if d.UUID != "" {
 		args = append(args, "--smbios1 "+quote("uuid="+d.UUID))
@@ -65,6 +78,20 @@ func (w *writer) proxmoxMachine() []string {
 		args = append(args, "--bios ovmf", fmt.Sprintf(`--efidisk0 "$STORE:0,efitype=4m,pre-enrolled-keys=%d"`, keys))
 	}
 	return args
+}
+
+// proxmoxSockets says how many sockets CPUs can be added to while the guest runs: no more
+// than the node has CPUs for, because it starts no VM with more.
+func (w *writer) proxmoxSockets() {
+	most := w.maxSockets()
+	if most == 0 {
+		return
+	}
+	_, sockets, cores, threads := w.cpus()
+	w.comment("CPUs can be added while it runs, as far as this node has them.")
+	w.line("SOCKETS=${SOCKETS:-$(($(nproc) / %d))}", cores*threads)
+	w.line("[ \"$SOCKETS\" -le %d ] || SOCKETS=%d", most, most)
+	w.line("[ \"$SOCKETS\" -ge %d ] || SOCKETS=%d", sockets, sockets)
 }
 
 // proxmoxDisks places the disks. boot is the first one's place.

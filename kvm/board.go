@@ -67,7 +67,7 @@ func (b *builder) features() *libvirtxml.DomainFeatureList {
 }
 
 // cpu gives the guest the host's CPU, in the form that can still migrate, and the
-// topology it had.
+// topology it had, with empty sockets where CPUs can be added.
 func (b *builder) cpu() *libvirtxml.DomainCPU {
 	g := b.guest
 	cores, threads := max(g.CoresPerSocket, 1), max(g.ThreadsPerCore, 1)
@@ -77,10 +77,21 @@ func (b *builder) cpu() *libvirtxml.DomainCPU {
 			g.CPUs, cores, threads)
 		sockets, cores, threads = g.CPUs, 1, 1
 	}
+	sockets = b.socketsWithRoom(sockets, cores, threads)
 	return &libvirtxml.DomainCPU{
 		Mode:     "host-model",
 		Topology: &libvirtxml.DomainCPUTopology{Sockets: sockets, Cores: cores, Threads: threads},
 	}
+}
+
+// vcpu is as many CPUs as the topology has, of which those beyond the guest's are empty
+// sockets.
+func (b *builder) vcpu(t *libvirtxml.DomainCPUTopology) *libvirtxml.DomainVCPU {
+	v := &libvirtxml.DomainVCPU{Placement: "static", Value: uint(t.Sockets * t.Cores * t.Threads)}
+	if v.Value > uint(b.guest.CPUs) {
+		v.Current = uint(b.guest.CPUs)
+	}
+	return v
 }
 
 func (b *builder) clock() *libvirtxml.DomainClock {

@@ -1,7 +1,7 @@
 // Package kvm describes one virtual machine to libvirt.
 //
 // [Domain] turns a [Guest], a plain description of the hardware a VM had on its
-// old host, into a libvirt domain XML document. It works in four steps:
+// old host, into a libvirt domain XML document. It works in five steps:
 //
 //  1. clean the texts: names and notes come from people and may hold anything
 //     (F-INV-1), so they are brought to what XML and libvirt accept ([DomainName]);
@@ -14,7 +14,9 @@
 //     UEFI guest moves from SCSI to SATA, because most builds of OVMF cannot read
 //     VMware's SCSI adapters. With [Options].Virtio all disks go to virtio-scsi and
 //     all NICs to virtio-net; [Options].VirtioBlk is for guests that virt-v2v has converted;
-//  4. marshal, with the guest's operating system as libosinfo metadata and where it
+//  4. leave room for the CPUs and the memory that can be added while the guest runs, if
+//     they could at the source: empty sockets, and slots for modules;
+//  5. marshal, with the guest's operating system as libosinfo metadata and where it
 //     came from in a namespace of our own ([MetadataNamespace]).
 //
 // The same input always gives the same bytes.

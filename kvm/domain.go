@@ -129,7 +129,6 @@ func (b *builder) domain() (*libvirtxml.Domain, error) {
 		Description: b.description(),
 		Metadata:    meta,
 		Memory:      &libvirtxml.DomainMemory{Value: uint(g.MemoryMiB), Unit: "MiB"},
-		VCPU:        &libvirtxml.DomainVCPU{Placement: "static", Value: uint(g.CPUs)},
 		OS:          b.os(),
 		Features:    b.features(),
 		CPU:         b.cpu(),
@@ -139,6 +138,8 @@ func (b *builder) domain() (*libvirtxml.Domain, error) {
 		OnCrash:     "destroy",
 		Devices:     b.devices(),
 	}
+	d.VCPU = b.vcpu(d.CPU.Topology)
+	b.growMemory(d)
 	if b.options.Emulate {
 		d.Type = "qemu"
 	}

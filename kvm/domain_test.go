@@ -88,6 +88,10 @@ func TestLibvirtAcceptsTheDomainAndQEMUStartsIt(t *testing.T) {
 		{name: "windows", buses: all[:3], change: func(g *kvm.Guest) { g.GuestID = "windows2019srv_64Guest" }},
 		{name: "many-disks", buses: many},
 		{name: "topology", buses: all[:1], change: func(g *kvm.Guest) { g.CPUs, g.CoresPerSocket, g.ThreadsPerCore = 12, 3, 2 }},
+		{name: "hot-add", buses: all[:1], change: hotAdd},
+		{name: "hot-add-uefi", buses: all[:1], change: func(g *kvm.Guest) { hotAdd(g); g.Firmware, g.SecureBoot = kvm.UEFI, true }},
+		{name: "hot-add-windows", buses: all[4:5], change: func(g *kvm.Guest) { hotAdd(g); g.GuestID = "windows2019srv_64Guest" }},
+		{name: "hot-add-to-the-limit", buses: all[:1], change: func(g *kvm.Guest) { hotAdd(g); g.CPUs, g.CoresPerSocket, g.MemoryMiB = 80, 5, 1024 }},
 		{name: "diskless", change: func(g *kvm.Guest) { g.NICs = nil }},
 		{name: "path-with-odd-characters", buses: all[:1], change: func(g *kvm.Guest) {
 			odd := filepath.Join(filepath.Dir(g.Disks[0].Path), `a b,c&d"e'f<g>ü%2f=.raw`)

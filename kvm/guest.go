@@ -48,6 +48,12 @@ type Guest struct {
 	CoresPerSocket int   // 0 means 1
 	ThreadsPerCore int   // 0 means 1
 
+	// CPUHotAdd and MemoryHotAdd say that CPUs and memory can be added while the guest
+	// runs. MaxMemoryMiB bounds the latter, in MiB, where it is more than MemoryMiB; any
+	// other value is no bound of the source's.
+	CPUHotAdd, MemoryHotAdd bool
+	MaxMemoryMiB            int64
+
 	Firmware   Firmware
 	SecureBoot bool // only with UEFI
 	// NVRAMPath is the absolute path at which libvirt is to keep the UEFI

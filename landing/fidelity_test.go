@@ -19,6 +19,12 @@ type shape struct {
 	disks  []kvm.Bus
 	nics   []string
 	starts bool // it is started too, which takes longer
+	grows  bool // CPUs and memory are added while it runs
+}
+
+func hotAdd(g *kvm.Guest) {
+	g.CPUHotAdd, g.MemoryHotAdd, g.GuestID = true, true, "debian12_64Guest"
+	g.CPUs, g.CoresPerSocket, g.MemoryMiB = 4, 2, 64
 }
 
 func shapes() map[string]shape {
@@ -28,6 +34,8 @@ func shapes() map[string]shape {
 		"secure boot":  {change: func(g *kvm.Guest) { g.Firmware, g.SecureBoot = kvm.UEFI, true }, disks: []kvm.Bus{kvm.SATA}, starts: true},
 		"topology":     {change: func(g *kvm.Guest) { g.CPUs, g.CoresPerSocket = 8, 4 }, disks: []kvm.Bus{kvm.PVSCSI}},
 		"many cards":   {disks: []kvm.Bus{kvm.PVSCSI}, nics: []string{"vmxnet3", "e1000", "e1000e", "pcnet", "vmxnet", "sriov", "", "vmxnet3", "vmxnet3", "vmxnet3"}, starts: true},
+		"hot-add":      {change: hotAdd, disks: []kvm.Bus{kvm.PVSCSI}, starts: true, grows: true},
+		"hot-add uefi": {change: func(g *kvm.Guest) { hotAdd(g); g.Firmware, g.SecureBoot = kvm.UEFI, true }, disks: []kvm.Bus{kvm.SATA}, starts: true},
 		"diskless":     {nics: []string{"e1000"}},
 		"windows uefi": {change: func(g *kvm.Guest) { g.Firmware, g.GuestID = kvm.UEFI, "windows2022srvNext_64Guest" }, disks: []kvm.Bus{kvm.LSISAS}, nics: []string{"e1000e"}},
 	}
@@ -88,6 +96,23 @@ func keepsShapes(t *testing.T, lv *libvirttest.Server) {
 		if said := lv.Virsh("qemu-monitor-command", landed.UUID, `{"execute":"query-status"}`); !strings.Contains(said, `"status":"running"`) {
 			t.Errorf("%s: QEMU says %s", name, said)
 		}
+		if s.grows {
+			grows(t, lv, landed.UUID)
+		}
 		lv.Virsh("destroy", landed.UUID)
+	}
+}
+
+// grows adds a socket of CPUs and a module of memory to a guest that runs.
+func grows(t *testing.T, lv *libvirttest.Server, id string) {
+	t.Helper()
+	module := filepath.Join(t.TempDir(), "module.xml")
+	if err := os.WriteFile(module, []byte(`<memory model="dimm"><target><size unit="MiB">128</size><node>0</node></target></memory>`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lv.Virsh("setvcpus", id, "6", "--live")
+	lv.Virsh("attach-device", id, module, "--live")
+	if xml := lv.Virsh("dumpxml", id); !strings.Contains(xml, "current='6'>16</vcpu>") || !strings.Contains(xml, "<memory model='dimm'") {
+		t.Errorf("it has grown to\n%s", xml)
 	}
 }

@@ -154,6 +154,7 @@ var detailed = []string{
 	"config.instanceUuid", "config.uuid", "config.guestId", "config.guestFullName",
 	"config.template", "config.firmware", "config.changeVersion", "config.hardware", "config.annotation",
 	"config.bootOptions", "config.changeTrackingEnabled", "guest.toolsRunningStatus",
+	"config.cpuHotAddEnabled", "config.memoryHotAddEnabled", "config.hotPlugMemoryLimit",
 	"guest.hostName", "guest.net", "guest.ipStack",
 }
 
@@ -222,6 +223,8 @@ func (vm *VM) setConfig(cfg *types.VirtualMachineConfigInfo) {
 		vm.CoresPerSocket = int(*n)
 	}
 	vm.MemoryMiB = int64(cfg.Hardware.MemoryMB)
+	vm.CPUHotAdd, vm.MemoryHotAdd = isTrue(cfg.CpuHotAddEnabled), isTrue(cfg.MemoryHotAddEnabled)
+	vm.MaxMemoryMiB = cfg.HotPlugMemoryLimit
 	if cfg.BootOptions != nil {
 		vm.SecureBoot = isTrue(cfg.BootOptions.EfiSecureBootEnabled)
 	}

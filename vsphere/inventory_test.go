@@ -131,7 +131,7 @@ func TestFindNamesWhatComesNear(t *testing.T) {
 func TestFindShowsTheHardware(t *testing.T) {
 	t.Parallel()
 	lab := startLab(t, vspheretest.Config{VMs: []vspheretest.VM{{
-		Name: "erp", CPUs: 8, CoresPerSocket: 4, MemoryMiB: 4096, EFI: true, SecureBoot: true,
+		Name: "erp", CPUs: 8, CoresPerSocket: 4, MemoryMiB: 4096, EFI: true, SecureBoot: true, CPUHotAdd: true, MemoryHotAdd: true,
 		GuestID: "debian12_64Guest", Annotation: "the important one", CBT: true,
 		NICs: []vspheretest.NIC{{Type: "vmxnet3", MAC: "00:50:56:aa:bb:01"}, {Type: "e1000e", MAC: "00:50:56:aa:bb:02"}},
 		Disks: []vspheretest.Disk{
@@ -149,6 +149,9 @@ func TestFindShowsTheHardware(t *testing.T) {
 		vm.GuestID != "debian12_64Guest" || vm.Annotation != "the important one" || vm.Power != vsphere.PoweredOff ||
 		vm.Snapshots != 2 || vm.DiskCount != 6 || !vm.ChangeTracking || vm.ConnectionState != "connected" || vm.HostName == "" {
 		t.Errorf("VM %+v", vm)
+	}
+	if !vm.CPUHotAdd || !vm.MemoryHotAdd || vm.MaxMemoryMiB != 0 { // a VM that is off has no bound
+		t.Errorf("CPUs can be added: %t, memory: %t, up to %d", vm.CPUHotAdd, vm.MemoryHotAdd, vm.MaxMemoryMiB)
 	}
 	kinds := []string{vsphere.PVSCSI, vsphere.LSISAS, vsphere.SATA, vsphere.NVMe, vsphere.IDE, vsphere.LSILogic}
 	for i, d := range vm.Disks {

@@ -135,6 +135,9 @@ type VM struct {
 
 	ConnectionState  string `json:"connection_state,omitempty"` // "connected" unless something is wrong
 	CoresPerSocket   int    `json:"cores_per_socket,omitempty"`
+	CPUHotAdd        bool   `json:"cpu_hot_add,omitempty"`       // CPUs can be added while it runs
+	MemoryHotAdd     bool   `json:"memory_hot_add,omitempty"`    // the same for memory
+	MaxMemoryMiB     int64  `json:"max_memory_mib,omitempty"`    // to which it can be added; 0 when vSphere does not say, as of a VM that is off
 	ProvisionedBytes int64  `json:"provisioned_bytes,omitempty"` // used, and promised to thin disks
 	Firmware         string `json:"firmware,omitempty"`          // BIOS or EFI
 	SecureBoot       bool   `json:"secure_boot,omitempty"`

@@ -72,6 +72,8 @@ type VM struct {
 	CPUs           int32 // 0 means 1
 	CoresPerSocket int32 // 0 means 1
 	MemoryMiB      int64 // 0 means 1024
+	CPUHotAdd      bool  // CPUs can be added while it runs
+	MemoryHotAdd   bool  // the same for memory; the limit is told of a VM that runs, 16 times what it has
 	GuestID        string
 	Annotation     string
 	EFI            bool

@@ -173,6 +173,8 @@ func (in *inventory) create(f *simulator.Folder, g *guest, b *board, vmx string)
 			NumCPUs:               cmp.Or(g.vm.CPUs, 1),
 			NumCoresPerSocket:     types.NewInt32(cmp.Or(g.vm.CoresPerSocket, 1)),
 			MemoryMB:              cmp.Or(g.vm.MemoryMiB, 1024),
+			CpuHotAddEnabled:      types.NewBool(g.vm.CPUHotAdd),
+			MemoryHotAddEnabled:   types.NewBool(g.vm.MemoryHotAdd),
 			Firmware:              string(firmware),
 			BootOptions:           &types.VirtualMachineBootOptions{EfiSecureBootEnabled: types.NewBool(g.vm.SecureBoot)},
 			ChangeTrackingEnabled: types.NewBool(g.vm.CBT),
@@ -243,6 +245,10 @@ func (in *inventory) patch(g *guest, vm *simulator.VirtualMachine) {
 			},
 		})
 		vm.Config.KeyId = key // a vTPM encrypts the VM's home files (F-NFC-15)
+	}
+	if g.vm.MemoryHotAdd && g.vm.PoweredOn {
+		vm.Config.HotPlugMemoryLimit = 16 * int64(vm.Config.Hardware.MemoryMB)
+		vm.Config.HotPlugMemoryIncrementSize = 128
 	}
 	vm.DisabledMethod = g.vm.DisabledMethods
 	vm.Summary.Storage = &types.VirtualMachineStorageSummary{}

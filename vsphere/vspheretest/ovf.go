@@ -142,11 +142,18 @@ func (b *ovfBuilder) system(vm *simulator.VirtualMachine) {
 	b.config(vm, hw)
 }
 
-// config adds firmware, secure boot and the nvram file, in VMware's own terms.
+// config adds firmware, secure boot, hot-add and the nvram file, in VMware's own terms.
 func (b *ovfBuilder) config(vm *simulator.VirtualMachine, hw *ovfHardware) {
 	hw.Config = append(hw.Config, ovfConfig{Required: "false", Key: "firmware", Value: vm.Config.Firmware})
-	if o := vm.Config.BootOptions; o != nil && o.EfiSecureBootEnabled != nil && *o.EfiSecureBootEnabled {
-		hw.Config = append(hw.Config, ovfConfig{Required: "false", Key: "bootOptions.efiSecureBootEnabled", Value: "true"})
+	on := func(key string, is *bool) {
+		if is != nil && *is {
+			hw.Config = append(hw.Config, ovfConfig{Required: "false", Key: key, Value: "true"})
+		}
+	}
+	on("cpuHotAddEnabled", vm.Config.CpuHotAddEnabled)
+	on("memoryHotAddEnabled", vm.Config.MemoryHotAddEnabled)
+	if o := vm.Config.BootOptions; o != nil {
+		on("bootOptions.efiSecureBootEnabled", o.EfiSecureBootEnabled)
 	}
 	for _, it := range b.items {
 		if id := b.fileIDs[it.key]; id != "" && strings.HasSuffix(it.key, "/nvram") {
