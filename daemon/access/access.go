@@ -60,7 +60,7 @@ type Via string
 // The ways.
 const (
 	ViaToken       Via = "token"       // an API token of this daemon
-	ViaOIDC        Via = "oidc"        // a bearer token of an identity provider
+	ViaOIDC        Via = "oidc"        // an identity provider: a bearer token, or a sign-in there
 	ViaCertificate Via = "certificate" // a client certificate
 	ViaSocket      Via = "socket"      // the user at the other end of the unix socket
 	ViaLocal       Via = "local"       // no proof: on this machine, before access was set up

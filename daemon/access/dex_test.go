@@ -1,60 +1,26 @@
 package access_test
 
 import (
-	"bufio"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
+	"github.com/hyper2kvm/hyper2kvm/daemon/access/dextest"
 )
 
-// startDex builds and runs dex until the test ends, and returns its issuer's URL.
-func startDex(t *testing.T) string {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "dex")
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", program, ".")
-	build.Dir = "testdata/dex"
-	build.Env = append(build.Environ(), "GOWORK=off", "GOFLAGS=-buildvcs=false", "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build dex: %v\n%s", err, out)
-	}
-	dex := exec.CommandContext(t.Context(), program)
-	in, err := dex.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := dex.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := dex.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = in.Close()
-		_ = dex.Process.Kill()
-		_ = dex.Wait()
-	})
-	issuer, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatalf("dex says %q: %v", issuer, err)
-	}
-	return strings.TrimSpace(issuer)
-}
+// callback is where nobody is: the browser does not go there.
+const callback = "http://127.0.0.1/callback"
 
 // login is what a browser and a client do (OpenID Connect Core 1.0, section 3.1),
 // and returns the token.
 func login(t *testing.T, issuer string) string {
 	t.Helper()
-	const callback = "http://127.0.0.1/callback"
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +70,7 @@ func login(t *testing.T, issuer string) string {
 
 func TestATokenOfDexIsTaken(t *testing.T) {
 	t.Parallel()
-	issuer := startDex(t)
+	issuer := dextest.Start(t, callback)
 	d := func(o access.OIDCOptions) *door {
 		o.Issuer = issuer
 		d := newDoor(t, access.Options{OIDC: access.NewOIDC(o)})

@@ -167,11 +167,8 @@ func (a *Authenticator) bearer(ctx context.Context, peer Peer, authorization []s
 		return Principal{}, &Denied{Reason: Invalid, Text: "the Authorization header must be there once, as: Bearer TOKEN"}
 	}
 	address, digest := addressOf(peer), Digest(sha256.Sum256([]byte(token)))
-	if wait := a.throttle.wait(address, digest); wait > 0 {
-		return Principal{}, &Denied{
-			Reason: TooMany, RetryAfter: wait,
-			Text: "too many wrong tokens came from this address: wait before the next one",
-		}
+	if err := a.slowedDown(address, digest); err != nil {
+		return Principal{}, err
 	}
 	judge := a.token
 	if a.o.OIDC != nil && strings.Count(token, ".") == 2 {
@@ -184,13 +181,32 @@ func (a *Authenticator) bearer(ctx context.Context, peer Peer, authorization []s
 		a.throttle.success(digest)
 		return p, nil
 	}
-	if denied := new(Denied); errors.As(err, &denied) && denied.Reason == Invalid {
-		a.throttle.forget(digest)
-		if a.throttle.failure(address) {
-			a.log.WarnContext(ctx, "wrong tokens keep coming from an address, which has to wait between them from now on", "address", address)
-		}
-	}
+	a.countFailure(ctx, address, digest, err)
 	return Principal{}, err
+}
+
+// slowedDown is the error for a credential from an address that has to wait, or nil.
+func (a *Authenticator) slowedDown(address string, credential Digest) error {
+	wait := a.throttle.wait(address, credential)
+	if wait <= 0 {
+		return nil
+	}
+	return &Denied{
+		Reason: TooMany, RetryAfter: wait,
+		Text: "too many wrong tokens came from this address: wait before the next one",
+	}
+}
+
+// countFailure notes that a credential was not good, if that is what err says.
+func (a *Authenticator) countFailure(ctx context.Context, address string, credential Digest, err error) {
+	denied := new(Denied)
+	if !errors.As(err, &denied) || denied.Reason != Invalid {
+		return
+	}
+	a.throttle.forget(credential)
+	if a.throttle.failure(address) {
+		a.log.WarnContext(ctx, "wrong tokens keep coming from an address, which has to wait between them from now on", "address", address)
+	}
 }
 
 // token judges an API token. Whether its id exists is not told, nor by the time

@@ -28,3 +28,10 @@ func isPlainLoopback(u *url.URL) bool {
 	ip := net.ParseIP(u.Hostname())
 	return u.Scheme == "http" && ip != nil && ip.IsLoopback()
 }
+
+// isSafe reports whether what is said to an address that the issuer names stays between
+// it and us.
+func isSafe(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Hostname() != "" && (u.Scheme == "https" || isPlainLoopback(u))
+}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"sync"
 	"time"
 
@@ -25,7 +24,22 @@ const (
 	maxDocument  = 1 << 20 // bytes
 )
 
-// issuerKeys are the keys that an issuer signs with.
+// known is what an issuer has said of itself.
+type known struct {
+	keys []jose.JSONWebKey // that it signs with
+	at   discovery
+}
+
+// discovery is what is used of an issuer's discovery document (OpenID Connect
+// Discovery 1.0, section 3).
+type discovery struct {
+	Keys          string   `json:"jwks_uri"`
+	Authorization string   `json:"authorization_endpoint"`
+	Token         string   `json:"token_endpoint"`
+	Methods       []string `json:"token_endpoint_auth_methods_supported"`
+}
+
+// issuerKeys are the keys that an issuer signs with, and where it is asked for tokens.
 type issuerKeys struct {
 	issuer string
 	client *http.Client
@@ -33,9 +47,9 @@ type issuerKeys struct {
 	flight singleflight.Group
 
 	mu      sync.Mutex
-	keys    []jose.JSONWebKey
-	fetched time.Time // when keys were
-	tried   time.Time // when they were asked for last
+	known   known
+	fetched time.Time // when it was
+	tried   time.Time // when it was asked for last
 	failure error     // of the last try
 }
 
@@ -54,12 +68,12 @@ func newIssuerKeys(issuer string, client *http.Client, now func() time.Time) *is
 	return &issuerKeys{issuer: issuer, client: &c, now: now}
 }
 
-// get returns the keys, after asking for them again when they are old or not
-// enough.
-func (k *issuerKeys) get(ctx context.Context, enough func([]jose.JSONWebKey) bool) ([]jose.JSONWebKey, error) {
+// get returns what is known of the issuer, after asking again when that is old or its
+// keys are not enough.
+func (k *issuerKeys) get(ctx context.Context, enough func([]jose.JSONWebKey) bool) (known, error) {
 	k.mu.Lock()
 	now := k.now()
-	due := now.Sub(k.tried) >= refetchAfter && (now.Sub(k.fetched) >= freshFor || !enough(k.keys))
+	due := now.Sub(k.tried) >= refetchAfter && (now.Sub(k.fetched) >= freshFor || !enough(k.known.keys))
 	k.mu.Unlock()
 	if due {
 		// Who asks while a fetch is under way waits for that one. It goes on when
@@ -67,70 +81,65 @@ func (k *issuerKeys) get(ctx context.Context, enough func([]jose.JSONWebKey) boo
 		select {
 		case <-k.flight.DoChan("", func() (any, error) { k.fetch(context.WithoutCancel(ctx)); return nil, nil }):
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return known{}, ctx.Err()
 		}
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.now().Sub(k.fetched) >= staleAfter {
 		if k.failure == nil {
-			return nil, errors.New("the keys are being asked for")
+			return known{}, errors.New("the keys are being asked for")
 		}
-		return nil, k.failure
+		return known{}, k.failure
 	}
-	return k.keys, nil
+	return k.known, nil
 }
 
-// fetch asks for the keys.
+// fetch asks the issuer.
 func (k *issuerKeys) fetch(ctx context.Context) {
 	k.mu.Lock()
 	k.tried = k.now()
 	k.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	keys, err := k.download(ctx)
+	said, err := k.download(ctx)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.failure = err; err == nil {
-		k.keys, k.fetched = keys, k.now()
+		k.known, k.fetched = said, k.now()
 	}
 }
 
 // download reads the issuer's discovery document, and the keys that it names.
-func (k *issuerKeys) download(ctx context.Context) ([]jose.JSONWebKey, error) {
+func (k *issuerKeys) download(ctx context.Context) (said known, err error) {
 	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, k.client), k.issuer)
+	if err == nil {
+		err = provider.Claims(&said.at)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("identity provider %s: %w", k.issuer, err)
+		return known{}, fmt.Errorf("identity provider %s: %w", k.issuer, err)
 	}
-	var document struct {
-		Keys string `json:"jwks_uri"`
-	}
-	if err := provider.Claims(&document); err != nil {
-		return nil, fmt.Errorf("identity provider %s: %w", k.issuer, err)
-	}
-	set, err := k.set(ctx, document.Keys)
+	set, err := k.set(ctx, said.at.Keys)
 	if err != nil {
-		return nil, fmt.Errorf("keys of identity provider %s: %w", k.issuer, err)
+		return known{}, fmt.Errorf("keys of identity provider %s: %w", k.issuer, err)
 	}
-	var keys []jose.JSONWebKey
 	for _, key := range set.Keys {
 		if key.Valid() && key.IsPublic() && (key.Use == "" || key.Use == "sig") {
-			keys = append(keys, key)
+			said.keys = append(said.keys, key)
 		}
 	}
-	if len(keys) == 0 {
-		return nil, fmt.Errorf("keys of identity provider %s: there is none to check signatures with", k.issuer)
+	if len(said.keys) == 0 {
+		return known{}, fmt.Errorf("keys of identity provider %s: there is none to check signatures with", k.issuer)
 	}
-	return keys, nil
+	return said, nil
 }
 
 // set reads a JSON Web Key Set (RFC 7517).
 func (k *issuerKeys) set(ctx context.Context, address string) (jose.JSONWebKeySet, error) {
-	u, err := url.Parse(address)
-	if err != nil || u.Hostname() == "" || (u.Scheme != "https" && !isPlainLoopback(u)) {
+	if !isSafe(address) {
 		return jose.JSONWebKeySet{}, errors.New("jwks_uri is no https URL")
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return jose.JSONWebKeySet{}, err
 	}

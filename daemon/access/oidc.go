@@ -38,20 +38,24 @@ type OIDCOptions struct {
 	// texts; of several, the highest counts.
 	Roles map[string]Role
 
+	Login *LoginOptions // nil: nobody signs in there with a browser
+
 	Client *http.Client     // nil is one with the system's CAs
 	Now    func() time.Time // nil is time.Now
 }
 
 // OIDC takes bearer tokens that an identity provider has signed (OpenID Connect
-// Core 1.0, section 2). The provider is asked for its keys when they are needed
-// first, and again when they are old or a token names another one, but never more
-// often than every refetchAfter. As long as it cannot be reached, and its keys are
-// not known, nobody is let in by a token of it.
+// Core 1.0, section 2), and lets browsers sign in there (see [LoginOptions]). The
+// provider is asked for its keys when they are needed first, and again when they are
+// old or a token names another one, but never more often than every refetchAfter. As
+// long as it cannot be reached, and its keys are not known, nobody is let in by a token
+// of it.
 type OIDC struct {
 	o        OIDCOptions
 	now      func() time.Time
 	keys     *issuerKeys
 	verifier oidc.Config
+	client   *client // nil without [OIDCOptions.Login]
 }
 
 // NewOIDC returns an OIDC. Nothing is asked of the provider yet.
@@ -61,19 +65,36 @@ func NewOIDC(o OIDCOptions) *OIDC {
 		o.Now = time.Now
 	}
 	p := &OIDC{o: o, now: o.Now, keys: newIssuerKeys(o.Issuer, o.Client, o.Now)}
-	p.verifier = oidc.Config{ClientID: o.Audience, SkipExpiryCheck: true} // times are checked here, with maxSkew
+	p.verifier = oidc.Config{SkipExpiryCheck: true} // times are checked here, with maxSkew
 	for _, alg := range signing {
 		p.verifier.SupportedSigningAlgs = append(p.verifier.SupportedSigningAlgs, string(alg))
+	}
+	if o.Login != nil {
+		p.client = newClient(p, *o.Login)
 	}
 	return p
 }
 
 // identify returns who a token is of. The error is a *[Denied].
 func (p *OIDC) identify(ctx context.Context, token string) (Principal, error) {
-	set := &keySet{keys: p.keys}
-	t, err := oidc.NewVerifier(p.o.Issuer, set, &p.verifier).Verify(ctx, token)
+	t, c, err := p.verify(ctx, token, p.o.Audience)
+	if denied := new(Denied); errors.As(err, &denied) {
+		return Principal{}, err
+	}
+	if err != nil {
+		return Principal{}, &Denied{Reason: Invalid, Text: "the token of the identity provider is not valid here", Err: err}
+	}
+	return p.principal(t.Subject, c), nil
+}
+
+// verify returns what a token for an audience says, or why it is not good: a *[Denied]
+// when it cannot be judged now.
+func (p *OIDC) verify(ctx context.Context, token, audience string) (*oidc.IDToken, claims, error) {
+	set, config := &keySet{keys: p.keys}, p.verifier
+	config.ClientID = audience
+	t, err := oidc.NewVerifier(p.o.Issuer, set, &config).Verify(ctx, token)
 	if away := set.away; away != nil {
-		return Principal{}, &Denied{
+		return nil, nil, &Denied{
 			Reason: Unavailable, RetryAfter: refetchAfter, Err: away,
 			Text: "the identity provider cannot be asked for its keys now, so that no token of it can be judged",
 		}
@@ -85,14 +106,16 @@ func (p *OIDC) identify(ctx context.Context, token string) (Principal, error) {
 	if err == nil {
 		err = p.checkTimes(t, c)
 	}
-	if err != nil {
-		return Principal{}, &Denied{Reason: Invalid, Text: "the token of the identity provider is not valid here", Err: err}
-	}
-	who := Principal{Name: c.name(t.Subject), Via: ViaOIDC}
+	return t, c, err
+}
+
+// principal is who the claims are about, with the role that they give.
+func (p *OIDC) principal(subject string, c claims) Principal {
+	who := Principal{Name: c.name(subject), Via: ViaOIDC}
 	for _, value := range c.values(p.o.RoleClaim) {
 		who.Role = max(who.Role, p.o.Roles[value])
 	}
-	return who, nil
+	return who
 }
 
 // checkTimes looks at exp, nbf and iat.
@@ -141,9 +164,9 @@ func (c claims) name(subject string) string {
 	return known + " (" + subject + ")"
 }
 
-// values returns the texts of a claim, which is one text or a list. A name with
-// dots that is no claim itself is a path into objects: realm_access.roles.
-func (c claims) values(name string) []string {
+// find returns a claim, nil when it is not there. A name with dots that is no claim
+// itself is a path into objects: realm_access.roles.
+func (c claims) find(name string) json.RawMessage {
 	raw, ok := c[name]
 	for !ok {
 		outer, rest, nested := strings.Cut(name, ".")
@@ -156,6 +179,15 @@ func (c claims) values(name string) []string {
 		}
 		c, name = inner, rest
 		raw, ok = c[name]
+	}
+	return raw
+}
+
+// values returns the texts of what find finds, which is one text or a list.
+func (c claims) values(name string) []string {
+	raw := c.find(name)
+	if raw == nil {
+		return nil
 	}
 	var list []any
 	if json.Unmarshal(raw, &list) != nil {
@@ -188,14 +220,14 @@ func (s *keySet) VerifySignature(ctx context.Context, token string) ([]byte, err
 		return nil, errors.New("want one signature")
 	}
 	id := signed.Signatures[0].Header.KeyID
-	keys, err := s.keys.get(ctx, func(known []jose.JSONWebKey) bool {
+	issuer, err := s.keys.get(ctx, func(known []jose.JSONWebKey) bool {
 		return id == "" || slices.ContainsFunc(known, func(k jose.JSONWebKey) bool { return k.KeyID == id })
 	})
 	if err != nil {
 		s.away = err
 		return nil, err
 	}
-	for _, k := range keys {
+	for _, k := range issuer.keys {
 		if id != "" && k.KeyID != id {
 			continue
 		}

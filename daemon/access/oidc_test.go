@@ -35,6 +35,8 @@ type idp struct {
 	// answer, if not nil, answers in place of the provider when it is asked where
 	// its keys are.
 	answer http.HandlerFunc
+	// tokens answers at the token endpoint.
+	tokens http.HandlerFunc
 }
 
 // rsaKey is one for all tests, because making one takes long.
@@ -67,11 +69,13 @@ func (p *idp) serve(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
+	case r.URL.Path == "/token":
+		p.tokens(w, r)
 	case p.answer != nil && r.URL.Path != "/keys":
 		p.answer(w, r)
 	case r.URL.Path == "/.well-known/openid-configuration":
 		_ = json.NewEncoder(w).Encode(map[string]any{
-			"issuer": p.URL, "jwks_uri": p.URL + "/keys", "authorization_endpoint": p.URL + "/auth",
+			"issuer": p.URL, "jwks_uri": p.URL + "/keys", "authorization_endpoint": p.URL + "/auth", "token_endpoint": p.URL + "/token",
 			"id_token_signing_alg_values_supported": []string{"RS256", "HS256", "none"},
 		})
 	case r.URL.Path == "/keys":

@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
+	"net/url"
 	"sync"
 	"time"
 )
@@ -29,7 +31,8 @@ type SessionOptions struct {
 // Sessions are the browsers that have signed in: each has a random secret, and is kept
 // here by the secret's SHA-256. They end when they are idle or old, when the browser
 // signs out, and when the daemon does. One that began with an API token is judged by
-// that token at each request, so that it ends with it, and has the role that it has.
+// that token at each request, so that it ends with it, and has the role that it has. One
+// that began at the identity provider ends when that no longer vouches (see grant).
 type Sessions struct {
 	who *Authenticator
 	o   SessionOptions
@@ -43,7 +46,7 @@ type Sessions struct {
 type session struct {
 	tokenID string // of the API token that it began with
 	token   Digest
-	fixed   Principal // without a token: who the identity provider said it is
+	grant   *grant // without a token: what the identity provider has said
 	began   time.Time
 	seen    time.Time
 }
@@ -78,8 +81,75 @@ func (s *Sessions) SignIn(ctx context.Context, peer Peer, token string) (secret 
 	return s.begin(session{tokenID: id, token: sha256.Sum256([]byte(token))}), who, nil
 }
 
-// Begin begins a session of somebody whom an identity provider has told.
-func (s *Sessions) Begin(who Principal) (secret string) { return s.begin(session{fixed: who}) }
+// Provider is the issuer at which browsers can sign in, or "".
+func (s *Sessions) Provider() string {
+	if p := s.who.o.OIDC; p != nil && p.client != nil {
+		return p.o.Issuer
+	}
+	return ""
+}
+
+// errNoProvider is for those who ask for a sign-in that is not configured.
+var errNoProvider = &Denied{Reason: Invalid, Text: "this daemon has no identity provider to sign in at"}
+
+// BeginLogin begins a sign-in at the identity provider, which sends the browser back to
+// callback, a URL of ours; afterwards it goes to to. The error is a *[Denied].
+func (s *Sessions) BeginLogin(ctx context.Context, callback, to string) (Attempt, error) {
+	if s.Provider() == "" {
+		return Attempt{}, errNoProvider
+	}
+	return s.who.o.OIDC.client.begin(ctx, callback, to)
+}
+
+// Login is a session that began at the identity provider.
+type Login struct {
+	Secret string // of the session, another one each time
+	Who    Principal
+	To     string // as given to [Sessions.BeginLogin]
+}
+
+// NoRoleError says that the identity provider knows somebody who has no role here.
+type NoRoleError struct {
+	Name    string // as logs have it
+	Claim   string // that was looked at
+	Missing bool   // it is not in the ID token
+}
+
+// Error is for who has tried to sign in.
+func (e *NoRoleError) Error() string {
+	why := "holds no value that access.oidc.roles has a role for"
+	if e.Missing {
+		why = "is not in it"
+	}
+	return fmt.Sprintf("The identity provider knows you as %s, but you have no role at this daemon. It has looked at the claim %s of your ID token, which %s.", e.Name, e.Claim, why)
+}
+
+// FinishLogin begins the session of who has signed in at the identity provider. sealed is
+// what the browser has of [Attempt.Sealed], and answer the query that it came back with.
+// What the provider does not confirm is slowed down as wrong tokens are. The error is a
+// *[Denied] or a *[NoRoleError].
+func (s *Sessions) FinishLogin(ctx context.Context, peer Peer, sealed string, answer url.Values) (Login, error) {
+	if s.Provider() == "" {
+		return Login{}, errNoProvider
+	}
+	client, address, credential := s.who.o.OIDC.client, addressOf(peer), digestOf(answer.Get("code"))
+	if err := s.who.slowedDown(address, credential); err != nil {
+		return Login{}, err
+	}
+	a, code, err := client.open(sealed, answer)
+	if err != nil {
+		return Login{}, err
+	}
+	g, err := client.redeem(ctx, a, code)
+	if err != nil {
+		s.who.countFailure(ctx, address, credential, err)
+		return Login{}, err
+	}
+	if g.who.Role == Nobody {
+		return Login{}, &NoRoleError{Name: g.who.Name, Claim: client.provider.o.RoleClaim, Missing: g.missing}
+	}
+	return Login{Secret: s.begin(session{grant: g}), Who: g.who, To: a.To}, nil
+}
 
 func (s *Sessions) begin(n session) string {
 	secret := randomText()
@@ -96,7 +166,7 @@ func (s *Sessions) begin(n session) string {
 var ErrNoSession = errors.New("the session has ended")
 
 // Identify returns who a session is of. It is [ErrNoSession] when there is none with
-// that secret, and a *[Denied] when its token is not good any more, which ends it, or
+// that secret, and a *[Denied] when what it began with is not good any more, which ends it, or
 // cannot be judged now, which does not.
 func (s *Sessions) Identify(ctx context.Context, secret string) (Principal, error) {
 	key := digestOf(secret)
@@ -104,10 +174,11 @@ func (s *Sessions) Identify(ctx context.Context, secret string) (Principal, erro
 	if !ok {
 		return Principal{}, ErrNoSession
 	}
-	if found.tokenID == "" {
-		return found.fixed, nil
+	identify := func(ctx context.Context) (Principal, error) { return s.who.byDigest(ctx, found.tokenID, found.token) }
+	if found.grant != nil {
+		identify = found.grant.identify
 	}
-	who, err := s.who.byDigest(ctx, found.tokenID, found.token)
+	who, err := identify(ctx)
 	if denied := new(Denied); errors.As(err, &denied) && denied.Reason == Invalid {
 		s.end(key)
 	}

@@ -57,8 +57,15 @@ func start(t *testing.T, o access.SessionOptions) *daemon {
 // startWith is start with more of the API and of the pages.
 func startWith(t *testing.T, o access.SessionOptions, more api.Options, pages web.Options) *daemon {
 	t.Helper()
+	return startKnowing(t, access.Options{}, o, more, pages)
+}
+
+// startKnowing is startWith with more by which people are known.
+func startKnowing(t *testing.T, known access.Options, o access.SessionOptions, more api.Options, pages web.Options) *daemon {
+	t.Helper()
 	d := &daemon{t: t, tokens: &memory.Tokens{}, audit: audit.New(&memory.Audit{}, "", nil)}
-	who := access.New(access.Options{Tokens: d.tokens})
+	known.Tokens = d.tokens
+	who := access.New(known)
 	sessions := access.NewSessions(who, o)
 	more.Access, more.Sessions, more.Audit = who, sessions, d.audit
 	d.Daemon = apitest.Start(t, more)

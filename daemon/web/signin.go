@@ -26,14 +26,17 @@ func (s *Site) signInPages() []page {
 	return []page{
 		{route: "GET signin", needs: public, serve: (*call).signInForm},
 		{route: "POST signin", needs: public, serve: (*call).signIn},
+		{route: "GET signin/provider", needs: public, serve: (*call).beginLogin},
+		{route: "GET signin/callback", needs: public, serve: (*call).finishLogin},
 		{route: "POST signout", needs: public, serve: (*call).signOut},
 	}
 }
 
 // signInData is what signin.html shows.
 type signInData struct {
-	To    string // where to go then
-	Error string
+	To       string // where to go then
+	Error    string
+	Provider string // host of the identity provider at which one can sign in, or ""
 }
 
 // visitor returns the browser's mark, which it is given if it has none.
@@ -49,7 +52,16 @@ func (c *call) visitor() string {
 }
 
 func (c *call) signInForm() error {
-	return c.show("signin.html", "Sign in", signInData{To: localPath(c.r.URL.Query().Get("to"))})
+	return c.show("signin.html", "Sign in", c.signInData(localPath(c.r.URL.Query().Get("to")), ""))
+}
+
+// signInData is what the form needs; why says what is wrong.
+func (c *call) signInData(to, why string) signInData {
+	d := signInData{To: to, Error: why}
+	if u, err := url.Parse(c.o.Sessions.Provider()); err == nil {
+		d.Provider = u.Host
+	}
+	return d
 }
 
 // localPath returns a path of ours to go to, whatever a link says.
@@ -70,7 +82,6 @@ func (c *call) signIn() error {
 	to := localPath(c.r.PostForm.Get("to"))
 	secret, who, err := c.o.Sessions.SignIn(ctx, peer, strings.TrimSpace(c.r.PostForm.Get("token")))
 	if denied := new(access.Denied); errors.As(err, &denied) {
-		c.log.LogAttrs(ctx, slog.LevelWarn, "a sign-in was refused", slog.String("why", denied.Text), slog.String("from", peer.String()))
 		return c.signInRefused(denied, to)
 	}
 	if err != nil {
@@ -83,6 +94,13 @@ func (c *call) signIn() error {
 
 // signInRefused shows the form again, with why.
 func (c *call) signInRefused(d *access.Denied, to string) error {
+	ctx := c.r.Context()
+	peer, _ := access.PeerFrom(ctx)
+	attrs := []slog.Attr{slog.String("why", d.Text), slog.String("from", peer.String())}
+	if d.Err != nil {
+		attrs = append(attrs, slog.Any("error", d.Err))
+	}
+	c.log.LogAttrs(ctx, slog.LevelWarn, "a sign-in was refused", attrs...)
 	status := map[access.Reason]int{
 		access.TooMany: http.StatusTooManyRequests, access.Unavailable: http.StatusServiceUnavailable,
 	}[d.Reason]
@@ -95,7 +113,7 @@ func (c *call) signInRefused(d *access.Denied, to string) error {
 		c.w.Header().Set("Retry-After", strconv.Itoa(seconds))
 		text += " (" + strconv.Itoa(seconds) + " s)"
 	}
-	return c.write(status, "signin.html", "layout", c.layout("Sign in", signInData{To: to, Error: text}))
+	return c.write(status, "signin.html", "layout", c.layout("Sign in", c.signInData(to, text)))
 }
 
 // began gives the browser its new session, in place of the one that it had.

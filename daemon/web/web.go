@@ -51,6 +51,7 @@ type Options struct {
 	Version  string           // shown at the foot of pages
 	VCenters []string         // names in the configuration; "" is that of jobs that name none
 	Output   string           // directory for images that the form of a new job begins with
+	Address  string           // URL of the dashboard's host for browsers; empty is that which one asks for
 }
 
 // Site is the dashboard, an http.Handler for [api.API.Mount]. Make it with [New].

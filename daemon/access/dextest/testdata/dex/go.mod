@@ -1,4 +1,4 @@
-module github.com/hyper2kvm/hyper2kvm/daemon/access/testdata/dex
+module github.com/hyper2kvm/hyper2kvm/daemon/access/dextest/testdata/dex
 
 go 1.26.0
 
