@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -12,12 +13,13 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/config"
+	"github.com/hyper2kvm/hyper2kvm/daemon/secret"
 	"github.com/hyper2kvm/hyper2kvm/internal/cliargs"
 	"github.com/hyper2kvm/hyper2kvm/internal/version"
 )
 
 // newAccess returns what finds out who asks, and warns when nothing does.
-func newAccess(ctx context.Context, s settings, tokens access.TokenReader, log *slog.Logger) (*access.Authenticator, error) {
+func newAccess(ctx context.Context, s settings, tokens access.TokenReader, secrets *secret.Reader, log *slog.Logger) (*access.Authenticator, error) {
 	c := s.config.Access
 	o := access.Options{Tokens: tokens, Certificates: s.config.Listen.Roles(), Required: c.Required, Logger: log}
 	if uid := os.Getuid(); uid > 0 {
@@ -28,7 +30,7 @@ func newAccess(ctx context.Context, s settings, tokens access.TokenReader, log *
 		return nil, cliargs.UsageError{Err: fmt.Errorf("access.socket_groups: %w", err)}
 	}
 	if c.OIDC.Issuer != "" {
-		if o.OIDC, err = newOIDC(c.OIDC); err != nil {
+		if o.OIDC, err = newOIDC(ctx, c.OIDC, secrets, log); err != nil {
 			return nil, cliargs.UsageError{Err: fmt.Errorf("access.oidc: %w", err)}
 		}
 	}
@@ -43,8 +45,9 @@ func newAccess(ctx context.Context, s settings, tokens access.TokenReader, log *
 	return a, nil
 }
 
-// newOIDC returns what takes tokens of the configured identity provider.
-func newOIDC(c config.OIDC) (*access.OIDC, error) {
+// newOIDC returns what takes tokens of the configured identity provider, and has browsers
+// sign in there.
+func newOIDC(ctx context.Context, c config.OIDC, secrets *secret.Reader, log *slog.Logger) (*access.OIDC, error) {
 	roles, err := config.Roles(c.Roles)
 	if err != nil {
 		return nil, fmt.Errorf("roles: %w", err)
@@ -57,8 +60,33 @@ func newOIDC(c config.OIDC) (*access.OIDC, error) {
 	transport.TLSClientConfig = &tls.Config{RootCAs: cas, MinVersion: tls.VersionTLS12}
 	return access.NewOIDC(access.OIDCOptions{
 		Issuer: c.Issuer, Audience: c.Audience, RoleClaim: c.RoleClaim, Roles: roles,
-		Client: &http.Client{Transport: transport},
+		Client: &http.Client{Transport: transport}, Login: newLogin(ctx, c, secrets, log),
 	}), nil
+}
+
+// newLogin returns the daemon as a client of the identity provider; nil when it is none.
+// A secret that cannot be read is read again when somebody signs in.
+func newLogin(ctx context.Context, c config.OIDC, secrets *secret.Reader, log *slog.Logger) *access.LoginOptions {
+	s := c.SignIn
+	if s == nil {
+		return nil
+	}
+	o := &access.LoginOptions{ClientID: cmp.Or(s.ClientID, c.Audience), Scopes: s.Scopes}
+	if o.Scopes == nil {
+		o.Scopes = config.DefaultScopes()
+	}
+	source := s.SecretSource()
+	if source.Set() == 0 {
+		return o
+	}
+	o.Secret = func(ctx context.Context) (string, error) { return secrets.Read(ctx, source) }
+	o.Refused = func() { secrets.Refused(source) }
+	if len(source.Command) == 0 {
+		if _, err := o.Secret(ctx); err != nil {
+			log.Warn("nobody can sign in at the identity provider until this is mended", "client_secret", err)
+		}
+	}
+	return o
 }
 
 // auditTimeout bounds how long the end of the daemon may take to be written to

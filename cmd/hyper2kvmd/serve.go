@@ -61,7 +61,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	store := state.store
 	defer func() { err = errors.Join(err, store.Close()) }()
 
-	who, err := newAccess(ctx, s, store.Tokens(), log)
+	who, err := newAccess(ctx, s, store.Tokens(), v.secrets, log)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	handler := api.New(manager, options)
 	if s.config.Dashboard.On() {
 		site := web.New(web.Options{API: handler, Sessions: sessions, Audit: auditLog, Logger: log, Version: version.String(),
-			VCenters: watched.ready.VCenters, Output: watched.output(), Space: watched.ready.Space})
+			VCenters: watched.ready.VCenters, Output: watched.output(), Space: watched.ready.Space, Address: s.config.Access.OIDC.PublicURL()})
 		defer site.Close()
 		handler.Mount(site)
 	}

@@ -143,9 +143,9 @@ func (d *desk) mustSignIn() access.Login {
 	return l
 }
 
-// wantReason checks for which reason somebody was not recognised, and that neither text
+// reason checks for which reason somebody was not recognised, and that neither text
 // nor log tells what is secret.
-func (d *desk) wantReason(err error, want access.Reason) *access.Denied {
+func (d *desk) reason(err error, want access.Reason) *access.Denied {
 	d.t.Helper()
 	denied := new(access.Denied)
 	if !errors.As(err, &denied) || denied.Reason != want {
@@ -157,6 +157,12 @@ func (d *desk) wantReason(err error, want access.Reason) *access.Denied {
 		}
 	}
 	return denied
+}
+
+// wantReason is reason, when nothing else is to be looked at.
+func (d *desk) wantReason(err error, want access.Reason) {
+	d.t.Helper()
+	_ = d.reason(err, want)
 }
 
 func TestABrowserSignsInByCodeWithPKCEAndANonce(t *testing.T) {
@@ -287,7 +293,7 @@ func TestWhatTheProviderSaysInPlaceOfACodeIsToldBounded(t *testing.T) {
 	for code, reason := range map[string]access.Reason{"access_denied": access.Invalid, "temporarily_unavailable": access.Unavailable, "server_error": access.Unavailable} {
 		a, q := d.begin()
 		_, err := d.finish(a, url.Values{"state": q["state"], "error": {code}, "error_description": {"no\x1b[31m, " + strings.Repeat("really ", 1000)}})
-		denied := d.wantReason(err, reason)
+		denied := d.reason(err, reason)
 		if !strings.Contains(denied.Text, code+": no") || strings.Contains(denied.Text, "\x1b") || len(denied.Text) > 500 {
 			t.Errorf("told %q", denied.Text)
 		}
@@ -313,7 +319,7 @@ func TestAnIDTokenThatIsNotForThisSignInIsRefused(t *testing.T) {
 			d := startDesk(t)
 			d.gives(change, nil)
 			_, err := d.signIn()
-			if denied := d.wantReason(err, access.Invalid); denied.Err == nil {
+			if denied := d.reason(err, access.Invalid); denied.Err == nil {
 				t.Error("the log is not told why")
 			}
 		})
@@ -322,7 +328,8 @@ func TestAnIDTokenThatIsNotForThisSignInIsRefused(t *testing.T) {
 		d := startDesk(t)
 		d.gives(nil, map[string]any{"id_token": token})
 		_, err := d.signIn()
-		if d.wantReason(err, access.Invalid); t.Failed() {
+		d.wantReason(err, access.Invalid)
+		if t.Failed() {
 			t.Fatal(name)
 		}
 	}
@@ -365,7 +372,7 @@ func TestATokenEndpointThatFailsIsToldApartFromAWrongAnswer(t *testing.T) {
 		"the secret is not good, as 400": {status: 400, code: "invalid_client", reason: access.Unavailable, refused: 1},
 		"it fails":                       {status: 500, code: "server_error", reason: access.Unavailable},
 		"it is busy":                     {status: 429, code: "slow_down", reason: access.Unavailable},
-		"it sends us elsewhere":          {answer: http.RedirectHandler("https://evil.example/token", 307).ServeHTTP, reason: access.Unavailable},
+		"it sends us elsewhere":          {answer: http.RedirectHandler("https://evil.example/token", http.StatusTemporaryRedirect).ServeHTTP, reason: access.Unavailable},
 		"it cuts the connection":         {answer: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, reason: access.Unavailable},
 		"it answers nonsense":            {answer: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, theCode) }, reason: access.Invalid},
 	} {
@@ -375,7 +382,7 @@ func TestATokenEndpointThatFailsIsToldApartFromAWrongAnswer(t *testing.T) {
 			d.answers(c.answer)
 		}
 		_, err := d.signIn()
-		denied := d.wantReason(err, c.reason)
+		denied := d.reason(err, c.reason)
 		if denied.Err == nil || d.refused.Load() != c.refused {
 			t.Errorf("%s: logged %v, refused %d times", name, denied.Err, d.refused.Load())
 		}
@@ -391,7 +398,7 @@ func TestASecretThatCannotBeReadKeepsNobodyElseOut(t *testing.T) {
 		o.Login.Secret = func(context.Context) (string, error) { return "", errors.New("no such file") }
 	})
 	_, err := d.signIn()
-	if denied := d.wantReason(err, access.Unavailable); !strings.Contains(denied.Err.Error(), "no such file") || strings.Contains(denied.Text, "no such file") {
+	if denied := d.reason(err, access.Unavailable); !strings.Contains(denied.Err.Error(), "no such file") || strings.Contains(denied.Text, "no such file") {
 		t.Errorf("told %q, logged %v", denied.Text, denied.Err)
 	}
 }
@@ -406,7 +413,7 @@ func TestSignInsThatTheProviderDoesNotConfirmAreSlowedDown(t *testing.T) {
 		d.wantReason(err, access.Invalid)
 	}
 	_, err = d.signIn()
-	if denied := d.wantReason(err, access.TooMany); denied.RetryAfter <= 0 || d.asked.Load() != 5 {
+	if denied := d.reason(err, access.TooMany); denied.RetryAfter <= 0 || d.asked.Load() != 5 {
 		t.Errorf("%+v, the provider was asked %d times", denied, d.asked.Load())
 	}
 	d.gives(nil, nil)
@@ -419,7 +426,7 @@ func TestASignInBeginsOnceTheProviderAnswersAgain(t *testing.T) {
 	d := startDesk(t)
 	d.idp.be(func() { d.idp.answer = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) } })
 	_, err := d.BeginLogin(t.Context(), backTo, "/ui/")
-	if denied := d.wantReason(err, access.Unavailable); denied.RetryAfter <= 0 || denied.Err == nil {
+	if denied := d.reason(err, access.Unavailable); denied.RetryAfter <= 0 || denied.Err == nil {
 		t.Errorf("%+v", denied)
 	}
 	d.idp.be(func() { d.idp.answer = nil })

@@ -82,6 +82,9 @@ func (c Config) PasswordVariables() []string {
 	if c.Store.PasswordEnv != "" {
 		names = append(names, c.Store.PasswordEnv)
 	}
+	if l := c.Access.OIDC.SignIn; l != nil && l.ClientSecretEnv != "" {
+		names = append(names, l.ClientSecretEnv)
+	}
 	for _, name := range c.Names() {
 		if env := c.VCenters[name].PasswordEnv; env != "" && !slices.Contains(names, env) {
 			names = append(names, env)
@@ -112,29 +115,30 @@ func checkPassword(p string, v VCenter, bad func(key, format string, args ...any
 			bad(p+"password", "comes from one place only: give one of %s", passwordKeys)
 		}
 	}
-	checkSource(p, v.PasswordSource(), bad)
+	checkSource(p+"password", v.PasswordSource(), bad)
 }
 
-// checkSource checks each place that a password may come from.
+// checkSource checks each place that a secret may come from. The keys that say so begin
+// with p.
 func checkSource(p string, s secret.Source, bad func(key, format string, args ...any)) {
 	if s.File != "" && !filepath.IsAbs(s.File) {
-		bad(p+"password_file", "must be an absolute path")
+		bad(p+"_file", "must be an absolute path")
 	}
 	if strings.ContainsAny(s.Credential, "/\x00") || s.Credential == "." || s.Credential == ".." {
-		bad(p+"password_credential", "must be the name of a systemd credential, not a path")
+		bad(p+"_credential", "must be the name of a systemd credential, not a path")
 	}
 	if s.Env != "" && !validVariable(s.Env) {
-		bad(p+"password_env", "must be the name of a variable, in letters, digits and _, and not its value")
+		bad(p+"_env", "must be the name of a variable, in letters, digits and _, and not its value")
 	}
 	if len(s.Command) > 0 && !validProgram(s.Command[0]) {
-		bad(p+"password_command", "must begin with a program: its absolute path, or its name in the daemon's PATH, and its arguments as further elements; there is no shell")
+		bad(p+"_command", "must begin with a program: its absolute path, or its name in the daemon's PATH, and its arguments as further elements; there is no shell")
 	}
 	if slices.ContainsFunc(s.Command, func(arg string) bool { return strings.ContainsRune(arg, 0) }) {
-		bad(p+"password_command", "must not hold a NUL byte")
+		bad(p+"_command", "must not hold a NUL byte")
 	}
-	checkSpan(p+"password_ttl", Duration(s.TTL), bad)
+	checkSpan(p+"_ttl", Duration(s.TTL), bad)
 	if s.TTL != 0 && len(s.Command) == 0 {
-		bad(p+"password_ttl", "needs password_command: everything else is read each time")
+		bad(p+"_ttl", "needs %s_command: everything else is read each time", p[strings.LastIndexByte(p, '.')+1:])
 	}
 }
 

@@ -92,7 +92,7 @@ func (s Store) validate(bad func(key, format string, args ...any)) {
 	if source.Set() > 1 {
 		bad("store.password", "comes from one place only: give one of %s", passwordKeys)
 	}
-	checkSource("store.", source, bad)
+	checkSource("store.password", source, bad)
 	if s.Connections != 0 && (s.Connections < minStoreConnections || s.Connections > maxStoreConnections) {
 		bad("store.connections", "must be %d to %d, or absent for the default", minStoreConnections, maxStoreConnections)
 	}
