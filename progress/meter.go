@@ -24,6 +24,9 @@ type Meter struct {
 	places int     // most files that were seen at work at a time
 	moved  float64 // bytes of all files
 	busy   float64 // seconds that files had places, summed up
+
+	phase Phase
+	since time.Time // of the phase or the last byte, whichever is later; zero while bytes are to come
 }
 
 // pace is how fast one file moves.
@@ -38,7 +41,9 @@ type pace struct {
 // Reading is what a [Meter] makes of a snapshot.
 type Reading struct {
 	Rate      float64       // bytes off the wire per second
-	Remaining time.Duration // negative when it cannot be told
+	Remaining time.Duration // negative when it cannot be told, as of what comes after the files
+	Arrived   bool          // no byte is to come any more: what goes on is something else
+	Elapsed   time.Duration // for how long the phase has gone on since then; 0 before
 	Stalled   time.Duration // for how long no byte has come though some should; 0 while it is not worth a word
 }
 
@@ -63,11 +68,36 @@ func (m *Meter) Observe(s Snapshot, now time.Time) Reading {
 	if now.After(m.last) {
 		m.advance(s, now)
 	}
+	if m.arrived(s.Files, now) {
+		switch {
+		case m.since.IsZero():
+			m.since = m.heard
+		case s.Phase != m.phase:
+			m.since = now
+		}
+		m.phase = s.Phase
+		m.rate, m.began = 0, time.Time{} // what begins then has a rate of its own
+		return Reading{Remaining: -1, Arrived: true, Elapsed: now.Sub(m.since)}
+	}
+	m.since = time.Time{}
 	r := Reading{Rate: m.rate, Remaining: m.remaining(s.Files, now)}
 	if quiet := now.Sub(m.heard); quiet >= stallShown && s.Activity == "" && slices.ContainsFunc(s.Files, FileSnapshot.wanting) {
 		r.Stalled = quiet.Round(time.Second)
 	}
 	return r
+}
+
+// arrived reports whether there were files, and none has bytes to come. Those that are
+// whole and not over may be read once more: then some come.
+func (m *Meter) arrived(files []FileSnapshot, now time.Time) bool {
+	over := true
+	for _, f := range files {
+		if f.open() && (f.Size() < 0 || f.Done() < f.Size()) {
+			return false
+		}
+		over = over && !f.open()
+	}
+	return len(files) > 0 && (over || now.Sub(m.heard) >= stallShown)
 }
 
 // wanting reports whether bytes of the file should be coming now.

@@ -207,6 +207,45 @@ func TestAMeterTellsRateFromBytesAndTimeFromPosition(t *testing.T) {
 	})
 }
 
+func TestAMeterTellsHowLongItTakesOnceNothingIsToComeAnyMore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var m progress.Meter
+		s := progress.Snapshot{Phase: progress.Exporting, Files: []progress.FileSnapshot{{State: progress.Active, Total: 1000}}}
+		look := func(after time.Duration) progress.Reading {
+			time.Sleep(after)
+			return m.Observe(s, time.Now())
+		}
+		look(0)
+		s.Files[0].Position, s.Files[0].Received = 1000, 1000
+		if r := look(time.Second); r.Rate == 0 || r.Arrived {
+			t.Errorf("with the last byte: %+v", r)
+		}
+		s.Files[0].Received = 2000
+		if r := look(3 * time.Second); r.Rate == 0 || r.Arrived {
+			t.Errorf("while it is read once more: %+v", r)
+		}
+		want := func(r progress.Reading, elapsed time.Duration) {
+			t.Helper()
+			if r.Rate != 0 || r.Remaining >= 0 || r.Stalled != 0 || !r.Arrived || r.Elapsed != elapsed {
+				t.Errorf("%+v, want %v", r, elapsed)
+			}
+		}
+		want(look(10*time.Second), 10*time.Second) // whole, and not over
+		s.Files[0].State = progress.Complete
+		want(look(time.Second), 11*time.Second)
+		s.Phase = progress.Landing
+		want(look(time.Second), 0)
+		want(look(time.Minute), time.Minute)
+		s.Files = append(s.Files, progress.FileSnapshot{Name: "another", State: progress.Active, Total: 1000})
+		look(time.Second)
+		s.Files[1].Position, s.Files[1].Received = 100, 100
+		if r := look(time.Second); r.Rate != 100 || r.Arrived {
+			t.Errorf("with another file: %+v", r)
+		}
+	})
+}
+
 func TestAMeterSurvivesARunThatBeginsAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

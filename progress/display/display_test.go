@@ -106,6 +106,49 @@ func TestPlainSaysThatAStuckRunIsAlive(t *testing.T) {
 	})
 }
 
+func TestWhatFollowsTheTransferIsShownWithItsTimeAndWithoutARate(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[display.Mode][]string{
+		display.Plain: {"landing (100.0%)  1000.0 MiB of 1000.0 MiB  waiting for the guest\n", "landing for 10s  waiting for the guest\n", "landing for 20s  waiting for the guest\n"},
+		display.Bars:  {"landing  1 of 1 files complete  waiting for the guest", "100.0%  for 20s  1000.0 MiB of 1000.0 MiB"},
+		display.JSON:  {`"phase":"landing","percent":100,"position":1048576000,"total":1048576000,"received":1048576000,"rate":0,"files"`},
+	} {
+		t.Run(want[0], func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var out bytes.Buffer
+				tracker := progress.New()
+				options := display.Options{}
+				if mode == display.Bars {
+					options.Size = func() (int, int) { return 120, 24 }
+				}
+				before := 0
+				run(t, display.New(&out, mode, options), tracker, func() {
+					tracker.SetPhase(progress.Exporting)
+					file := tracker.AddFile("disk-0.qcow2", 1000*mib)
+					file.SetState(progress.Active)
+					advance(file, 1000*mib, 30*time.Second)
+					synctest.Wait()
+					before = out.Len()
+					file.SetState(progress.Complete)
+					tracker.SetPhase(progress.Landing)
+					defer tracker.Begin("waiting for the guest").End()
+					time.Sleep(21 * time.Second)
+				})
+				text := out.String()[before:]
+				for _, w := range want {
+					if !strings.Contains(text, w) {
+						t.Errorf("%q is missing in\n%s", w, text)
+					}
+				}
+				if strings.Contains(text, "B/s") || strings.Contains(text, " left") {
+					t.Errorf("a rate, or a time that is left, in\n%s", text)
+				}
+			})
+		})
+	}
+}
+
 func TestARunThatWaitsSaysForWhat(t *testing.T) {
 	t.Parallel()
 	for mode, name := range map[display.Mode]string{display.Plain: "plain", display.JSON: "JSON", display.Bars: "bars"} {

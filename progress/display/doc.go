@@ -14,7 +14,8 @@
 // Progress is how much of the data to be moved has come: neither the bytes off the
 // wire, which are compressed, nor the place in the disks, which may hold little
 // (F-NFC-10). The rate is bytes off the wire; where none has come for a while, the
-// time since then stands in its place. What is left and when it ends comes from
+// time since then stands in its place. Once all has come, while images are converted or
+// landed, it is for how long the phase has gone on. What is left and when it ends comes from
 // [progress.Meter].
 //
 // Plain and JSON never write an escape sequence; Bars does only to a terminal.

@@ -71,8 +71,12 @@ func (p *plainPrinter) show(v view, last bool) error {
 		p.states[f.Name] = f.State
 	}
 	if p.due(v, last) {
+		text := progressText(v)
+		if v.total.Arrived && v.Percent() == p.percent {
+			text = string(v.Phase) + " " + Flow(v.total) + doing(v)
+		}
 		p.printed, p.percent = v.now, v.Percent()
-		fmt.Fprintln(&b, progressText(v))
+		fmt.Fprintln(&b, text)
 	}
 	return p.write([]byte(p.stamped(b.String(), v.now)))
 }
@@ -103,12 +107,15 @@ func (p *plainPrinter) due(v view, last bool) bool {
 	if percent < p.percent {
 		p.percent = percent // a disk begins again
 	}
-	return last || percent-p.percent >= plainStep || v.now.Sub(p.printed) >= plainPause
+	return last || percent-p.percent >= plainStep || percent >= 100 && p.percent < 100 || v.now.Sub(p.printed) >= plainPause
 }
 
 // progressText is one line about the whole run.
 func progressText(v view) string {
-	text := fmt.Sprintf("%s (%.1f%%)  %s of %s  %s", v.Phase, v.Percent(), units.Bytes(v.Position()), units.Bytes(v.Total()), Flow(v.total))
+	text := fmt.Sprintf("%s (%.1f%%)  %s of %s", v.Phase, v.Percent(), units.Bytes(v.Position()), units.Bytes(v.Total()))
+	if !v.total.Arrived {
+		text += "  " + Flow(v.total)
+	}
 	if v.total.Remaining >= 0 && v.Percent() < 100 {
 		text += "  ends " + EndOf(v.total, v.now) + ", " + Duration(v.total.Remaining) + " left"
 	}

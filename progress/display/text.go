@@ -30,9 +30,13 @@ func Duration(d time.Duration) string {
 	return fmt.Sprintf("%dd%02dh", seconds/86400, seconds/3600%24)
 }
 
-// Flow is a rate off the wire, or for how long no byte has come though some should.
+// Flow is a rate off the wire, or for how long no byte has come though some should; once
+// none is to come, for how long the phase has gone on.
 func Flow(r progress.Reading) string {
-	if r.Stalled > 0 {
+	switch {
+	case r.Arrived:
+		return "for " + Duration(r.Elapsed)
+	case r.Stalled > 0:
 		return "stalled " + Duration(r.Stalled)
 	}
 	return units.Rate(r.Rate)

@@ -26,16 +26,19 @@ import (
 type halfway struct {
 	end   chan error
 	moved chan *progress.File // not nil: gets the file that moves
+	land  chan struct{}       // gets a value: the files are whole, and are landed
 }
 
 func (b halfway) Export(ctx context.Context, j *runs.Job) (job.Result, error) {
 	t := j.Tracker
 	t.SetPhase(progress.Exporting)
+	var files []*progress.File
 	for i, state := range []progress.FileState{progress.Complete, progress.Active} {
 		f := t.AddFile(fmt.Sprintf("%s-disk-%d.qcow2", j.Name, i), 1<<30)
 		f.SetState(state)
 		f.SetPosition(int64(1<<30) >> i)
 		f.AddReceived(1 << 28)
+		files = append(files, f)
 		if state == progress.Active {
 			f.AddRetry()
 			f.Event(progress.Warning, "connection reset; trying again")
@@ -45,14 +48,21 @@ func (b halfway) Export(ctx context.Context, j *runs.Job) (job.Result, error) {
 			}
 		}
 	}
-	select {
-	case err := <-b.end:
-		return job.Result{
-			OutputDir: "/srv/" + j.Name, DomainXML: "/srv/" + j.Name + "/" + j.Name + ".xml", TotalSize: 3 << 30,
-			Disks: []job.DiskResult{{Verified: "manifest"}, {Verified: "size"}}, Notes: []string{"a note"},
-		}, err
-	case <-ctx.Done():
-		return job.Result{}, fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))
+	for {
+		select {
+		case <-b.land:
+			for _, f := range files {
+				f.SetState(progress.Complete)
+			}
+			t.SetPhase(progress.Landing)
+		case err := <-b.end:
+			return job.Result{
+				OutputDir: "/srv/" + j.Name, DomainXML: "/srv/" + j.Name + "/" + j.Name + ".xml", TotalSize: 3 << 30,
+				Disks: []job.DiskResult{{Verified: "manifest"}, {Verified: "size"}}, Notes: []string{"a note"},
+			}, err
+		case <-ctx.Done():
+			return job.Result{}, fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))
+		}
 	}
 }
 
@@ -67,6 +77,7 @@ type stage struct {
 	end chan error
 
 	moving chan *progress.File
+	land   chan struct{}
 }
 
 // move moves the first file that moves on by n bytes.
@@ -89,13 +100,13 @@ func play(t *testing.T, n int, o monitor.Options, act func(*stage)) {
 			name := fmt.Sprintf("vm%03d", i)
 			specs = append(specs, runs.Spec{Name: name, Def: job.Definition{VMPath: "/DC0/vm/" + name, OutputPath: "/srv/" + name}})
 		}
-		b := halfway{end: make(chan error), moved: make(chan *progress.File, 1)}
+		b := halfway{end: make(chan error), moved: make(chan *progress.File, 1), land: make(chan struct{})}
 		g := runs.NewGroup(b, specs, runs.Options{})
 		ctx, cancel := context.WithCancelCause(t.Context())
 		over := make(chan struct{})
 		go func() { defer close(over); g.Run(ctx) }()
 		synctest.Wait()
-		s := &stage{t: t, m: monitor.New(g, o), end: b.end, moving: b.moved}
+		s := &stage{t: t, m: monitor.New(g, o), end: b.end, moving: b.moved, land: b.land}
 		s.m.Update(tea.WindowSizeMsg{Width: 100, Height: 30})
 		act(s)
 		cancel(runs.ErrLeft)
@@ -490,6 +501,22 @@ func TestDetachHandsTheRestOver(t *testing.T) {
 		s.do("d")
 		if cmd := s.press("y"); cmd == nil || cmd() != (monitor.Detach{To: "unix:///run/d.sock"}) {
 			t.Error("it was not handed over")
+		}
+	})
+}
+
+func TestAVMThatIsLandedShowsForHowLongAndNoRate(t *testing.T) {
+	play(t, 1, monitor.Options{}, func(s *stage) {
+		s.tick()
+		time.Sleep(time.Second)
+		s.move(512 << 20)
+		s.want("MiB/s")
+		s.land <- struct{}{}
+		s.tick()
+		time.Sleep(70 * time.Second)
+		s.want("landing", "  for 1m")
+		if text := s.screen(100, 30); strings.Contains(text, "B/s") || strings.Contains(text, "left") {
+			t.Errorf("a rate, or a time that is left:\n%s", text)
 		}
 	})
 }

@@ -226,7 +226,7 @@ func (m *Model) jobLine(i int, s runs.Status) string {
 	}
 	percent := s.Progress.Percent()
 	line += cell.Bar(percent/100, bar, stateStyle(s.State)) + fmt.Sprintf(" %5.1f%%", percent)
-	if s.State == runs.Running && s.Progress.Phase == progress.Exporting {
+	if s.State == runs.Running && (s.Progress.Phase == progress.Exporting || m.pace[i].reading.Arrived) {
 		line += speed(m.pace[i].reading, m.width-cell.Width(line))
 	}
 	if n, _ := s.Progress.Retries(); n > 0 {
