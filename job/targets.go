@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// Targets are the platforms that [Options].For can name: libvirt is what a domain is
-// written for in any case.
-var Targets = [...]string{"libvirt", "proxmox", "openstack", "kubevirt"}
+// Targets are the platforms that [Options].For can name. A libvirt domain is written in any
+// case; for libvirt there is a script that brings it to another machine.
+var Targets = [...]string{"libvirt", "proxmox", "openstack", "kubevirt", "incus"}
 
 // ParseTargets takes a list of platforms apart, each once, in the order of [Targets].
 func ParseTargets(s string) ([]string, error) {

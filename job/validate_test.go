@@ -181,7 +181,7 @@ func TestDefaultsFillInWhatWasLeftOut(t *testing.T) {
 func TestTargetsAreNamedInAnyOrderAndSpelling(t *testing.T) {
 	t.Parallel()
 	for given, want := range map[string]string{
-		"": "", "proxmox": "proxmox", " KubeVirt , proxmox,proxmox,": "proxmox kubevirt", "libvirt,openstack": "libvirt openstack",
+		"": "", "proxmox": "proxmox", " KubeVirt , proxmox,proxmox,": "proxmox kubevirt", "incus,libvirt,openstack": "libvirt openstack incus",
 	} {
 		if got, err := job.ParseTargets(given); err != nil || strings.Join(got, " ") != want {
 			t.Errorf("%q is %q, %v; want %q", given, got, err, want)

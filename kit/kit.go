@@ -1,5 +1,5 @@
-// Package kit writes what lands a VM's finished images somewhere else than at libvirt:
-// a script for Proxmox VE, a script for OpenStack, manifests for KubeVirt. They are text
+// Package kit writes what lands a VM's finished images somewhere else than where they are:
+// scripts for virsh, Proxmox VE, OpenStack and Incus, manifests for KubeVirt. They are text
 // files beside the images, for a person to read and run.
 //
 // Each is made of the same description as the libvirt domain ([kvm.Describe]): the bus of
@@ -30,9 +30,11 @@ type Target string
 
 // The platforms.
 const (
+	Libvirt   Target = "libvirt"
 	Proxmox   Target = "proxmox"
 	OpenStack Target = "openstack"
 	KubeVirt  Target = "kubevirt"
+	Incus     Target = "incus"
 )
 
 // Machine is a VM whose images are finished.
@@ -54,19 +56,18 @@ func FileName(t Target, stem string) string {
 	switch t {
 	case Proxmox:
 		return stem + ".pve.sh"
-	case OpenStack:
-		return stem + ".openstack.sh"
+	case KubeVirt:
+		return stem + ".kubevirt.yaml"
 	}
-	return stem + ".kubevirt.yaml"
+	return stem + "." + string(t) + ".sh"
 }
 
-// Targets are the platforms with those names that have a kit: a libvirt domain is
-// package kvm's.
+// Targets are the platforms with those names.
 func Targets(names []string) []Target {
 	var out []Target
 	for _, name := range names {
 		switch t := Target(name); t {
-		case Proxmox, OpenStack, KubeVirt:
+		case Libvirt, Proxmox, OpenStack, KubeVirt, Incus:
 			out = append(out, t)
 		}
 	}
@@ -102,6 +103,10 @@ func Write(t Target, m Machine) ([]byte, []kvm.Note, error) {
 	}
 	w := &writer{target: t, m: m, domain: d}
 	switch t {
+	case Libvirt:
+		w.libvirt()
+	case Incus:
+		w.incus()
 	case Proxmox:
 		w.proxmox()
 	case OpenStack:

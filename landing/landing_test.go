@@ -198,6 +198,8 @@ func TestLanding(t *testing.T) {
 		"a guest that does not answer in time runs on":                                   doesNotAnswer,
 		"a guest that ends before it answers is told of":                                 endsBeforeItAnswers,
 		"a guest of Windows 11 gets a TPM of its own, and runs with it":                  getsTPM,
+		"the script of the landing kit lands the same with virsh":                        landsByScript,
+		"the script of the landing kit leaves nothing when libvirt refuses":              scriptUndoes,
 		"the test driver takes a domain and no images":                                   landsOnTestDriver,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, lv) })

@@ -83,7 +83,7 @@ var described = []Field{
 	{Key: "network_map", Label: "Networks", Kind: Text, Example: "VM Network=default,*=bridge:br0", More: true,
 		Help: "Where the domain's network cards are attached: a libvirt network, or a bridge, for each port group."},
 	{Key: "for", Label: "Landing kits", Kind: Text, Example: "proxmox,kubevirt", More: true,
-		Help: "Scripts or manifests beside the images, for " + strings.Join(job.Targets[1:], ", ") + "."},
+		Help: "Scripts or manifests beside the images, for " + strings.Join(job.Targets[:], ", ") + "."},
 	{Key: "libvirt", Label: "Land at libvirt", Kind: Text, Example: "qemu:///system", More: true,
 		Help: "The libvirt that the images go to, of the machine that exports; a daemon has to allow it."},
 	{Key: "pool", Label: "Storage pool", Kind: Text, Example: "default", More: true,
