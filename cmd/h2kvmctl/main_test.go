@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -14,6 +16,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/client"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api"
 	"github.com/hyper2kvm/hyper2kvm/daemon/api/apitest"
+	"github.com/hyper2kvm/hyper2kvm/daemon/limits"
 	"github.com/hyper2kvm/hyper2kvm/transfer"
 )
 
@@ -23,9 +26,31 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"h2kvmctl": main})
 }
 
-// TestScripts runs each script of testdata against a daemon of its own. VMs
-// whose name begins with ok complete, those with fail fail, those with locked wait
-// for a login that is refused, others run on.
+// shares are limits that three daemons share.
+type shares struct{ rate atomic.Int64 }
+
+func (s *shares) Limit() int64 { return s.rate.Load() }
+
+func (s *shares) SetLimit(_ context.Context, bytesPerSecond int64) error {
+	s.rate.Store(bytesPerSecond)
+	return nil
+}
+
+func (s *shares) Holdings(context.Context) ([]limits.Holding, error) {
+	rate := s.rate.Load()
+	return []limits.Holding{
+		{Name: "bandwidth of site dc1", Owner: "0a1b2c3d", Limit: rate, Held: rate / 2},
+		{Name: "bandwidth of site dc1", Owner: "4e5f6071", Limit: rate, Held: rate / 2},
+		{Name: "disks of vCenter prod", Owner: "0a1b2c3d", Limit: 8, Held: 5},
+		{Name: "disks of vCenter prod", Owner: "82939aab", Limit: 8, Held: 3, Waiting: 12},
+		{Name: "disks of host \x1b[31mesx01\x1b[0m", Owner: "82939aab", Limit: 4, Held: 3, Waiting: 1},
+	}, nil
+}
+
+// TestScripts runs each script of testdata against a daemon of its own; that of the one
+// called shared has its limits in common with others. VMs whose name begins with ok
+// complete, those with fail fail, those with locked wait for a login that is refused,
+// others run on.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	examples, err := filepath.Abs("../..")
@@ -41,7 +66,11 @@ func TestScripts(t *testing.T) {
 			"waits": waits,
 		},
 		Setup: func(e *testscript.Env) error {
-			d := apitest.Start(e.T().(testing.TB), api.Options{Inventory: inventory{}, Bandwidth: transfer.NewLimiter(0, nil)})
+			o := api.Options{Inventory: inventory{}, Bandwidth: transfer.NewLimiter(0, nil)}
+			if strings.HasSuffix(e.WorkDir, "-shared") {
+				o.Shares = new(shares)
+			}
+			d := apitest.Start(e.T().(testing.TB), o)
 			e.Setenv("H2KVM_DAEMON", d.URL)
 			e.Setenv("TOP", examples)
 			e.Setenv("TZ", "UTC")
