@@ -19,9 +19,11 @@ import (
 // questions through the API alike. vCenter locks an account after a few refused
 // passwords (F-INV-5), so of each account one login is tried at a time, a
 // password that was refused is not tried again, and of several passwords no more
-// than strikes are tried within strikeTime. It is memory only.
+// than strikes are tried within strikeTime. A daemon that is alone remembers that in
+// memory only; daemons on a database do so there, all of them together.
 type logins struct {
-	key [32]byte // passwords are remembered as MACs under it
+	key    [32]byte      // passwords are remembered as MACs under it
+	shared *sharedLogins // nil for a daemon that is alone; set before the first login
 
 	mu       sync.Mutex
 	accounts map[account]*accountState
@@ -38,19 +40,30 @@ type account struct{ host, user string }
 
 // accountState is what is known of an account.
 type accountState struct {
-	turn chan struct{} // held by who logs in
+	account
+	shared *sharedLogins // may be nil
+	turn   chan struct{} // held by who logs in
 
 	mu      sync.Mutex
 	flights int                           // logins that have ended
 	last    error                         // what came of the last one
 	refused map[[sha256.Size]byte]refusal // by password
-	recent  []time.Time                   // of the last refusals
+	recent  []time.Time                   // of the last refusals, in order
+	struck  bool                          // there were such before the login that has succeeded last
 }
 
 // refusal is what vCenter said to a password, and when.
 type refusal struct {
-	err error
-	at  time.Time
+	err   error
+	at    time.Time
+	hash  []byte // of the password, as in the database
+	owing bool   // other daemons are still to be told
+}
+
+// password is one that is to be tried, as it is remembered here and in the database.
+type password struct {
+	mac    [sha256.Size]byte
+	hashes [][]byte // that of the present key first; empty for a daemon that is alone
 }
 
 func newLogins() *logins {
@@ -61,15 +74,16 @@ func newLogins() *logins {
 
 // gate returns the [vsphere.Config.Gate] of a configuration.
 func (l *logins) gate(cfg vsphere.Config) func(context.Context, func(context.Context) error) error {
-	a, password := l.account(cfg.URL, cfg.Username), l.mac(cfg.Password)
+	a, mac := l.account(cfg.URL, cfg.Username), l.mac(cfg.Password)
 	return func(ctx context.Context, login func(context.Context) error) error {
-		return a.pass(ctx, password, login)
+		return a.pass(ctx, password{mac, a.shared.hashes(a.account, cfg.Password)}, login)
 	}
 }
 
 // forgive has every password of the account tried again.
 func (l *logins) forgive(cfg vsphere.Config) {
 	a := l.account(cfg.URL, cfg.Username)
+	a.shared.forgive(a.account)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	clear(a.refused)
@@ -82,7 +96,7 @@ func (l *logins) account(u *url.URL, user string) *accountState {
 	defer l.mu.Unlock()
 	a := l.accounts[key]
 	if a == nil {
-		a = &accountState{turn: make(chan struct{}, 1), refused: make(map[[sha256.Size]byte]refusal)}
+		a = &accountState{account: key, shared: l.shared, turn: make(chan struct{}, 1), refused: make(map[[sha256.Size]byte]refusal)}
 		l.accounts[key] = a
 	}
 	return a
@@ -96,7 +110,7 @@ func (l *logins) mac(password string) (sum [sha256.Size]byte) {
 }
 
 // pass tries a login when its turn has come and nothing speaks against it.
-func (a *accountState) pass(ctx context.Context, password [sha256.Size]byte, login func(context.Context) error) error {
+func (a *accountState) pass(ctx context.Context, p password, login func(context.Context) error) error {
 	a.mu.Lock()
 	queued := a.flights
 	a.mu.Unlock()
@@ -106,11 +120,18 @@ func (a *accountState) pass(ctx context.Context, password [sha256.Size]byte, log
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := a.against(password, queued); err != nil {
+	release, err := a.shared.turn(ctx, a.account)
+	if err != nil {
 		return err
 	}
-	err := login(ctx)
-	return a.note(password, err)
+	defer release()
+	a.learn(ctx, p)
+	if err := a.against(p.mac, queued); err != nil {
+		return err
+	}
+	err = a.note(p, login(ctx))
+	a.share(ctx, err == nil)
+	return err
 }
 
 // against returns what speaks against trying a password now, or nil. What
@@ -142,17 +163,20 @@ func since(times []time.Time, t time.Time) []time.Time {
 }
 
 // note remembers what came of a login, and returns it.
-func (a *accountState) note(password [sha256.Size]byte, err error) error {
+func (a *accountState) note(p password, err error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.flights++
 	a.last = err
 	switch {
 	case err == nil:
-		a.recent = nil
+		a.struck, a.recent = len(a.recent) > 0, nil
 	case errors.Is(err, vsphere.ErrLogin), errors.Is(err, vsphere.ErrNoPermission):
-		r := refusal{err, time.Now()}
-		a.refused[password] = r
+		r := refusal{err: err, at: time.Now()}
+		if len(p.hashes) > 0 {
+			r.hash, r.owing = p.hashes[0], true
+		}
+		a.refused[p.mac] = r
 		a.recent = append(a.recent, r.at)
 		return &refusedError{r}
 	}

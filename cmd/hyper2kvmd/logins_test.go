@@ -29,8 +29,13 @@ func newVC(password string) *vc {
 
 // login is one login as a user.
 func (v *vc) login(ctx context.Context, user, password string) error {
+	return v.by(ctx, v.logins, user, password)
+}
+
+// by is a login by a daemon with that gate.
+func (v *vc) by(ctx context.Context, gate *logins, user, password string) error {
 	cfg := vsphere.Config{URL: &url.URL{Host: "vc.example"}, Username: user, Password: password}
-	return v.logins.gate(cfg)(ctx, func(ctx context.Context) error {
+	return gate.gate(cfg)(ctx, func(ctx context.Context) error {
 		v.tried.Add(1)
 		v.most.Store(max(v.most.Load(), v.now.Add(1)))
 		defer v.now.Add(-1)

@@ -84,6 +84,10 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 	hold, heartbeat := s.claims()
 	shared := s.sharing(state, limits.Options{Owner: owner, Hold: hold, Every: heartbeat, Logger: log}, bandwidth)
 	defer keepSharing(ctx, shared)()
+	if shared != nil {
+		v.logins.shared = &sharedLogins{turns: shared, refusals: store, log: log,
+			hash: func(text string) [][]byte { return state.keys.Hashes("passwords that vCenters refused", text) }}
+	}
 	r := newRunner(v, bandwidth, shared)
 	watched, err := newWatching(ctx, s, v, log)
 	if err != nil {

@@ -25,6 +25,7 @@ type store interface {
 	jobs.Secrets
 	jobs.Pruner
 	limits.Store
+	limits.Refusals
 	jobs.Outages
 	jobs.Daemons
 	besideStore

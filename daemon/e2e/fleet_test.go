@@ -98,6 +98,16 @@ func (h *home) limit(jobs int) {
 	h.write("config.yaml", strings.Replace(string(config), "limits: {jobs: 64}", fmt.Sprintf("limits: {jobs: %d}", jobs), 1))
 }
 
+// key gives the daemon the key that others have, too, for passwords in the database.
+func (h *home) key(key string) {
+	h.t.Helper()
+	config, err := os.ReadFile(h.config)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.write("config.yaml", fmt.Sprintf("%sdaemon: {secret_key_file: '%s'}\n", config, h.write("key", key+"\n")))
+}
+
 // flotillaOptions say how many VMs there are, and how the daemons are configured.
 type flotillaOptions struct {
 	vms, daemons, jobs int                                       // jobs of each daemon
@@ -105,6 +115,7 @@ type flotillaOptions struct {
 	rate               int64                                     // bytes per second of a stream
 	takeover           time.Duration                             // 0 is the default
 	url                func(daemon int, s *pgtest.Server) string // nil is the server's
+	prepare            func(h *home)                             // before a daemon's first life; nil is nothing
 }
 
 func newFlotilla(t *testing.T, o flotillaOptions) *flotilla {
@@ -137,6 +148,9 @@ func newFlotilla(t *testing.T, o flotillaOptions) *flotilla {
 		h := newHome(t, f.lab, "-jobs", fmt.Sprint(o.jobs))
 		h.share(url, cmp.Or(o.takeover, 30*time.Second))
 		h.limit(o.limit)
+		if o.prepare != nil {
+			o.prepare(h)
+		}
 		f.homes = append(f.homes, h)
 		f.daemons = append(f.daemons, nil)
 		f.start(i)

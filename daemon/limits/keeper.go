@@ -3,6 +3,7 @@ package limits
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -68,6 +69,7 @@ type places struct {
 type waiter struct {
 	got   chan bool // what became of it, once
 	once  bool      // it does not wait longer than it takes to ask
+	frail bool      // it does not wait for a store that cannot be asked
 	since int       // the round in which it came
 }
 
@@ -118,6 +120,7 @@ func (k *Keeper) end(ctx context.Context) {
 	k.ended = true
 	for _, p := range k.places {
 		p.dropOnce(k.round + 1)
+		p.dropFrail()
 		p.waiting = nil // they wait for the ends of their contexts
 	}
 	k.mu.Unlock()
@@ -126,8 +129,16 @@ func (k *Keeper) end(ctx context.Context) {
 
 // dropOnce answers those that came before a round and do not wait longer than that.
 func (p *places) dropOnce(round int) {
+	p.drop(func(w *waiter) bool { return w.once && w.since < round })
+}
+
+// dropFrail answers those that do not wait for a store that cannot be asked.
+func (p *places) dropFrail() { p.drop(func(w *waiter) bool { return w.frail }) }
+
+// drop answers that some get no place.
+func (p *places) drop(which func(*waiter) bool) {
 	p.waiting = slices.DeleteFunc(p.waiting, func(w *waiter) bool {
-		over := w.once && w.since < round
+		over := which(w)
 		if over {
 			w.got <- false
 		}
@@ -146,12 +157,28 @@ func (k *Keeper) Look() {
 // Acquire waits for a place of the limit with that name, of which the configuration
 // gives most, until ctx ends. Call release once.
 func (k *Keeper) Acquire(ctx context.Context, name string, most int) (release func(), err error) {
-	w, ok := k.enter(name, most, false)
+	return k.acquire(ctx, name, most, waiter{})
+}
+
+// ErrNotDivided is that a limit cannot be divided now: the store cannot be asked.
+var ErrNotDivided = errors.New("the daemons' parts of their limits cannot be asked for")
+
+// AcquireOrFail is Acquire that returns [ErrNotDivided] as soon as the store cannot be
+// asked, for what goes on without a place then.
+func (k *Keeper) AcquireOrFail(ctx context.Context, name string, most int) (release func(), err error) {
+	return k.acquire(ctx, name, most, waiter{frail: true})
+}
+
+func (k *Keeper) acquire(ctx context.Context, name string, most int, how waiter) (release func(), err error) {
+	w, ok := k.enter(name, most, how)
 	if ok {
 		return k.releaser(name), nil
 	}
 	select {
-	case <-w.got:
+	case got := <-w.got:
+		if !got {
+			return nil, ErrNotDivided
+		}
 		return k.releaser(name), nil
 	case <-ctx.Done():
 	}
@@ -162,8 +189,14 @@ func (k *Keeper) Acquire(ctx context.Context, name string, most int) (release fu
 		p.waiting = slices.Delete(p.waiting, i, i+1)
 	}
 	k.mu.Unlock()
-	if i < 0 { // it was given one just now
-		k.releaser(name)()
+	if i < 0 {
+		select {
+		case got := <-w.got:
+			if got { // just now
+				k.releaser(name)()
+			}
+		default: // the keeper has ended
+		}
 	}
 	k.Look() // it wants less
 	return nil, context.Cause(ctx)
@@ -171,7 +204,7 @@ func (k *Keeper) Acquire(ctx context.Context, name string, most int) (release fu
 
 // TryAcquire is Acquire that does not wait longer than it takes to ask the store.
 func (k *Keeper) TryAcquire(name string, most int) (release func(), ok bool) {
-	w, ok := k.enter(name, most, true)
+	w, ok := k.enter(name, most, waiter{once: true})
 	if !ok {
 		ok = <-w.got
 	}
@@ -182,7 +215,7 @@ func (k *Keeper) TryAcquire(name string, most int) (release func(), ok bool) {
 }
 
 // enter takes a place, or a turn in the queue for one.
-func (k *Keeper) enter(name string, most int, once bool) (*waiter, bool) {
+func (k *Keeper) enter(name string, most int, how waiter) (*waiter, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	p := k.places[name]
@@ -195,9 +228,9 @@ func (k *Keeper) enter(name string, most int, once bool) (*waiter, bool) {
 		p.used++
 		return nil, true
 	}
-	w := &waiter{got: make(chan bool, 1), once: once, since: k.round}
+	w := &waiter{got: make(chan bool, 1), once: how.once, frail: how.frail, since: k.round}
 	if k.ended {
-		if once {
+		if w.once || w.frail {
 			w.got <- false
 		}
 		return w, false
@@ -380,6 +413,7 @@ func (k *Keeper) failed(ctx context.Context, err error) time.Duration {
 			p.may = 0
 		}
 		p.dropOnce(k.round + 1)
+		p.dropFrail()
 	}
 	if over && k.o.Rate != nil && k.bandwidth.limit != Unlimited {
 		k.setRate(0)

@@ -332,3 +332,52 @@ func TestWhoStopsWaitingLeavesNothingBehind(t *testing.T) {
 		}
 	})
 }
+
+func TestWhoGoesOnWithoutAPlaceDoesNotWaitForAStoreThatCannotBeAsked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := memory.New()
+		d := start(t, s, "a", limits.Options{})
+		release, err := d.AcquireOrFail(t.Context(), "logins", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second := make(chan error, 1)
+		go func() {
+			release, err := d.AcquireOrFail(t.Context(), "logins", 1)
+			if err == nil {
+				release()
+			}
+			second <- err
+		}()
+		time.Sleep(time.Minute)
+		select {
+		case err := <-second:
+			t.Errorf("a second one has not waited: %v", err)
+		default:
+		}
+		release()
+		if err := <-second; err != nil {
+			t.Errorf("a second one: %v", err)
+		}
+		time.Sleep(time.Minute) // it is given back
+		d.link.cut.Store(true)
+		if _, err := d.AcquireOrFail(t.Context(), "logins", 1); !errors.Is(err, limits.ErrNotDivided) {
+			t.Errorf("while the store is away: %v", err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		waits := make(chan error, 1)
+		go func() {
+			_, err := d.Acquire(ctx, "logins", 1)
+			waits <- err
+		}()
+		d.kill()
+		cancel() // what waits when the daemon ends gives up
+		if err := <-waits; !errors.Is(err, context.Canceled) {
+			t.Errorf("who waits: %v", err)
+		}
+		if _, err := d.AcquireOrFail(t.Context(), "logins", 1); !errors.Is(err, limits.ErrNotDivided) {
+			t.Errorf("when the daemon has ended: %v", err)
+		}
+	})
+}

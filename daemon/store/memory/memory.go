@@ -32,8 +32,9 @@ type Store struct {
 	turn  int64
 	count map[models.Status]int
 
-	daemons []*entry
-	outages []*outage
+	daemons  []*entry
+	outages  []*outage
+	refusals []refusal
 	divided
 }
 

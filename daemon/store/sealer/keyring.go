@@ -2,6 +2,8 @@ package sealer
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -50,6 +52,25 @@ func (k *Keyring) Seal(plain []byte) ([]byte, error) { return k.current().Seal(p
 
 // Open decrypts what was sealed with any of the keys, or returns [ErrOpen].
 func (k *Keyring) Open(sealed []byte) ([]byte, error) { return k.current().Open(sealed) }
+
+// Hashes are hashes of a text under a key that is made of each of the keys for one
+// purpose, that of the present key first: what was hashed is found again also after the
+// key was replaced, for as long as the old one is known. Who does not have the key cannot
+// try what the text may be.
+func (k *Keyring) Hashes(purpose, text string) [][]byte {
+	keys := k.current().identities
+	all := make([][]byte, len(keys))
+	for i, identity := range keys {
+		all[i] = keyed(keyed([]byte(identity.String()), purpose), text)
+	}
+	return all
+}
+
+func keyed(key []byte, text string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(text))
+	return h.Sum(nil)
+}
 
 // take makes fresh the keys that are used, and keeps those that were known.
 func (k *Keyring) take(fresh *Sealer) *Sealer {

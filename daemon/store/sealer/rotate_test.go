@@ -265,3 +265,34 @@ func TestARotatedKeyKeepsItsModeAndALinkStaysOne(t *testing.T) {
 		t.Errorf("Rotate of no key = %v", err)
 	}
 }
+
+func TestHashesOfATextAreFoundAgainAfterTheKeyWasReplaced(t *testing.T) {
+	t.Parallel()
+	path, k := made(t, nil)
+	_, other := made(t, nil)
+	first := k.Hashes("a purpose", "text")
+	again, err := sealer.OpenKeyring(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if same := again.Hashes("a purpose", "text"); len(first) != 1 || !bytes.Equal(first[0], same[0]) {
+		t.Errorf("%x, and after a restart %x", first, same)
+	}
+	for what, different := range map[string][][]byte{
+		"another text": k.Hashes("a purpose", "texts"), "another purpose": k.Hashes("another purpose", "text"), "another key": other.Hashes("a purpose", "text"),
+	} {
+		if bytes.Equal(first[0], different[0]) {
+			t.Errorf("%s has the same hash", what)
+		}
+	}
+	if _, err := sealer.Rotate(path); err != nil {
+		t.Fatal(err)
+	}
+	var r rows
+	if err := k.Renew(t.Context(), r.reseal); err != nil {
+		t.Fatal(err)
+	}
+	if after := k.Hashes("a purpose", "text"); len(after) != 2 || bytes.Equal(after[0], first[0]) || !bytes.Equal(after[1], first[0]) {
+		t.Errorf("%x has become %x", first, after)
+	}
+}

@@ -1,6 +1,6 @@
 // Package sqlstore is what the stores in SQL databases have in common: the
 // statements of [jobs.Store], [jobs.Secrets], [jobs.Pruner], [jobs.Daemons], [jobs.Outages],
-// [limits.Store], [access.Tokens], [audit.Store] and [rates.Store], the columns and their JSON.
+// [limits.Store], [limits.Refusals], [access.Tokens], [audit.Store] and [rates.Store], the columns and their JSON.
 //
 // A database is a [Backend], which owns connections, transactions, time, and the
 // words for trouble. The statements are written once, in what SQLite and PostgreSQL
@@ -148,11 +148,12 @@ var nul = strings.NewReplacer("\x00", "\ufffd", `\u0000`, `\ufffd`)
 type Store struct{ db Backend }
 
 var (
-	_ jobs.Queue   = Store{}
-	_ jobs.Control = Store{}
-	_ jobs.Secrets = Store{}
-	_ limits.Store = Store{}
-	_ jobs.Outages = Store{}
+	_ jobs.Queue      = Store{}
+	_ jobs.Control    = Store{}
+	_ jobs.Secrets    = Store{}
+	_ limits.Store    = Store{}
+	_ limits.Refusals = Store{}
+	_ jobs.Outages    = Store{}
 )
 
 // New returns the store in a database.

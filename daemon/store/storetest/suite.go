@@ -101,6 +101,9 @@ func (s Suite) Run(t *testing.T) {
 		{"an outage that nobody tells of any more is over", outagesEndWithThoseWhoMetThem},
 		{"one daemon at a time asks a vCenter that cannot be used", oneAsksForAll},
 		{"several limits are divided at once", severalLimitsAreDividedAtOnce},
+		{"a password that was refused is known to all, until it is forgiven", refusedPasswordsAreKnownToAll},
+		{"a refused password is known for its time, whatever the wall clock does", refusalsHoldForTheirTime},
+		{"many daemons note a refused password at once", refusalsThatManyDaemonsNote},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
