@@ -173,6 +173,7 @@ func TestAStoreThatDoesNotAnswerIsToldAndNoJobsAreInvented(t *testing.T) {
 type (
 	members = jobs.Daemons
 	shares  = limits.Store
+	refused = limits.Refusals
 )
 
 func TestAnObservedStoreIsTheStoreItself(t *testing.T) {
@@ -187,7 +188,8 @@ func TestAnObservedStoreIsTheStoreItself(t *testing.T) {
 			members
 			jobs.Outages
 			shares
-		}{m.Store(s), s, s, s, s, s}
+			refused
+		}{m.Store(s), s, s, s, s, s, s}
 	}}.Run(t)
 }
 
