@@ -8,5 +8,5 @@ targets=$(grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed -E 's
 echo "== $(wc -l <<<"$targets") fuzz targets, $count each"
 while read -r dir target; do
 	echo "== $dir $target"
-	go test "$dir" -run '^$' -fuzz "^$target\$" -fuzztime "$count" -fuzzminimizetime 10x </dev/null
+	go test -trimpath -vet=off "$dir" -run '^$' -fuzz "^$target\$" -fuzztime "$count" -fuzzminimizetime 10x </dev/null
 done <<<"$targets"

@@ -53,7 +53,8 @@ rm -f "$out"/hyper2kvm[-_]* "$out"/hyper2kvmd_* "$out"/h2kvmctl_* "$out/SHA256SU
 
 # The tools run here, whatever is built, and know nothing of the project's module.
 export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
-(cd "$work" && GOBIN=$work/tools GOWORK=off go install "$NFPM" && GOBIN=$work/tools GOWORK=off go install "$CYCLONEDX")
+# -trimpath, so that they share what is compiled of the standard library with the programs.
+(cd "$work" && GOBIN=$work/tools GOWORK=off go install -trimpath "$NFPM" && GOBIN=$work/tools GOWORK=off go install -trimpath "$CYCLONEDX")
 
 # build DIR OS ARCH: the programs of that system, the daemon on Linux only.
 build() {

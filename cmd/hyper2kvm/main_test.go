@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/url"
 	"os"
@@ -17,7 +18,20 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"hyper2kvm": main})
+	testscript.Main(suite{m}, map[string]func(){"hyper2kvm": main})
+}
+
+// suite is the tests, with a directory for the program that some of them build.
+type suite struct{ tests *testing.M }
+
+func (s suite) Run() int {
+	var err error
+	if built, err = os.MkdirTemp("", "hyper2kvm-built-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(built) // a temporary directory
+	return s.tests.Run()
 }
 
 // TestScripts runs the real program against a lab vCenter of the script's own.

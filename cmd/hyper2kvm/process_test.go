@@ -9,23 +9,33 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
-// program builds the program as it is shipped: without the race detector and
-// cgo.
+// built is where the program is; TestMain removes it.
+var built string
+
+// build builds the program once, as it is shipped: without the race detector and cgo.
+var build = sync.OnceValue(func() error {
+	cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(built, "hyper2kvm"), ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
+})
+
+// program returns the path of the built program.
 func program(t testing.TB) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "hyper2kvm")
-	build := exec.Command("go", "build", "-trimpath", "-o", path, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	if err := build(); err != nil {
+		t.Fatal(err)
 	}
-	return path
+	return filepath.Join(built, "hyper2kvm")
 }
 
 // command is the program with a lab as its vCenter.
