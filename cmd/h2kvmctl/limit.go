@@ -72,7 +72,7 @@ func (a *app) showShares(shares []models.Share) error {
 	rows := [][]string{{"Limit", "Of all", "Daemon", "Holds", "Waits for"}}
 	for _, s := range shares {
 		all, held, waiting := fmt.Sprint(s.Limit), fmt.Sprint(s.Held), fmt.Sprint(s.Waiting)
-		if strings.HasPrefix(s.Name, "bandwidth") {
+		if s.Bandwidth() {
 			all, held, waiting = units.FormatRate(s.Limit), units.Bytes(s.Held)+"/s", ""
 			if s.Limit == 0 {
 				held = "any"

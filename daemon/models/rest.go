@@ -1,6 +1,7 @@
 package models
 
 import (
+	"strings"
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/job"
@@ -261,3 +262,7 @@ type Share struct {
 	Held    int64  `json:"held" doc:"What it may use of it"`
 	Waiting int64  `json:"waiting" doc:"How much more of what is counted one by one it waits for"`
 }
+
+// Bandwidth reports whether the limit is in bytes per second, and not a number of
+// places.
+func (s Share) Bandwidth() bool { return strings.HasPrefix(s.Name, "bandwidth") }

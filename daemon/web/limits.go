@@ -25,6 +25,7 @@ func (s *Site) limitPages() []page {
 		{route: "GET throughput", needs: "GET /rates", menu: "Throughput", serve: (*call).throughput},
 		{route: "GET throughput/live", needs: "GET /rates", serve: (*call).throughputLive},
 		{route: "GET limits", needs: "GET /limits", menu: "Limits", serve: (*call).limits},
+		{route: "GET live/limits", needs: "GET /limits", serve: func(c *call) error { return c.live("limits", c.sharesSource()) }},
 		{route: "POST limits", needs: "PUT /limits", serve: (*call).setLimits},
 		{route: "POST limits/job", needs: "PUT /jobs/{id}/limit", serve: (*call).setJobLimit},
 		{route: "GET audit", needs: "GET /audit", menu: "Audit log", serve: (*call).auditLog},
@@ -91,6 +92,7 @@ func (c *call) ratesPart(w rates.Window) source {
 // limitsData is what limits.html shows.
 type limitsData struct {
 	models.Limits
+	fragments
 	Known     bool // there is one to be changed
 	CanAll    bool // who looks may change that of all jobs
 	CanJob    bool // or that of one
@@ -99,12 +101,20 @@ type limitsData struct {
 	Timestamp time.Time
 }
 
+// Part is a part of the page.
+func (d limitsData) Part(id string) any { return d.fragments[id] }
+
 func (c *call) limits() error {
 	data := limitsData{CanAll: c.may("PUT /limits"), CanJob: c.may("PUT /jobs/{id}/limit"), Timestamp: time.Now()}
 	l, err := c.api.Limits(c.r.Context())
 	switch status, _ := api.StatusOf(err); {
 	case err == nil:
 		data.Limits, data.Known = l, true
+		if l.Shared {
+			if data.fragments, err = c.first(c.sharesSource()); err != nil {
+				return err
+			}
+		}
 	case status != http.StatusNotImplemented:
 		return err
 	}
