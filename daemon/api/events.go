@@ -63,12 +63,14 @@ func (a *API) Events(ctx context.Context, id string, after int64) ([]models.Even
 	return events, nil
 }
 
-// Files are how far the files of a job are that this daemon runs now.
-func (a *API) Files(ctx context.Context, id string) ([]models.FileProgress, error) {
+// Files are how far the files of a running job are, and how many it has beside: see
+// [jobs.Manager.Files].
+func (a *API) Files(ctx context.Context, id string) (files []models.FileProgress, unlisted int, err error) {
 	if err := a.need(ctx, "GET /jobs/{id}"); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return a.jobs.Files(id), nil
+	files, unlisted = a.jobs.Files(ctx, id)
+	return files, unlisted, nil
 }
 
 // errNotAllowed ends a stream whose watcher would not be let in any more.

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -12,7 +13,8 @@ import (
 )
 
 // Query returns jobs as q asks. Progress of the jobs that this manager runs is
-// as fresh as watchers see it; of others it is what the last heartbeat stored.
+// as fresh as watchers see it, and so it is of others that are watched or looked at here;
+// else it is what the last heartbeat stored.
 func (m *Manager) Query(ctx context.Context, q Query) (Page, error) {
 	page, err := m.store.List(ctx, q)
 	if err != nil {
@@ -44,7 +46,8 @@ func (m *Manager) refresh(j *models.Job) {
 	if j.Status != models.StatusRunning {
 		return
 	}
-	if p := m.hub.live(j.Definition.ID); p != nil {
+	// What another daemon has told is newer than what the store has for a heartbeat.
+	if p := cmp.Or(m.hub.live(j.Definition.ID), m.hub.told(j.Definition.ID).elsewhere(m.o.Heartbeat)); p != nil {
 		j.Progress = p
 	}
 }

@@ -14,7 +14,7 @@ import (
 // one misses passing progress and nothing else, and nobody waits for it.
 type hub struct {
 	mu     sync.Mutex
-	topics map[string]*topic // by job ID; only jobs that run here or are watched
+	topics map[string]*topic // by job ID; only jobs that run here, are watched, or were looked at lately
 }
 
 // topic is what the hub knows of one job.
@@ -22,17 +22,23 @@ type topic struct {
 	view
 	subs  map[chan struct{}]struct{}
 	files []progress.FileSnapshot // of a run in this process, never changed in place
-	// asked is until when another daemon wants to hear of the run here.
-	asked time.Time
+	// asked is until when another daemon wants to hear of the run here, detail until when
+	// of its files.
+	asked, detail time.Time
+	// wanted is until when somebody here looks at the files of a run at another daemon, and
+	// wantedAt when that was asked for them last.
+	wanted, wantedAt time.Time
 }
 
 // view is what a watcher sees of a topic.
 type view struct {
-	version  int64            // grows with every change of the stored job
-	tick     int64            // grows with every report of progress meant for watchers
-	progress *models.Progress // of a run in this process, never changed in place
-	remote   *models.Progress // of a run at another daemon, as that told last
-	heard    time.Time        // when it did
+	version  int64                 // grows with every change of the stored job
+	tick     int64                 // grows with every report of progress meant for watchers
+	progress *models.Progress      // of a run in this process, never changed in place
+	remote   *models.Progress      // of a run at another daemon, as that told last
+	heard    time.Time             // when it did
+	its      []models.FileProgress // files of that run, where they are looked at here
+	unlisted int                   // files that it has beside
 }
 
 // elsewhere is the progress that another daemon has told lately, or nil.
@@ -56,7 +62,7 @@ func (h *hub) at(id string) *topic {
 
 // tidy forgets a topic that nobody needs. The caller holds h.mu.
 func (h *hub) tidy(id string, t *topic) {
-	if len(t.subs) == 0 && t.progress == nil {
+	if len(t.subs) == 0 && t.progress == nil && !time.Now().Before(t.wanted) {
 		delete(h.topics, id)
 	}
 }
@@ -90,32 +96,66 @@ func (h *hub) allChanged() {
 	}
 }
 
-// remote says how far a run at another daemon is.
-func (h *hub) remote(id string, p *models.Progress) {
+// remote takes what another daemon tells of a run there.
+func (h *hub) remote(n Notice) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if t, ok := h.topics[id]; ok && t.progress == nil {
-		t.view.remote, t.heard = p, time.Now()
+	if t, ok := h.topics[n.Job]; ok && t.progress == nil {
+		t.view.remote, t.heard = n.Progress, time.Now()
+		t.its, t.unlisted = n.Files, n.Unlisted
 		t.tick++
 		t.notify()
 	}
 }
 
-// ask says that another daemon wants to hear of a run here for a while.
-func (h *hub) ask(id string, d time.Duration) {
+// ask says that another daemon wants to hear of a run here for a while, with detail also
+// of its files.
+func (h *hub) ask(id string, d time.Duration, detail bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if t, ok := h.topics[id]; ok && t.progress != nil {
 		t.asked = time.Now().Add(d)
+		if detail {
+			t.detail = t.asked
+		}
 	}
 }
 
-// askedFor reports whether another daemon wants to hear of a run here.
-func (h *hub) askedFor(id string) bool {
+// askedFor reports whether another daemon wants to hear of a run here, and of its files.
+func (h *hub) askedFor(id string) (asked, files bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t, ok := h.topics[id]
-	return ok && time.Now().Before(t.asked)
+	now := time.Now()
+	return ok && now.Before(t.asked), ok && now.Before(t.detail)
+}
+
+// want says that somebody looks at the files of a run at another daemon, and returns what
+// that has told. ask is true when it is to be asked, which it is not again before every
+// has passed. What was looked at no longer than keep ago is kept in mind.
+func (h *hub) want(id string, every, keep time.Duration) (told view, ask bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	for other, t := range h.topics {
+		h.tidy(other, t)
+	}
+	t := h.at(id)
+	t.wanted = now.Add(keep)
+	if ask = now.Sub(t.wantedAt) >= every; ask {
+		t.wantedAt = now
+	}
+	return t.view, ask
+}
+
+// told returns what another daemon has told of a run there, if it has.
+func (h *hub) told(id string) view {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t, ok := h.topics[id]; ok {
+		return t.view
+	}
+	return view{}
 }
 
 // report says how far a run is. Watchers are told only with tick, which bounds

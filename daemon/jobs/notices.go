@@ -1,10 +1,13 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/units"
 )
 
@@ -30,6 +33,57 @@ type Notice struct {
 	Type     NoticeType       `json:"type"`
 	Job      string           `json:"job,omitempty"` // its id
 	Progress *models.Progress `json:"progress,omitempty"`
+	// Detail says of a [NoticeWatched] that the job's files are looked at, too.
+	Detail   bool                  `json:"detail,omitempty"`
+	Files    []models.FileProgress `json:"files,omitempty"`    // of a [NoticeProgress], where they are looked at
+	Unlisted int                   `json:"unlisted,omitempty"` // files that are not among them
+}
+
+// Shorter returns the notice with less in it, for a store that cannot carry all: files are
+// left out, the finished ones first, then all but that something is new. ok is false when
+// there is nothing to leave out.
+func (n Notice) Shorter() (shorter Notice, ok bool) {
+	switch {
+	case len(n.Files) > 0:
+		kept := fewer(n.Files, len(n.Files)/2)
+		n.Unlisted += len(n.Files) - len(kept)
+		n.Files = kept
+	case n.Progress != nil:
+		n = Notice{Type: NoticeJob, Job: n.Job}
+	default:
+		return n, false
+	}
+	return n, true
+}
+
+// fewer returns some of the files in their order, those first with which something is
+// going on.
+func fewer(files []models.FileProgress, most int) []models.FileProgress {
+	order := make([]int, len(files))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(rank(files[a]), rank(files[b])) })
+	order = order[:most]
+	slices.Sort(order)
+	kept := make([]models.FileProgress, 0, most)
+	for _, i := range order {
+		kept = append(kept, files[i])
+	}
+	return kept
+}
+
+// rank is the lower, the more is going on with a file.
+func rank(f models.FileProgress) int {
+	switch progress.FileState(f.State) {
+	case progress.Active, progress.Retrying:
+		return 0
+	case progress.Failed:
+		return 1
+	case progress.Waiting:
+		return 2
+	}
+	return 3
 }
 
 // Notices is what a [Store] that several daemons share does so that they need not wait
@@ -75,10 +129,10 @@ func (m *Manager) heard(n Notice) {
 	case NoticeDaemons:
 		m.member.changed()
 	case NoticeWatched:
-		m.hub.ask(n.Job, m.lately())
+		m.hub.ask(n.Job, m.lately(), n.Detail)
 	case NoticeProgress:
 		if n.Progress != nil {
-			m.hub.remote(n.Job, n.Progress)
+			m.hub.remote(n)
 		}
 	}
 }
@@ -115,10 +169,20 @@ func (e *execution) tell(base context.Context) {
 	if e.trouble != "" {
 		return // it would only delay the next heartbeat
 	}
-	if id := e.claimed.Claim.JobID; e.m.o.Notices != nil && e.m.hub.askedFor(id) {
-		p := e.progress
-		e.m.tell(base, Notice{Type: NoticeProgress, Job: id, Progress: &p})
+	id := e.claimed.Claim.JobID
+	if e.m.o.Notices == nil {
+		return
 	}
+	asked, files := e.m.hub.askedFor(id)
+	if !asked {
+		return
+	}
+	p := e.progress
+	n := Notice{Type: NoticeProgress, Job: id, Progress: &p}
+	if files {
+		n.Files = filesOf(e.m.hub.liveFiles(id))
+	}
+	e.m.tell(base, n)
 }
 
 // limit gives the run the limit that the store has, which another daemon may have

@@ -3,10 +3,13 @@ package jobs_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
@@ -21,6 +24,7 @@ type peer struct {
 	mu    sync.Mutex
 	heard func(jobs.Notice)
 	told  map[jobs.NoticeType]int
+	files int
 	deaf  bool // what it is told is lost
 }
 
@@ -41,6 +45,7 @@ func (p *peer) Listen(ctx context.Context, heard func(jobs.Notice)) {
 func (p *peer) Tell(_ context.Context, n jobs.Notice) error {
 	p.mu.Lock()
 	p.told[n.Type]++
+	p.files += min(1, len(n.Files))
 	p.mu.Unlock()
 	p.other.mu.Lock()
 	heard := p.other.heard
@@ -58,6 +63,13 @@ func (p *peer) count(t jobs.NoticeType) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.told[t]
+}
+
+// withFiles is how many notices were told that have files in them.
+func (p *peer) withFiles() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.files
 }
 
 func (p *peer) setDeaf(deaf bool) {
@@ -143,6 +155,87 @@ func TestHowFarAJobIsAtAnotherDaemonIsToldWhileItIsWatched(t *testing.T) {
 			t.Errorf("%d notices when nobody watches any more", more)
 		}
 	})
+}
+
+func TestTheFilesOfAJobAtAnotherDaemonAreToldWhileTheyAreLookedAt(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		runs, asks, mine, its := twoDaemons(t, store, jobs.Options{Heartbeat: 10 * time.Second, Hold: time.Minute})
+		w, err := asks.Watch(t.Context(), "a", 0) // who does not look at files, but hears of progress
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if n := its.withFiles(); n != 0 {
+			t.Errorf("%d notices have files in them that nobody looks at", n)
+		}
+		w.Close()
+		look := func() (told bool) {
+			files, unlisted := asks.Files(t.Context(), "a")
+			time.Sleep(time.Second)
+			own, _ := runs.Files(t.Context(), "a")
+			if len(files) == 0 {
+				return false
+			}
+			if len(files) != 1 || unlisted != 0 || files[0].Name != "disk-0.qcow2" || files[0].Total != 1000 || own[0].Name != "disk-0.qcow2" {
+				t.Fatalf("%+v and %d more; where it runs %+v", files, unlisted, own)
+			}
+			return true
+		}
+		look()
+		look()
+		asked := mine.count(jobs.NoticeWatched)
+		for range 60 {
+			if !look() {
+				t.Fatal("nothing is told of the files")
+			}
+		}
+		if n := mine.count(jobs.NoticeWatched) - asked; n > 7 {
+			t.Errorf("the other daemon was asked %d times in a minute", n)
+		}
+		j, err := asks.Get(t.Context(), "a")
+		if own, _ := runs.Get(t.Context(), "a"); err != nil || own.Progress.BytesDownloaded-j.Progress.BytesDownloaded > 2 {
+			t.Errorf("%+v, %v; where it runs %+v", j.Progress, err, own.Progress)
+		}
+		// What is not told any more is not shown for long, and nobody is told for ever.
+		mine.setDeaf(true)
+		for range 31 {
+			look()
+		}
+		if look() {
+			t.Error("files are shown of which nothing was heard for half a minute")
+		}
+		mine.setDeaf(false)
+		time.Sleep(time.Minute)
+		n := its.count(jobs.NoticeProgress)
+		time.Sleep(time.Minute)
+		if more := its.count(jobs.NoticeProgress) - n; more != 0 {
+			t.Errorf("%d notices when nobody looks any more", more)
+		}
+	})
+}
+
+func TestANoticeIsMadeShorterByWhatMattersLeast(t *testing.T) {
+	t.Parallel()
+	file := func(name, state string) models.FileProgress { return models.FileProgress{Name: name, State: state} }
+	n := jobs.Notice{
+		Type: jobs.NoticeProgress, Job: "a", Progress: &models.Progress{BytesDownloaded: 1},
+		Files: []models.FileProgress{file("1", "complete"), file("2", "active"), file("3", "waiting"), file("4", "complete"), file("5", "retrying"), file("6", "failed")},
+	}
+	var got []string
+	for ok := true; ok; n, ok = n.Shorter() {
+		var names string
+		for _, f := range n.Files {
+			names += f.Name
+		}
+		got = append(got, fmt.Sprint(n.Type, " ", names, " ", n.Unlisted, " ", n.Progress != nil))
+	}
+	want := []string{"progress 123456 0 true", "progress 256 3 true", "progress 2 5 true", "progress  6 true", "job  0 false"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+	if _, ok := (jobs.Notice{Type: jobs.NoticeQueue}).Shorter(); ok {
+		t.Error("a notice with nothing in it becomes shorter")
+	}
 }
 
 // throttle is a Throttle that remembers.

@@ -73,11 +73,31 @@ func (e *execution) count() {
 	e.tally = now
 }
 
-// Files returns how far the files of a job are that this manager runs now; nil when it
-// does not run it.
-func (m *Manager) Files(id string) []models.FileProgress {
+// Files returns how far the files of a running job are, and how many there are beside. A
+// job that runs at another daemon is asked for there: what that tells is there with one of
+// the next calls, as long as they go on. What cannot be told is left out, the finished ones
+// first.
+func (m *Manager) Files(ctx context.Context, id string) (files []models.FileProgress, unlisted int) {
+	if m.hub.live(id) != nil {
+		return filesOf(m.hub.liveFiles(id)), 0
+	}
+	if m.o.Notices == nil {
+		return nil, 0
+	}
+	told, ask := m.hub.want(id, m.o.Heartbeat, m.lately())
+	if ask {
+		m.tell(ctx, Notice{Type: NoticeWatched, Job: id, Detail: true})
+	}
+	if told.elsewhere(m.lately()) == nil {
+		return nil, 0
+	}
+	return told.its, told.unlisted
+}
+
+// filesOf puts what is counted of files into the form in which it is shown.
+func filesOf(all []progress.FileSnapshot) []models.FileProgress {
 	var out []models.FileProgress
-	for _, f := range m.hub.liveFiles(id) {
+	for _, f := range all {
 		p := models.FileProgress{Name: f.Name, State: string(f.State), Bytes: f.Done(), Total: f.Size(), Retries: f.Retries, Cause: f.Cause}
 		if p.Total > 0 {
 			p.PercentComplete = min(100, 100*float64(p.Bytes)/float64(p.Total))

@@ -24,16 +24,17 @@ const showLog = 200
 
 // jobData is what the parts of job.html are made of.
 type jobData struct {
-	Row     row
-	Job     models.Job
-	Files   []fileRow
-	Steps   []step
-	Log     []models.Event // the newest first
-	LogMore int
-	Disks   []diskRow
-	Next    string // what one does with the result
-	MayStop bool
-	MayGo   bool
+	Row      row
+	Job      models.Job
+	Files    []fileRow
+	Unlisted int // files that are not among them
+	Steps    []step
+	Log      []models.Event // the newest first
+	LogMore  int
+	Disks    []diskRow
+	Next     string // what one does with the result
+	MayStop  bool
+	MayGo    bool
 }
 
 // fileRow is a file of a run that goes on.
@@ -76,11 +77,15 @@ func (s *Site) jobSource(id string) source {
 		if len(news) > 0 {
 			events, last = append(events, news...), news[len(news)-1].ID
 		}
-		files, err := s.api.Files(ctx, id)
-		if err != nil {
-			return nil, err
+		var files []models.FileProgress
+		var unlisted int
+		if j.Status == models.StatusRunning {
+			if files, unlisted, err = s.api.Files(ctx, id); err != nil {
+				return nil, err
+			}
 		}
 		d := jobDataOf(j, events, files, time.Now())
+		d.Unlisted = unlisted
 		d.MayStop = d.Row.CanCancel && api.May(ctx, "POST /jobs/cancel")
 		d.MayGo = d.Row.CanRetry && api.May(ctx, "POST /jobs/retry")
 		return s.views.parts("job.html", d, "job-now", "job-disks", "job-steps", "job-result", "job-log")

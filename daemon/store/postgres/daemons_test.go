@@ -3,7 +3,9 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -131,6 +133,75 @@ func TestAnyDaemonAnswersForAJobThatRunsAtAnother(t *testing.T) {
 		if e.Status == models.StatusCancelled {
 			break
 		}
+	}
+}
+
+func TestTheFilesOfAJobThatRunsAtAnotherDaemonAreToldAsFarAsTheyFit(t *testing.T) {
+	t.Parallel()
+	name := server.Database(t, "postgres")
+	here, there := startDaemon(t, name, jobs.Options{}), startDaemon(t, name, jobs.Options{})
+	if _, err := here.Submit(t.Context(), []job.Definition{def("a")}, true); err != nil {
+		t.Fatal(err)
+	}
+	var runs, asks *daemon
+	var tracker *progress.Tracker
+	select {
+	case tracker = <-here.started:
+		runs, asks = here, there
+	case tracker = <-there.started:
+		runs, asks = there, here
+	}
+	own, err := runs.Watch(t.Context(), "a", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	w, err := asks.Watch(t.Context(), "a", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	// until reads what is told until something is so.
+	until := func(w *jobs.Watcher, so func() bool) {
+		t.Helper()
+		for !so() {
+			if _, err := w.Next(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	tracker.SetPhase(progress.Exporting)
+	disk := tracker.AddFile("disk-0.qcow2", 1000)
+	disk.SetState(progress.Active)
+	disk.AddReceived(420)
+	disk.SetPosition(420)
+	until(own, func() bool { files, _ := runs.Files(t.Context(), "a"); return len(files) == 1 })
+
+	var files []models.FileProgress
+	var unlisted int
+	until(w, func() bool { files, unlisted = asks.Files(t.Context(), "a"); return len(files) == 1 })
+	if f := files[0]; f.Name != "disk-0.qcow2" || f.Bytes != 420 || f.Total != 1000 || f.State != "active" || unlisted != 0 {
+		t.Errorf("%+v and %d more", f, unlisted)
+	}
+	const many = 200
+	for i := range many {
+		f := tracker.AddFile(fmt.Sprintf("%03d-%s.qcow2", i, strings.Repeat("\u00e9", 100)), 1000)
+		if f.SetState(progress.Complete); i%50 == 0 {
+			f.SetState(progress.Retrying)
+		}
+	}
+	until(w, func() bool { // once all are there, and as they are
+		files, unlisted = asks.Files(t.Context(), "a")
+		var going []string
+		for _, f := range files {
+			if f.State != "complete" {
+				going = append(going, f.Name[:3])
+			}
+		}
+		return len(files)+unlisted == 1+many && strings.Join(going, " ") == "dis 000 050 100 150"
+	})
+	if len(files) < 10 || unlisted == 0 {
+		t.Errorf("%d files and %d more", len(files), unlisted)
 	}
 }
 

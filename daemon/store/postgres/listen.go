@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,24 +30,24 @@ type letter struct {
 	jobs.Notice
 }
 
-// payload is a notice as it is sent. Progress that is too long is left out: what the
-// store has of it is read instead.
+// payload is a notice as it is sent. What is too long for the server is left out.
 func (d *database) payload(n jobs.Notice) string {
-	data, err := json.Marshal(letter{d.id, n})
-	if err != nil || len(data) > maxPayload {
-		data, _ = json.Marshal(letter{d.id, jobs.Notice{Type: jobs.NoticeJob, Job: n.Job}})
+	for {
+		data, err := json.Marshal(letter{d.id, n})
+		shorter, ok := n.Shorter()
+		if err == nil && len(data) <= maxPayload || !ok {
+			return string(data)
+		}
+		n = shorter
 	}
-	return string(data)
 }
 
 // payloads are notices as they are sent, each once.
 func (d *database) payloads(notices []jobs.Notice) []string {
-	seen := make(map[jobs.Notice]bool)
 	var all []string
 	for _, n := range notices {
-		if !seen[n] {
-			seen[n] = true
-			all = append(all, d.payload(n))
+		if p := d.payload(n); !slices.Contains(all, p) {
+			all = append(all, p)
 		}
 	}
 	return all

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
 	"github.com/hyper2kvm/hyper2kvm/daemon/audit"
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
@@ -388,7 +390,7 @@ func TestAServerThatStopsOrIsAStandbyIsToldOfAndHeals(t *testing.T) {
 	missed := func() {
 		t.Helper()
 		for _, want := range []jobs.Notice{{Type: jobs.NoticeQueue}, {Type: jobs.NoticeJob}} {
-			if got := <-heard; got != want {
+			if got := <-heard; !cmp.Equal(got, want) {
 				t.Errorf("heard %+v, want %+v", got, want)
 			}
 		}
@@ -399,7 +401,7 @@ func TestAServerThatStopsOrIsAStandbyIsToldOfAndHeals(t *testing.T) {
 		t.Errorf("heard %+v", got)
 	}
 	running := claim(t, s, "owner")
-	if got := <-heard; got != (jobs.Notice{Type: jobs.NoticeJob, Job: "a"}) {
+	if got := <-heard; !cmp.Equal(got, jobs.Notice{Type: jobs.NoticeJob, Job: "a"}) {
 		t.Errorf("heard %+v", got)
 	}
 	check := func(want jobs.Trouble) {

@@ -1,7 +1,9 @@
 package web
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -22,5 +24,20 @@ func TestSharesNameTheHostsOfDaemonsAndTheirUnits(t *testing.T) {
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got:\n%s", d)
+	}
+}
+
+func TestAJobsPageSaysHowManyFilesAreNotShown(t *testing.T) {
+	t.Parallel()
+	d := jobDataOf(models.Job{Status: models.StatusRunning}, nil, []models.FileProgress{{Name: "disk-0.qcow2", State: "active", Total: 100, Bytes: 42, PercentComplete: 42}}, time.Now())
+	d.Unlisted = 7
+	parts, err := loadViews(loadAssets()).parts("job.html", d, "job-disks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"disk-0.qcow2", "42.0 %", "and 7 more"} {
+		if page := string(parts[0].HTML); !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q: %s", want, page)
+		}
 	}
 }
