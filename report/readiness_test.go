@@ -31,7 +31,7 @@ func survey(t *testing.T, cfg vspheretest.Config) []vsphere.Surveyed {
 		t.Fatal(err)
 	}
 	defer c.Close(t.Context())
-	seen, err := c.Survey(t.Context())
+	seen, err := c.Survey(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func (inv ownInventory) list(ctx context.Context) ([]vsphere.VM, error) { return
 
 // survey walks the inventory once more, however many VMs there are.
 func (inv ownInventory) survey(ctx context.Context) (map[string]string, error) {
-	vms, err := inv.client.Survey(ctx)
+	vms, err := inv.client.Survey(ctx, nil)
 	if err != nil {
 		return nil, err
 	}

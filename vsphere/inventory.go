@@ -51,6 +51,7 @@ type inventory struct {
 	nets   map[string][]string // VM -> networks
 	facts  map[string]*facts   // VM -> what a survey wants beside, nil in a list
 	paths  map[string]string   // container -> path, filled as needed
+	seen   func(vms int)       // is told how many VMs there are; may be nil
 }
 
 func newInventory() *inventory {
@@ -199,6 +200,9 @@ func (inv *inventory) add(o collector.Object) {
 			inv.facts[vm.Ref] = factsOf(o, &vm)
 		}
 		inv.vms = append(inv.vms, vm)
+		if inv.seen != nil {
+			inv.seen(len(inv.vms))
+		}
 		return
 	}
 	n := node{kind: o.Kind}

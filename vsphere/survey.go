@@ -58,11 +58,12 @@ type Surveyed struct {
 
 // Survey returns every VM that this user may see, ordered by path, in one walk of
 // the inventory. What needs calls for each VM (privileges, running tasks, whether its
-// host can be reached) is left to [Client.Preflight].
-func (c *Client) Survey(ctx context.Context) ([]Surveyed, error) {
+// host can be reached) is left to [Client.Preflight]. While it goes on, seen is told how
+// many VMs have come; that is fewer than before when a walk is begun anew. It may be nil.
+func (c *Client) Survey(ctx context.Context, seen func(vms int)) ([]Surveyed, error) {
 	begin := func() *inventory {
 		inv := newInventory()
-		inv.facts = map[string]*facts{}
+		inv.facts, inv.seen = map[string]*facts{}, seen
 		return inv
 	}
 	inv, err := c.walk(ctx, begin, slices.Concat(listed, surveyed))

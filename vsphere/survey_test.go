@@ -39,9 +39,10 @@ func TestASurveySeesOfEveryVMWhatALookAtItAloneSees(t *testing.T) {
 	}})
 	c := dial(t, labConfig(t, lab))
 	before := len(lab.Requests(vspheretest.SOAP))
-	seen, err := c.Survey(t.Context())
-	if err != nil || len(seen) != 19 {
-		t.Fatalf("%d VMs, %v", len(seen), err)
+	told := 0
+	seen, err := c.Survey(t.Context(), func(vms int) { told = vms })
+	if err != nil || len(seen) != 19 || told != 19 {
+		t.Fatalf("%d VMs, told of %d, %v", len(seen), told, err)
 	}
 	if calls := len(lab.Requests(vspheretest.SOAP)) - before; calls > 5 {
 		t.Errorf("%d calls for %d VMs", calls, len(seen))

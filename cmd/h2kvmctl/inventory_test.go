@@ -12,7 +12,7 @@ import (
 // inventory is a vCenter with 3,000 VMs, so that listing them takes pages.
 type inventory struct{}
 
-func (inventory) VMs(_ context.Context, vcenter string) ([]models.VM, error) {
+func (inventory) VMs(_ context.Context, vcenter string, _ func(int)) ([]models.VM, error) {
 	if vcenter != "" && vcenter != "prod" {
 		return nil, api.ErrUnknownVCenter
 	}

@@ -63,7 +63,7 @@ func (a *app) readiness(ctx context.Context, cmd *cli.Command, q asked, format s
 		return err
 	}
 	defer a.hangUp(ctx, client)
-	seen, err := client.Survey(ctx)
+	seen, err := client.Survey(ctx, nil)
 	if err != nil {
 		return err
 	}

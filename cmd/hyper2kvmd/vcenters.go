@@ -195,7 +195,7 @@ type inventory struct {
 }
 
 // VMs implements api.Inventory.
-func (i inventory) VMs(ctx context.Context, name string) (vms []models.VM, err error) {
+func (i inventory) VMs(ctx context.Context, name string, seen func(vms int)) (vms []models.VM, err error) {
 	cfg, err := i.vcenters.named(name)
 	if err != nil {
 		return nil, err
@@ -209,7 +209,7 @@ func (i inventory) VMs(ctx context.Context, name string) (vms []models.VM, err e
 			i.vcenters.log.Warn("log out of the vCenter", "error", cerr)
 		}
 	}()
-	list, err := c.Survey(ctx)
+	list, err := c.Survey(ctx, seen)
 	if err != nil {
 		return nil, err
 	}

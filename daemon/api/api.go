@@ -46,8 +46,9 @@ const inventoryTimeout = 2 * time.Minute
 // [ErrNoInventory] become 404, anything else 502.
 type Inventory interface {
 	// VMs lists every VM of the vCenter that the configuration has under that
-	// name; "" is the default one.
-	VMs(ctx context.Context, vcenter string) ([]models.VM, error)
+	// name; "" is the default one. seen is told how many have come so far, where
+	// it is not nil; that may go down when the vCenter has to be asked anew.
+	VMs(ctx context.Context, vcenter string, seen func(vms int)) ([]models.VM, error)
 	// Check runs preflight on a validated job. Findings are no error.
 	Check(ctx context.Context, def job.Definition) (models.CheckResult, error)
 }

@@ -67,7 +67,7 @@ func TestWebPagesAreKeptOut(t *testing.T) {
 // panicking is an Inventory with a bug.
 type panicking struct{}
 
-func (panicking) VMs(context.Context, string) ([]models.VM, error) { panic("hunter2") }
+func (panicking) VMs(context.Context, string, func(int)) ([]models.VM, error) { panic("hunter2") }
 func (panicking) Check(context.Context, job.Definition) (models.CheckResult, error) {
 	panic("hunter2")
 }

@@ -33,7 +33,9 @@ func (a *API) vms(ctx context.Context, in *vmsInput) (*reply[models.VMPage], err
 	if err != nil {
 		return nil, failure(http.StatusBadRequest, "vms: invalid cursor")
 	}
-	all, err := a.VMs(ctx, in.VCenter)
+	ctx, cancel := context.WithTimeout(ctx, inventoryTimeout)
+	defer cancel()
+	all, err := a.VMs(ctx, in.VCenter, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -60,17 +62,17 @@ func (a *API) vms(ctx context.Context, in *vmsInput) (*reply[models.VMPage], err
 	return &reply[models.VMPage]{out}, nil
 }
 
-// VMs are all that GET /vms gives out in pages, in order of path.
-func (a *API) VMs(ctx context.Context, vcenter string) ([]models.VM, error) {
+// VMs are all that GET /vms gives out in pages, in order of path. They take as long as
+// the vCenter does, minutes where it is busy: ctx is the bound. seen is as that of
+// [Inventory].
+func (a *API) VMs(ctx context.Context, vcenter string, seen func(vms int)) ([]models.VM, error) {
 	if err := a.need(ctx, "GET /vms"); err != nil {
 		return nil, err
 	}
 	if a.o.Inventory == nil {
 		return nil, failure(http.StatusNotImplemented, "vms: this daemon has no access to an inventory")
 	}
-	ctx, cancel := context.WithTimeout(ctx, inventoryTimeout)
-	defer cancel()
-	all, err := a.o.Inventory.VMs(ctx, vcenter)
+	all, err := a.o.Inventory.VMs(ctx, vcenter, seen)
 	if err != nil {
 		return nil, a.vcenterFailed(ctx, "vms", err)
 	}

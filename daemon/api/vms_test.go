@@ -18,7 +18,7 @@ type inventory struct {
 	findings []models.Finding
 }
 
-func (v inventory) VMs(_ context.Context, vcenter string) ([]models.VM, error) {
+func (v inventory) VMs(_ context.Context, vcenter string, _ func(int)) ([]models.VM, error) {
 	switch vcenter {
 	case "", "prod":
 		return v.vms, nil

@@ -1,16 +1,14 @@
 package web
 
 import (
-	"context"
+	"cmp"
 	"fmt"
+	"net/http"
 	"net/url"
 	"path"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/internal/fuzzy"
@@ -18,11 +16,6 @@ import (
 )
 
 const (
-	// inventoryKept is for how long an inventory is shown as it was read: a walk of
-	// 10,000 VMs takes vCenter seconds.
-	inventoryKept = 2 * time.Minute
-	// inventoryPause is how long somebody who wants it read again waits at most.
-	inventoryPause = 5 * time.Second
 	// pageRows is how many VMs a page shows, and how many a script asks for at once.
 	pageRows = 100
 	mostRows = 3 * pageRows
@@ -32,15 +25,8 @@ func (s *Site) inventoryPages() []page {
 	return []page{
 		{route: "GET vms", needs: "GET /vms", menu: "VMs", serve: (*call).inventory},
 		{route: "GET vms/rows", needs: "GET /vms", serve: (*call).inventoryRows},
+		{route: "GET vms/reading", needs: "GET /vms", serve: (*call).inventoryReading},
 	}
-}
-
-// inventories are those that were read lately, by the name of the vCenter.
-type inventories struct {
-	loads singleflight.Group
-
-	mu sync.Mutex
-	by map[string]*inventory
 }
 
 // inventory is all VMs of a vCenter, as they were at a time. It is never changed.
@@ -48,49 +34,6 @@ type inventory struct {
 	vms   []models.VM // in the natural order of their names
 	index *fuzzy.Index
 	read  time.Time
-}
-
-// kept returns an inventory that was read after a time, or nil.
-func (i *inventories) kept(vcenter string, after time.Time) *inventory {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if inv := i.by[vcenter]; inv != nil && inv.read.After(after) {
-		return inv
-	}
-	return nil
-}
-
-// vms returns the inventory of a vCenter, read no longer ago than old. Who ask at once
-// have it read once.
-func (c *call) vms(vcenter string, old time.Duration) (*inventory, error) {
-	after := time.Now().Add(-old)
-	if inv := c.inventories.kept(vcenter, after); inv != nil {
-		return inv, nil
-	}
-	ctx := c.r.Context()
-	loaded := c.inventories.loads.DoChan(vcenter, func() (any, error) {
-		vms, err := c.api.VMs(context.WithoutCancel(ctx), vcenter) // others wait for it, too; it is bounded
-		if err != nil {
-			return nil, err
-		}
-		inv := newInventory(vms)
-		c.inventories.mu.Lock()
-		defer c.inventories.mu.Unlock()
-		if c.inventories.by == nil {
-			c.inventories.by = make(map[string]*inventory)
-		}
-		c.inventories.by[vcenter] = inv // there are as many as the configuration has
-		return inv, nil
-	})
-	select {
-	case r := <-loaded:
-		if r.Err != nil {
-			return nil, r.Err
-		}
-		return r.Val.(*inventory), nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }
 
 func newInventory(vms []models.VM) *inventory {
@@ -161,7 +104,10 @@ type vmList struct {
 	Previous, Next string // addresses; empty is none
 	RowsURL        string // where a script gets rows
 	PageRows       int
-	Read           time.Time
+	Known          bool      // there is an inventory, which all above is of
+	Read           time.Time // when it was
+	Old            string    // how long ago, when that is long
+	Reading        reading
 	CanSubmit      bool
 }
 
@@ -213,20 +159,31 @@ func (c *call) number(name string) int {
 // list is what is asked for of an inventory: rows from a number on.
 func (c *call) list(size int) (vmList, error) {
 	l := vmList{VCenter: c.vcenter(), Query: c.r.URL.Query().Get("q"), PageRows: pageRows, CanSubmit: c.may("POST /jobs/submit")}
-	old := inventoryKept
-	if c.r.URL.Query().Has("again") {
-		old = inventoryPause
-	}
-	inv, err := c.vms(l.VCenter, old)
+	st, err := c.stands(l.VCenter)
 	if err != nil {
 		return l, err
 	}
+	l.Reading = st.reading(l.VCenter)
+	l.Reading.Here, l.Reading.Again = l.List(), l.Again()
+	l.choices(c.o.VCenters)
+	if l.Known = st.last != nil; l.Known {
+		l.fill(st.last, c.number("from"), size)
+	}
+	l.Reading.URL = l.url("vms/reading", "from", strconv.Itoa(l.From), "shown", l.Version())
+	return l, nil
+}
+
+// fill takes rows of an inventory, from a number on.
+func (l *vmList) fill(inv *inventory, from, size int) {
 	found := inv.find(l.Query)
 	l.Found, l.All, l.Read = len(found), len(inv.vms), inv.read
+	if old := time.Since(inv.read); old >= inventoryKept {
+		l.Old = span(old)
+	}
 	for _, vm := range found {
 		l.Bytes += vm.DiskBytes
 	}
-	l.From = min(c.number("from"), max(len(found)-1, 0))
+	l.From = min(from, max(len(found)-1, 0))
 	for i, vm := range found[l.From:min(l.From+size, len(found))] {
 		l.Rows = append(l.Rows, rowOf(vm, l.From+i+1))
 	}
@@ -237,16 +194,24 @@ func (c *call) list(size int) (vmList, error) {
 		l.Next = l.url("vms", "from", strconv.Itoa(l.From+size))
 	}
 	l.RowsURL = l.url("vms/rows")
-	if len(c.o.VCenters) > 1 {
-		for _, name := range c.o.VCenters {
-			label := name
-			if name == "" {
-				label = "default"
-			}
-			l.VCenters = append(l.VCenters, vcenterChoice{name, label, name == l.VCenter})
-		}
+}
+
+// choices are the vCenters that there are, when there are several.
+func (l *vmList) choices(names []string) {
+	if len(names) < 2 {
+		return
 	}
-	return l, nil
+	for _, name := range names {
+		l.VCenters = append(l.VCenters, vcenterChoice{name, cmp.Or(name, "default"), name == l.VCenter})
+	}
+}
+
+// Version tells an inventory from those that were read before; that of none is "".
+func (l vmList) Version() string {
+	if !l.Known {
+		return ""
+	}
+	return strconv.FormatInt(l.Read.UnixNano(), 36)
 }
 
 // url is the address of a page about what the list is about.
@@ -257,6 +222,9 @@ func (l vmList) url(page string, more ...string) string {
 	}
 	return "/ui/" + page + "?" + q.Encode()
 }
+
+// List is the address of the list.
+func (l vmList) List() string { return l.url("vms") }
 
 // Again is the address at which the inventory is read again.
 func (l vmList) Again() string { return l.url("vms", "again", "1") }
@@ -273,6 +241,21 @@ func (c *call) inventory() error {
 	return c.show("inventory.html", "VMs", l)
 }
 
+// inventoryReading tells a script how it stands with the inventory that its page waits
+// for, and gives it the list once that is another one than it shows.
+func (c *call) inventoryReading() error {
+	l, err := c.list(pageRows)
+	if err != nil {
+		return err
+	}
+	if l.Version() == c.r.URL.Query().Get("shown") {
+		return c.fragment("inventory.html", "reading", l.Reading)
+	}
+	c.w.Header().Set("HX-Retarget", "#list")
+	c.w.Header().Set("HX-Reswap", "outerHTML")
+	return c.fragment("inventory.html", "list", l)
+}
+
 // inventoryRows gives a script rows of the list.
 func (c *call) inventoryRows() error {
 	size := c.number("count")
@@ -280,9 +263,13 @@ func (c *call) inventoryRows() error {
 		size = pageRows
 	}
 	l, err := c.list(size)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case !l.Known:
+		return problem{http.StatusServiceUnavailable, "The inventory has not been read yet."}
 	}
+	c.w.Header().Set("Inventory-Version", l.Version())
 	return c.fragment("inventory.html", "rows", l)
 }
 

@@ -243,9 +243,15 @@ func (c *call) edit() error {
 	d := editData{ID: old.Definition.ID, Text: passwordLine.ReplaceAllString(text, "$1 # give it in the field below"), User: old.Definition.Username != ""}
 	def, err := c.edited(text)
 	if err == nil && c.r.PostForm.Get("check") != "" {
+		ctx, cancel := context.WithTimeout(c.r.Context(), checksBound)
+		defer cancel()
 		var result models.CheckResult
-		if result, err = c.api.Check(c.r.Context(), def); err == nil {
+		if result, err = c.api.Check(ctx, def); err == nil {
 			d.Checked, d.OK, d.Findings = true, result.OK, result.Findings
+			return c.show("edit.html", "Change and run again", d)
+		}
+		if status, _ := api.StatusOf(err); status == http.StatusBadGateway || status == http.StatusGatewayTimeout {
+			d.Error = "It could not be checked: " + unchecked(ctx, err) // the page is as it should be
 			return c.show("edit.html", "Change and run again", d)
 		}
 	}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,10 +26,16 @@ const (
 	// many of these side by side: each asks vCenter.
 	maxChecked   = 50
 	checksAtOnce = 4
+	// checksBound is how long the checks of a form may take: browsers, and what stands
+	// between them and the daemon, wait for a minute.
+	checksBound = 50 * time.Second
 )
 
 func (s *Site) submitPages() []page {
-	return []page{{route: "POST submit", needs: "POST /jobs/submit", serve: (*call).submit}}
+	return []page{
+		{route: "POST submit", needs: "POST /jobs/submit", serve: (*call).submit},
+		{route: "GET submit/reading", needs: "POST /jobs/submit", serve: (*call).submitReading},
+	}
 }
 
 // submission is the form for jobs of the VMs that were chosen.
@@ -71,7 +79,14 @@ func (s submission) Unlisted() int { return len(s.VMs) - len(s.Listed) }
 // submit shows the form of options for VMs that were chosen, checks them, or submits
 // jobs for them: what the form's step says.
 func (c *call) submit() error {
-	s, err := c.chosen()
+	st, err := c.stands(c.vcenter())
+	if err != nil {
+		return err
+	}
+	if st.last == nil {
+		return c.wait(st)
+	}
+	s, err := c.chosen(st.last)
 	if err != nil {
 		return err
 	}
@@ -119,13 +134,51 @@ func firstOf(all []string) []string {
 	return all
 }
 
-// chosen are the VMs that the form names, or all that its search finds.
-func (c *call) chosen() (submission, error) {
-	s := submission{VCenter: c.vcenter()}
-	inv, err := c.vms(s.VCenter, inventoryKept)
-	if err != nil {
-		return s, err
+// waiting is a form that cannot be answered before the inventory is there.
+type waiting struct {
+	Reading reading
+	Kept    []answer // what is sent again
+	Step    string
+}
+
+// answer is a field of a form with what was answered.
+type answer struct{ Name, Value string }
+
+// wait shows how it stands with the inventory, and keeps what the form has: nothing of
+// it is done yet.
+func (c *call) wait(st standing) error {
+	w := waiting{Reading: st.reading(c.vcenter()), Step: c.r.PostForm.Get("step")}
+	w.Reading.URL = c.waitingURL()
+	for name, values := range c.r.PostForm {
+		if name == csrfField || name == "step" || name == "again" {
+			continue
+		}
+		for _, v := range values {
+			w.Kept = append(w.Kept, answer{name, v})
+		}
 	}
+	slices.SortStableFunc(w.Kept, func(a, b answer) int { return strings.Compare(a.Name, b.Name) })
+	return c.show("waiting.html", "Options", w)
+}
+
+func (c *call) waitingURL() string {
+	return "/ui/submit/reading?" + url.Values{"vcenter": {c.vcenter()}}.Encode()
+}
+
+// submitReading tells a script how it stands with the inventory that a form waits for.
+func (c *call) submitReading() error {
+	st, err := c.stands(c.vcenter())
+	if err != nil {
+		return err
+	}
+	r := st.reading(c.vcenter())
+	r.URL = c.waitingURL()
+	return c.fragment("waiting.html", "waiting", r)
+}
+
+// chosen are the VMs that the form names, or all that its search finds.
+func (c *call) chosen(inv *inventory) (submission, error) {
+	s := submission{VCenter: c.vcenter()}
 	if c.r.PostForm.Get("all") != "" {
 		s.VMs = inv.find(c.r.PostForm.Get("q"))
 	} else {
@@ -218,7 +271,9 @@ func (s *submission) check(c *call, defs []job.Definition) {
 	s.Checked = true
 	some := defs[:min(len(defs), maxChecked)]
 	s.Checks = make([]check, len(some))
-	group, ctx := errgroup.WithContext(c.r.Context())
+	ctx, cancel := context.WithTimeout(c.r.Context(), checksBound)
+	defer cancel()
+	var group errgroup.Group
 	group.SetLimit(checksAtOnce)
 	for i, d := range some {
 		group.Go(func() error {
@@ -233,10 +288,18 @@ func (c *call) checked(ctx context.Context, d job.Definition) check {
 	out := check{Name: d.Name}
 	r, err := c.api.Check(ctx, d)
 	if err != nil {
-		out.Error = textOf(err)
+		out.Error = unchecked(ctx, err)
 	}
 	out.Findings = r.Findings
 	return out
+}
+
+// unchecked is why a VM could not be checked, in words.
+func unchecked(ctx context.Context, err error) string {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Sprintf("vCenter did not answer within %v. The job checks its VM before a byte moves.", span(checksBound))
+	}
+	return textOf(err)
 }
 
 // Unchecked is how many VMs are not checked because there are many.

@@ -61,7 +61,12 @@
     if (wanted && wanted.list === list) return; // what is seen then is looked at when it has come
     const mine = wanted = { list };
     fetch(`${list.dataset.rows}&from=${from}&count=${3 * size}`, { headers: { "HX-Request": "true" } })
-      .then((r) => { if (!r.ok || r.headers.has("HX-Redirect")) throw new Error(String(r.status)); return r.text(); })
+      .then((r) => {
+        if (!r.ok || r.headers.has("HX-Redirect")) throw new Error(String(r.status));
+        if (r.headers.get("Inventory-Version") !== list.dataset.version && list === shown && window.htmx)
+          window.htmx.ajax("GET", list.dataset.list, { target: "#list", swap: "outerHTML" }); // it was read again meanwhile
+        return r.text();
+      })
       .then((html) => {
         if (wanted !== mine) return; // another list is shown
         wanted = null;
@@ -77,17 +82,29 @@
       })
       .catch(() => { if (wanted === mine) { wanted = null; setTimeout(() => look(list), 2000); } });
   };
+  let shown = null, place = null; // the list that is in the page, and where one looks at it
+  let held = null; // the box that has the focus, while the list is made anew
   const begin = () => {
     const list = form.querySelector(".virtual");
+    if (list === shown) return; // something else was swapped
+    shown = list;
     mark();
     if (!list) return;
     list.classList.add("scrolls");
     const from = Number(list.dataset.from);
     lay(list);
-    list.scrollTop = from * height(list);
-    list.addEventListener("scroll", () => look(list), { passive: true });
+    if (place && place.rows === list.dataset.rows) { // the same list, read again: it stays where it was
+      list.scrollTop = place.top;
+      look(list);
+    } else list.scrollTop = from * height(list);
+    const keep = () => { place = { rows: list.dataset.rows, top: list.scrollTop }; };
+    keep();
+    list.addEventListener("scroll", () => { if (list === shown) keep(); look(list); }, { passive: true });
+    if (held !== null) for (const box of boxes()) if (box.value === held) box.focus({ preventScroll: true });
+    held = null;
   };
   begin();
+  document.addEventListener("htmx:beforeSwap", () => { const at = document.activeElement; held = at && at.name === "vm" ? at.value : null; });
   document.addEventListener("htmx:afterSwap", begin);
   window.addEventListener("resize", () => { const list = form.querySelector(".virtual"); if (list) { lay(list); look(list); } });
   tell();
