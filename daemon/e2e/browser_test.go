@@ -61,7 +61,9 @@ func (b *browser) visit(path string) {
 // eval returns what a script on the page gives.
 func eval[T any](b *browser, script string) T {
 	b.t.Helper()
-	v, err := chromedp.Run(b.Ctx, chromedp.Evaluate[T](script, chromedp.EvalAwaitPromise))
+	ctx, cancel := context.WithTimeout(b.Ctx, browsertest.Patience/2)
+	defer cancel()
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](script, chromedp.EvalAwaitPromise))
 	if err != nil {
 		b.t.Fatalf("%s: %v", script, err)
 	}
@@ -73,7 +75,7 @@ func eval[T any](b *browser, script string) T {
 func (b *browser) until(condition string) {
 	b.t.Helper()
 	script := `new Promise((done) => { const look = () => { if (` + condition + `) done(true); else setTimeout(look, 30); }; look(); })`
-	ctx, cancel := context.WithTimeout(b.Ctx, browsertest.Patience/3)
+	ctx, cancel := context.WithTimeout(b.Ctx, browsertest.Patience/2)
 	defer cancel()
 	for {
 		_, err := chromedp.Run(ctx, chromedp.Evaluate[bool](script, chromedp.EvalAwaitPromise))

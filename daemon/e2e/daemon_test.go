@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,15 +48,26 @@ func newHome(t testing.TB, lab *vspheretest.Server, flags ...string) *home {
 // newHomeOf makes a home for daemons that know several vCenters, by name.
 func newHomeOf(t testing.TB, labs map[string]*vspheretest.Server, flags ...string) *home {
 	t.Helper()
+	at := make(map[string]*url.URL, len(labs))
+	for name, lab := range labs {
+		at[name] = lab.URL()
+	}
+	return newHomeAt(t, at, flags...)
+}
+
+// newHomeAt makes a home for daemons that know vCenters with these addresses, which have
+// user and password in them.
+func newHomeAt(t testing.TB, at map[string]*url.URL, flags ...string) *home {
+	t.Helper()
 	h := &home{t: t, dir: t.TempDir(), flags: flags, env: os.Environ()}
 	config := "vcenters:\n"
-	for name, lab := range labs {
-		u := lab.URL()
+	for name, full := range at {
+		u := *full
 		user := u.User.Username()
 		secret, _ := u.User.Password()
 		u.User = nil
 		config += fmt.Sprintf("  %s:\n    url: %s\n    username: %s\n    password_file: %s\n    insecure: true\n    limits: {jobs: 64}\n",
-			name, u, user, h.write("password-"+name, secret+"\n"))
+			name, u.String(), user, h.write("password-"+name, secret+"\n"))
 	}
 	h.config = h.write("config.yaml", config)
 	t.Cleanup(func() {

@@ -2,21 +2,18 @@ package e2e
 
 import (
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
 // dashboard is a daemon with a token of each role, over a lab with many VMs.
 type dashboard struct {
 	*home
 	*process
-	lab    *vspheretest.Server
-	source string // what the disks of the VMs that are exported hold
 	tokens map[string]string
 }
 
@@ -25,15 +22,16 @@ const bulk = 10_000
 
 func startDashboard(t *testing.T) *dashboard {
 	t.Helper()
-	d := &dashboard{source: rawDisk(t, 4*mib, 2*mib, 7), tokens: map[string]string{}}
-	slow := rawDisk(t, 192*mib, 128*mib, 8) // takes four minutes: it is there as long as one looks
-	cfg := vspheretest.Config{BulkVMs: bulk, Hosts: 2, Rate: mib / 2}
+	d := &dashboard{tokens: map[string]string{}}
+	source := rawDisk(t, 4*mib, mib/2, 7)
+	slow := rawDisk(t, 128*mib, 96*mib, 8) // takes a quarter of an hour: it is there as long as one looks
+	args := []string{"-vms", strconv.Itoa(bulk), "-hosts", "2", "-rate", "128KiB/s",
+		"-fault", "late:call=CreateContainerView,after=3s"} // a page has something to wait for
 	for i := range 3 {
-		cfg.VMs = append(cfg.VMs, vspheretest.VM{Name: fmt.Sprintf("erp-db-%d", i+1), Folder: "prod", Host: i % 2, Disks: []vspheretest.Disk{{Path: d.source}}})
+		args = append(args, "-vm", fmt.Sprintf("erp-db-%d=%s;folder=prod;host=%d", i+1, source, i%2))
 	}
-	cfg.VMs = append(cfg.VMs, vspheretest.VM{Name: "archive <script>alert(1)</script>", Folder: "prod", Disks: []vspheretest.Disk{{Path: slow}}})
-	d.lab = startLab(t, cfg)
-	d.home = newHome(t, d.lab)
+	args = append(args, "-vm", fmt.Sprintf("archive <script>alert(1)</script>=%s;folder=prod", slow))
+	d.home = newHomeAt(t, map[string]*url.URL{"lab": startLabProgram(t, args...)})
 	state := filepath.Join(d.dir, "state")
 	for _, role := range []string{"viewer", "operator", "admin"} {
 		file := filepath.Join(d.dir, role+".token")
@@ -85,7 +83,10 @@ func (d *dashboard) inventory(b *browser) {
 	b.t.Helper()
 	all := strconv.Itoa(bulk + 4)
 	b.visit("/ui/vms")
-	b.sees(all)
+	if eval[bool](b, `document.querySelector("#list.unread") !== null`) {
+		b.judge("vms-reading")
+	}
+	b.until(`document.querySelector(".virtual[data-total='` + all + `']")`) // it comes without a reload
 	b.judge("vms")
 	// All rows can be scrolled to, and few are in the page.
 	frames := eval[string](b, `new Promise((done) => {

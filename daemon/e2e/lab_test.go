@@ -1,16 +1,21 @@
 package e2e
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
@@ -48,6 +53,49 @@ func startLab(t testing.TB, cfg vspheretest.Config) *vspheretest.Server {
 	t.Helper()
 	cfg.Password = password
 	return vspheretest.Start(t, cfg)
+}
+
+// startLabProgram starts a lab in a process of its own, which has no race detector even
+// when the tests do: for very many VMs. What it returns has user and password in it.
+func startLabProgram(t testing.TB, args ...string) *url.URL {
+	t.Helper()
+	dir := t.TempDir()
+	env := filepath.Join(dir, "lab.env")
+	cmd := exec.Command(program(t, "labvcenter"), append([]string{"-addr", "127.0.0.1:0", "-env-file", env, "-temp-dir", dir}, args...)...)
+	var trouble bytes.Buffer
+	cmd.Stderr = &trouble
+	said, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM) // it may be dead already
+		_, _ = io.Copy(io.Discard, said)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the lab ends with %v: %s", err, trouble.String())
+		}
+	})
+	lines := bufio.NewScanner(said)
+	for lines.Scan() && !strings.HasPrefix(lines.Text(), "ready") {
+	}
+	text, err := os.ReadFile(env)
+	if err != nil {
+		t.Fatalf("the lab does not start: %v", err)
+	}
+	vars := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		vars[name] = value
+	}
+	u, err := url.Parse(vars["GOVC_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(vars["GOVC_USERNAME"], vars["GOVC_PASSWORD"])
+	return u
 }
 
 // identical holds the disks of a finished job against their sources, and what is

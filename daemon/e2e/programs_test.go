@@ -36,7 +36,8 @@ func TestMain(m *testing.M) {
 // built builds the programs once, as they are shipped: without cgo, paths, and the race
 // detector even when the tests have it. So what `make build` has compiled serves again.
 var built = sync.OnceValue(func() error {
-	cmd := exec.Command("go", "build", "-trimpath", "-o", programs+string(filepath.Separator), "./cmd/hyper2kvm", "./cmd/hyper2kvmd", "./cmd/h2kvmctl")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", programs+string(filepath.Separator), "./cmd/hyper2kvm", "./cmd/hyper2kvmd", "./cmd/h2kvmctl",
+		"./vsphere/vspheretest/labvcenter")
 	cmd.Dir = filepath.Join("..", "..")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

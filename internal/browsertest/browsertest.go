@@ -20,7 +20,7 @@ import (
 
 // Patience bounds how long the browser may take for all that a test does, on a busy
 // machine.
-const Patience = 5 * time.Minute
+const Patience = 10 * time.Minute
 
 // Options say what pages may do.
 type Options struct {
