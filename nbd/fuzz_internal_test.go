@@ -2,8 +2,11 @@ package nbd
 
 import (
 	"bytes"
+	"context"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // FuzzHandshake gives the handshake whatever a server may answer.
@@ -93,6 +96,29 @@ func FuzzExtents(f *testing.F) {
 		}
 		if at == 0 || at > n {
 			t.Errorf("extents of %d bytes in %d", at, n)
+		}
+	})
+}
+
+// FuzzClient gives the server whatever a client may say.
+func FuzzClient(f *testing.F) {
+	hello := []byte{0, 0, 0, 3}
+	f.Add(bytes.Join([][]byte{
+		hello, option(optStructured, nil), option(optList, nil), option(optInfo, named("disk", 0, 0)), option(optGo, named("disk", 0, 1, 0, infoBlockSize)),
+		request(cmdRead, 1, 0, 512), request(cmdRead, 2, 4000, 512), request(cmdWrite, 3, 0, 4), []byte("data"), request(cmdDisconnect, 4, 0, 0),
+	}, nil))
+	f.Add(bytes.Join([][]byte{{0, 0, 0, 1}, option(optExportName, []byte("disk")), request(cmdRead, 1, 0, 4096), request(cmdRead, 2, -1, 1)}, nil))
+	f.Add(bytes.Join([][]byte{hello, option(optGo, named("none", 0, 0)), option(optGo, []byte{0, 0, 0, 9}), option(optAbort, nil)}, nil))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		const size = 4096
+		c := &client{conn: newScripted(in), in: bytes.NewReader(in), held: semaphore.NewWeighted(maxHeld), exports: []Served{{Name: "disk", Size: size, Read: func(_ context.Context, p []byte, off int64) error {
+			if off < 0 || len(p) == 0 || off+int64(len(p)) > size {
+				t.Errorf("asked for %d bytes at %d", len(p), off)
+			}
+			return nil
+		}}}}
+		if err := c.serve(t.Context()); err == nil && len(in) == 0 {
+			t.Error("a client that says nothing is content")
 		}
 	})
 }

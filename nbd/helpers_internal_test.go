@@ -23,6 +23,7 @@ func (c *scripted) Read(p []byte) (int, error)       { return c.in.Read(p) }
 func (c *scripted) Write(p []byte) (int, error)      { return len(p), nil }
 func (c *scripted) SetReadDeadline(time.Time) error  { return nil }
 func (c *scripted) SetWriteDeadline(time.Time) error { return nil }
+func (c *scripted) SetDeadline(time.Time) error      { return nil }
 func (c *scripted) Close() error                     { return nil }
 
 // reply puts a reply to an option together, as a server does.

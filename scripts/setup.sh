@@ -50,6 +50,7 @@ debootstrap                              debootstrap
 unshare                                  util-linux
 virt-v2v                                 virt-v2v
 nbdkit                                   nbdkit
+nbdinfo                                  libnbd-bin
 qemu-nbd                                 qemu-utils
 '
 e2e_needs='

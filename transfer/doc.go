@@ -17,6 +17,9 @@
 //     begins again from the start. This is what the NFC service of an ESXi host
 //     is expected to need (F-NFC-9).
 //
+// A [Random] reads here and there instead, a file system for one, and keeps what it has
+// read in bounded memory.
+//
 // A claim of the server is never trusted beyond the answer it came with: each
 // answer's status, Content-Encoding, Content-Range, length and validator (a strong
 // ETag, otherwise Last-Modified) are checked, the first one's too, and a body that
