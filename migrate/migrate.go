@@ -34,6 +34,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/guestnet"
+	"github.com/hyper2kvm/hyper2kvm/inspect"
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 	"github.com/hyper2kvm/hyper2kvm/internal/safetext"
@@ -72,6 +73,9 @@ type Migrator struct {
 	// Fish reaches into guests for keep_ip; nil is the guestfish of this
 	// machine, and finds out anew with each job whether KVM works.
 	Fish *guestnet.Fish
+
+	// Look looks into disks for CheckInside; nil is what this machine has.
+	Look *inspect.Tool
 
 	// AcceptFinished lets an export that is there and whole count as this run's, if
 	// it is of the same VM and the same options, whatever job made it. Without it

@@ -18,6 +18,11 @@ import (
 // without changing anything (F-INV-3). With an empty OutputPath the destination
 // is not looked at.
 func (m *Migrator) Check(ctx context.Context, def job.Definition) (vm vsphere.VM, obstacles []vsphere.Obstacle, err error) {
+	return m.checked(ctx, def, func(_ *run, found []vsphere.Obstacle) []vsphere.Obstacle { return found })
+}
+
+// checked is Check, with more to be found by then, while the session lasts.
+func (m *Migrator) checked(ctx context.Context, def job.Definition, then func(*run, []vsphere.Obstacle) []vsphere.Obstacle) (vm vsphere.VM, obstacles []vsphere.Obstacle, err error) {
 	if def.Options.Back {
 		return vm, nil, fault.Permanent(errors.New("a rollback is not checked beforehand: it looks at everything before it changes anything"))
 	}
@@ -29,9 +34,13 @@ func (m *Migrator) Check(ctx context.Context, def job.Definition) (vm vsphere.VM
 	r.work, _ = workdir.Peek(r.m.Outputs, r.def.OutputPath, job.FileBase(r.vm.Name)) // what a run has made there is no stray
 	defer r.work.Release()
 	if receipt, ok := r.foundFinished(); ok && r.def.OutputPath != "" {
-		return r.vm, r.stepObstacles(ctx, r.missing(receipt)), nil // of the export nothing is left to do
+		obstacles = r.stepObstacles(ctx, r.missing(receipt)) // of the export nothing is left to do
+	} else {
+		obstacles, err = r.obstacles(ctx)
 	}
-	obstacles, err = r.obstacles(ctx)
+	if err == nil {
+		obstacles = then(r, obstacles)
+	}
 	return r.vm, obstacles, err
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/urfave/cli/v3"
 
@@ -20,10 +21,17 @@ report that one can hand on, from one walk of the inventory: who is ready, what 
 in the way of others, the data to move and the time it may take. Privileges,
 running tasks and whether hosts can be reached are looked at for one VM only.
 
+-inspect also looks into the disks of one VM, without writing to them and without
+reading all of them: which systems are there, what room they have, and what would
+keep them from being converted. It takes guestfish on this machine, and disks that
+can be read at random: of a VM that is off from its datastores, or with -transport
+auto over port 902 of its host, which with -snapshot serves a VM that runs.
+
 Exit code 4 when a VM that was named cannot be exported as it is; a report on -all
 is 0 whatever it says.`,
 		Flags: append(append(vmFlags(),
 			&cli.BoolFlag{Name: "all", Usage: "every VM: the readiness report"},
+			&cli.BoolFlag{Name: "inspect", Usage: "look into the disks of one VM"},
 			&cli.StringFlag{Name: "report", Usage: "write the report to `FILE`, which ends in .html, .csv or .json; -format table, csv, json or html prints it"},
 			&cli.StringFlag{Name: "rate", Usage: "`RATE` of one disk that the estimates assume; 25MB/s when left out"},
 			vddkFlag(), virtioWinFlag(),
@@ -38,6 +46,10 @@ type checked struct {
 	VM         string             `json:"vm"`
 	Exportable bool               `json:"exportable"`
 	Obstacles  []vsphere.Obstacle `json:"obstacles"` // never null
+	// Inside is what -inspect has found, null without it, or when the disks could not be
+	// looked into: then InsideError says why.
+	Inside      *migrate.Inside `json:"inside,omitempty"`
+	InsideError string          `json:"inside_error,omitempty"`
 }
 
 func (a *app) check(ctx context.Context, cmd *cli.Command) error {
@@ -50,12 +62,18 @@ func (a *app) check(ctx context.Context, cmd *cli.Command) error {
 		if len(cmd.StringSlice("vm")) > 0 || cmd.IsSet("vms-from") || cmd.IsSet("file") {
 			return cliargs.Usage("-all is every VM: leave -vm, -vms-from and -file out")
 		}
+		if cmd.Bool("inspect") {
+			return cliargs.Usage(inspectsOne)
+		}
 		return a.readiness(ctx, cmd, q, format)
 	}
 	if q, err = a.asked(cmd); err != nil {
 		return err
 	}
 	if format != "" || !q.one(cmd) {
+		if cmd.Bool("inspect") {
+			return cliargs.Usage(inspectsOne)
+		}
 		return a.readiness(ctx, cmd, q, format)
 	}
 	def, err := a.definition(cmd, q.refs[0])
@@ -66,11 +84,14 @@ func (a *app) check(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	vm, obstacles, err := m.Check(ctx, def)
+	vm, obstacles, inside, lookErr, err := a.looked(ctx, cmd, m, def)
 	if err != nil {
 		return err
 	}
-	out := checked{VM: vm.Path, Exportable: true, Obstacles: append([]vsphere.Obstacle{}, obstacles...)}
+	out := checked{VM: vm.Path, Exportable: true, Obstacles: append([]vsphere.Obstacle{}, obstacles...), Inside: inside}
+	if lookErr != nil {
+		out.InsideError = lookErr.Error()
+	}
 	for _, o := range obstacles {
 		if o.Severity == vsphere.SeverityError {
 			out.Exportable = false
@@ -81,7 +102,17 @@ func (a *app) check(ctx context.Context, cmd *cli.Command) error {
 			return err
 		}
 	} else {
+		if inside != nil {
+			a.printInside(inside)
+		}
 		a.printObstacles(out)
+	}
+	if lookErr != nil {
+		lookErr = fmt.Errorf("the disks were not looked into: %w", lookErr)
+		if out.Exportable {
+			return lookErr
+		}
+		complain(a.Printer, lookErr)
 	}
 	if !out.Exportable {
 		return toldError{&migrate.PreflightError{VM: vm.Path, Obstacles: obstacles}}
