@@ -107,6 +107,38 @@ func (m *Migrator) Owes(def job.Definition) (bool, error) {
 	return installing || begun || w.Owes(), nil
 }
 
+// Resumes reports whether an earlier run of def, at this daemon or another one, has left
+// here what a run goes on from: its work directory, or the finished export. vSphere is not
+// asked. An error says that it cannot be told.
+func (m *Migrator) Resumes(def job.Definition) (bool, error) {
+	r := m.newRun(def, progress.New())
+	if err := r.absolute(); err != nil {
+		return false, err
+	}
+	base, unnamed, err := r.findWork()
+	switch {
+	case err != nil:
+		return false, err
+	case unnamed:
+		return false, fmt.Errorf("%s has a work directory whose ledger does not say whose it is", r.def.OutputPath)
+	case base != "":
+		return true, nil
+	}
+	bases, err := workdir.Receipts(r.m.Outputs, r.def.OutputPath)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, outdir.ErrOccupied) {
+		return false, nil
+	}
+	for _, base := range bases {
+		w, _ := workdir.Peek(r.m.Outputs, r.def.OutputPath, base)
+		receipt, err := w.ReadReceipt()
+		w.Release()
+		if err == nil && r.sameJob(receipt) {
+			return true, nil
+		}
+	}
+	return false, err
+}
+
 // findWork looks for the work directory of the job. base is the rest of its name;
 // unnamed says that there are some whose ledgers do not tell whose they are.
 func (r *run) findWork() (base string, unnamed bool, err error) {

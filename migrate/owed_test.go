@@ -409,8 +409,16 @@ func TestAJobThatHasEndedIsSettledWithoutTouchingItsParts(t *testing.T) {
 			t.Errorf("%s owes something: %t, %v; want %t", d.ID, got, err, want)
 		}
 	}
+	resumes := func(d job.Definition, want bool) {
+		t.Helper()
+		if got, err := b.m.Resumes(d); got != want || err != nil {
+			t.Errorf("%s goes on from what is here: %t, %v; want %t", d.ID, got, err, want)
+		}
+	}
 	owes(other, false)
 	owes(def, true)
+	resumes(other, false)
+	resumes(def, true)
 	for _, d := range []job.Definition{other, def} {
 		if err := b.m.Settle(t.Context(), d, progress.New()); err != nil {
 			t.Errorf("%s: %v", d.ID, err)
@@ -420,7 +428,33 @@ func TestAJobThatHasEndedIsSettledWithoutTouchingItsParts(t *testing.T) {
 		}
 	}
 	owes(def, false)
+	resumes(def, false)
 	b.clean()
+}
+
+func TestAFinishedExportIsOneThatAnotherRunOfItsJobGoesOnFrom(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, vspheretest.Config{}, rawDisk(t, mib, extent{0, mib, true}))
+	def := b.job(job.FormatRaw)
+	def.ID = "job-1"
+	resumes := func(d job.Definition, want bool) {
+		t.Helper()
+		if got, err := b.m.Resumes(d); got != want || err != nil {
+			t.Errorf("%s goes on from what is here: %t, %v; want %t", d.ID, got, err, want)
+		}
+	}
+	resumes(def, false)
+	if _, err := b.m.Run(t.Context(), def, progress.New()); err != nil {
+		t.Fatal(err)
+	}
+	resumes(def, true)
+	def.ID = "job-2"
+	resumes(def, false)
+	if err := os.WriteFile(filepath.Join(b.out, "guest1.export.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	def.ID = "job-1"
+	resumes(def, false)
 }
 
 func TestARunSaysThatALedgerCannotBeRead(t *testing.T) {

@@ -108,6 +108,11 @@ func (r *runner) Owes(_ context.Context, def job.Definition) (bool, error) {
 	return r.engine().Owes(def)
 }
 
+// Resumes implements jobs.Resumer.
+func (r *runner) Resumes(_ context.Context, def job.Definition) (bool, error) {
+	return r.engine().Resumes(def)
+}
+
 // judge tells failures of a vCenter from those of a job: what it puts down to
 // the vCenter becomes a [jobs.Unavailable]. phase is the one in which the run
 // ended.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -34,10 +35,14 @@ func TestThreeDaemonsMoveManyVMsWhileTheyAndTheDatabaseDie(t *testing.T) {
 		f := newFlotilla(t, flotillaOptions{vms: 12, daemons: 3, jobs: 2, limit: 5, rate: mib / 2, takeover: 12 * time.Second})
 		f.daemons[0].accept(t, f.defs)
 		f.until(func() bool { return len(f.ended) >= 2 && f.busiest() >= 0 })
-		f.kill(f.busiest())
+		victim := f.busiest()
+		f.die(victim)
+		hidden := f.hide()
+		f.start(victim)
 		f.until(func() bool { return len(f.ended) >= 5 })
 		f.restart()
 		f.until(f.finished)
+		f.explained(hidden)
 		f.judge()
 		f.tell()
 		return
@@ -69,6 +74,51 @@ func TestThreeDaemonsMoveManyVMsWhileTheyAndTheDatabaseDie(t *testing.T) {
 	f.judge()
 	t.Logf("%d VMs by 3 daemons in %v: %d kills, %d restarts of the database", len(f.defs), time.Since(began).Round(time.Second), kills, restarts)
 	f.tell()
+}
+
+// hide takes away what a daemon that has died had fetched for one of its jobs, as if the next
+// daemon did not reach it. It returns the job, or "" when there is none whose VM was left
+// as it was.
+func (f *flotilla) hide() string {
+	f.t.Helper()
+	for _, def := range f.defs {
+		if _, lost := f.lost[def.ID]; !lost || def.Options.Snapshot {
+			continue
+		}
+		found, _ := filepath.Glob(filepath.Join(def.OutputPath, ".hyper2kvm-*"))
+		for _, work := range found {
+			if err := os.Rename(work, filepath.Join(f.t.TempDir(), "hidden")); err != nil {
+				f.t.Fatal(err)
+			}
+			return def.ID
+		}
+	}
+	return ""
+}
+
+// explained wants the log of each job that was taken over from a daemon that died to say so,
+// and whether it went on or began anew; that of which the files were hidden began anew.
+func (f *flotilla) explained(hidden string) {
+	f.t.Helper()
+	for _, id := range f.heirs {
+		var log []string
+		for e, err := range f.daemons[0].Watch(f.t.Context(), id) {
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			log = append(log, e.Text)
+		}
+		text := strings.Join(log, "\n")
+		host, err := os.Hostname()
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		anew := strings.Contains(text, "the job begins anew at daemon "+host) && strings.Contains(text, "are not reachable from here") ||
+			strings.Contains(text, "nothing had been fetched yet") || strings.Contains(text, "no part files of it are left")
+		if !strings.Contains(text, "daemon "+host+" (") || !anew && !strings.Contains(text, "from its ledger below") || id == hidden && !anew {
+			f.t.Errorf("the log of job %s, which was taken over (its files were hidden: %t), says\n%s", id, id == hidden, text)
+		}
+	}
 }
 
 // busiest is the daemon that runs most jobs, -1 when none runs any.

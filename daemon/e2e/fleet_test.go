@@ -36,6 +36,7 @@ type flotilla struct {
 	ended  map[string]bool      // jobs that are completed
 	lost   map[string]time.Time // by job: when the daemon died that ran it
 	taken  []time.Duration      // from a death to a takeover
+	heirs  []string             // jobs that were taken over so
 	orphan int                  // jobs that daemons ran when they died, whose sessions nobody ends
 
 	mu     sync.Mutex
@@ -208,6 +209,7 @@ func (f *flotilla) heard(r report) {
 		f.held[r.Job] = r.daemon
 		if at, lost := f.lost[r.Job]; lost {
 			f.taken = append(f.taken, r.at.Sub(at))
+			f.heirs = append(f.heirs, r.Job)
 			delete(f.lost, r.Job)
 		}
 	case r.Msg == "job released":
@@ -236,6 +238,13 @@ func (f *flotilla) letGo(r report) {
 // kill ends a daemon as a crash does, and starts it again.
 func (f *flotilla) kill(i int) {
 	f.t.Helper()
+	f.die(i)
+	f.start(i)
+}
+
+// die ends a daemon as a crash does.
+func (f *flotilla) die(i int) {
+	f.t.Helper()
 	p := f.daemons[i]
 	at := time.Now()
 	p.kill()
@@ -254,7 +263,6 @@ func (f *flotilla) kill(i int) {
 	for id := range f.late { // it died before it could say so
 		f.late[id] = slices.DeleteFunc(f.late[id], func(by int) bool { return by == i })
 	}
-	f.start(i)
 }
 
 func (f *flotilla) heardOrOver(r report) {

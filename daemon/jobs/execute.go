@@ -67,9 +67,6 @@ func (m *Manager) execute(base, ctx context.Context, r *run, c Claimed) {
 		e.finish(base, e.outcome(ctx, ending{err: err}))
 		return
 	}
-	if c.Deaths > 0 && !r.cleanup {
-		e.tracker.Event(progress.Warning, "", takenOver(c))
-	}
 	m.settling.yield(c.Claim.JobID)
 	ended := make(chan ending, 1)
 	go func() {
@@ -77,6 +74,7 @@ func (m *Manager) execute(base, ctx context.Context, r *run, c Claimed) {
 			if r.cleanup {
 				return e.cleanUp(ctx, def)
 			}
+			e.sayWhereItGoesOn(ctx, def)
 			return m.runner.Run(ctx, def, e.tracker)
 		})
 		ended <- ending{res, err}
@@ -93,17 +91,6 @@ func (m *Manager) execute(base, ctx context.Context, r *run, c Claimed) {
 	case <-ended:
 	case <-base.Done():
 	}
-}
-
-// takenOver says what becomes of a job whose daemon died. The run says itself what it
-// resumes; when it says nothing, it has found nothing.
-func takenOver(c Claimed) string {
-	at := ""
-	if p := c.Job.Progress; p.PercentComplete > 0 {
-		at = fmt.Sprintf(" at %.0f%%", p.PercentComplete)
-	}
-	return fmt.Sprintf("the daemon that ran this job died%s, or was cut off from the database; the job goes on from its ledger below %s where that is reached from here, and begins again otherwise",
-		at, c.Job.Definition.OutputPath)
 }
 
 // cleanUp cleans up after a cancel, and waits for a vCenter that is away until

@@ -184,7 +184,7 @@ func (m *Manager) claimAll(ctx, base context.Context, cancels bool) {
 // claim claims a job of those that may run now. The claim holds until then at least:
 // its answer may have been on its way for long.
 func (m *Manager) claim(base context.Context, r ClaimRequest) (c Claimed, until time.Time, ok bool) {
-	r.Owner, r.Hold, r.Labels = m.o.Owner, m.o.Hold, m.o.Daemon.Labels
+	r.Owner, r.Daemon, r.Hold, r.Labels = m.o.Owner, m.member.as().name(), m.o.Hold, m.o.Daemon.Labels
 	if !r.Cancelling {
 		unreachable, refused := m.breaker.blocked()
 		r.Full, r.Refused, r.Most = unreachable, refused, m.o.PerVCenter

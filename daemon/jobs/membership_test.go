@@ -301,7 +301,7 @@ func TestAJobThatIsTakenOverSaysSo(t *testing.T) {
 		for _, e := range events {
 			text += e.Text + "\n"
 		}
-		for _, want := range []string{"died at 42%", "/out/one", "begins again otherwise"} {
+		for _, want := range []string{"died at 42%", "/out/one", "begins anew otherwise"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("the log of the job lacks %q:\n%s", want, text)
 			}

@@ -160,6 +160,8 @@ type NewJob struct {
 type ClaimRequest struct {
 	Owner string        // unique to one run of one daemon
 	Hold  time.Duration // how long the claim holds without a heartbeat
+	// Daemon is the owner as people call it, also after a restart; it may be empty.
+	Daemon string
 
 	// Cancelling asks for a job that is to be cancelled and that nobody runs,
 	// so that what it left can be cleaned up. Otherwise such jobs are passed
@@ -203,6 +205,9 @@ type Claimed struct {
 	Secret   []byte         // as given to Create
 	Cancel   *job.Cancelled // set when asked for
 	Failures int            // failed attempts so far
+	// Before is the Daemon of the claim before this one; empty when there was none, or it
+	// did not say.
+	Before string
 
 	// Deaths counts the claims of the job whose owner neither ended them nor
 	// got further than the job had been before. It is 0 again after each end

@@ -45,6 +45,7 @@ type record struct {
 	progress  models.Progress
 	secret    []byte
 	owner     string
+	daemon    string // that claimed it last, for people
 	epoch     int64
 	ran       int       // claims that may have left something
 	deaths    int       // see jobs.Claimed
@@ -102,76 +103,6 @@ func (s *Store) Create(ctx context.Context, batch []jobs.NewJob) error {
 		s.move(r, models.StatusPending, "", now)
 	}
 	return nil
-}
-
-// Claim implements [jobs.Queue].
-func (s *Store) Claim(ctx context.Context, req jobs.ClaimRequest) (jobs.Claimed, error) {
-	if err := ctx.Err(); err != nil {
-		return jobs.Claimed{}, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now, steady := s.clock.Now(), s.clock.Steady()
-	req.Full = append(slices.Clone(req.Full), s.full(req.Most, steady)...)
-	var best *record
-	for _, r := range s.all {
-		if s.claimable(r, req, steady) && (best == nil || s.before(r, best)) {
-			best = r
-		}
-	}
-	if best == nil {
-		return jobs.Claimed{}, jobs.ErrNoJob
-	}
-	s.turn++
-	s.turns[best.job.Definition.VCenterKey()] = s.turn
-	best.deaths = best.willHaveDied()
-	best.owner = req.Owner
-	best.epoch++
-	best.ran++
-	best.claimable = steady.Add(req.Hold)
-	if best.job.StartedAt == nil {
-		best.job.StartedAt = &now
-	}
-	s.move(best, models.StatusRunning, "", now)
-	return jobs.Claimed{
-		Claim:    jobs.Claim{JobID: best.job.Definition.ID, Owner: best.owner, Epoch: best.epoch},
-		Job:      s.view(best),
-		Secret:   slices.Clone(best.secret),
-		Cancel:   best.cancel,
-		Failures: best.job.Attempts,
-		Deaths:   best.deaths,
-	}, nil
-}
-
-// willHaveDied counts the deaths if the job is claimed now.
-func (r *record) willHaveDied() int {
-	if r.job.Status == models.StatusRunning {
-		return r.deaths + 1
-	}
-	return r.deaths
-}
-
-func (s *Store) claimable(r *record, req jobs.ClaimRequest, steady time.Time) bool {
-	vcenter := r.job.Definition.VCenterKey()
-	return !r.job.Status.Final() &&
-		!r.claimable.After(steady) &&
-		(r.job.Status != models.StatusRunning || r.owner != req.Owner) &&
-		(r.cancel != nil) == req.Cancelling &&
-		s.suits(r, req) &&
-		r.willHaveDied() >= req.Deaths &&
-		!slices.Contains(req.Full, vcenter) &&
-		!slices.ContainsFunc(req.Below, func(dir string) bool { return jobs.Below(r.job.Definition.OutputPath, dir) }) &&
-		(r.job.Definition.Username != "" || !slices.Contains(req.Refused, vcenter))
-}
-
-// before reports whether a goes before b.
-func (s *Store) before(a, b *record) bool {
-	da, db := a.job.Definition, b.job.Definition
-	return cmp.Or(
-		cmp.Compare(db.Priority, da.Priority),
-		cmp.Compare(s.turns[da.VCenterKey()], s.turns[db.VCenterKey()]),
-		cmp.Compare(a.seq, b.seq),
-	) < 0
 }
 
 // Heartbeat implements [jobs.Queue].

@@ -19,7 +19,7 @@ type table struct {
 // which enter themselves; each after those that it refers to.
 func tables() []table {
 	return []table{
-		{"jobs", strings.Fields(`seq id definition secret vcenter own_user priority wants status claimable_at delay owner epoch ran
+		{"jobs", strings.Fields(`seq id definition secret vcenter own_user priority wants status claimable_at delay owner daemon daemon_before epoch ran
 			failures deaths reached cancel progress result error started_at completed_at updated_at last_event`)},
 		{"events", []string{"job", "id", "data"}},
 		{"turns", []string{"vcenter", "turn"}},

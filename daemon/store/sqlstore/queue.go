@@ -282,13 +282,15 @@ func (t Tx) alone(ctx context.Context, r jobs.ClaimRequest) (jobs.ClaimRequest, 
 
 // claim claims the job that where finds, or returns sql.ErrNoRows.
 func (t Tx) claim(ctx context.Context, r jobs.ClaimRequest, where condition) (jobs.Claimed, error) {
-	args := []any{r.Owner, millis(t.Steady.Add(r.Hold)), r.Hold.Milliseconds(), millis(t.Now), millis(t.Now)}
-	row, err := scanRow(t.QueryRow(ctx, `
+	args := []any{r.Owner, r.Daemon, millis(t.Steady.Add(r.Hold)), r.Hold.Milliseconds(), millis(t.Now), millis(t.Now)}
+	var before string
+	found := t.QueryRow(ctx, `
 		UPDATE jobs SET deaths = deaths + CASE status WHEN 'running' THEN 1 ELSE 0 END,
-			status = 'running', owner = ?, epoch = epoch + 1, ran = ran + 1,
+			status = 'running', owner = ?, daemon_before = daemon, daemon = ?, epoch = epoch + 1, ran = ran + 1,
 			claimable_at = ?, delay = ?, started_at = coalesce(started_at, ?), updated_at = ?, error = ''
-		WHERE seq = (SELECT h.seq FROM jobs h WHERE`+where.text+t.Dialect.PassOver+`) RETURNING `+columns,
-		append(args, where.args...)...).Scan)
+		WHERE seq = (SELECT h.seq FROM jobs h WHERE`+where.text+t.Dialect.PassOver+`) RETURNING `+columns+`, daemon_before`,
+		append(args, where.args...)...)
+	row, err := scanRow(func(to ...any) error { return found.Scan(append(to, &before)...) })
 	if err != nil {
 		return jobs.Claimed{}, err
 	}
@@ -309,6 +311,7 @@ func (t Tx) claim(ctx context.Context, r jobs.ClaimRequest, where condition) (jo
 		Cancel:   row.cancelled(),
 		Failures: row.failures,
 		Deaths:   row.deaths,
+		Before:   before,
 	}, t.appendEvents(ctx, row.seq, row.id, state(t.Now, models.StatusRunning, ""))
 }
 

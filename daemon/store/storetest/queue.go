@@ -299,3 +299,23 @@ func vcentersHaveALimit(f *fixture) {
 	slices.Sort(taken)
 	f.equal("when the claims have run out", taken, []string{"", "default", "lab-1", "lab-2", "other"})
 }
+
+func claimsTellWhoHadTheJobBefore(f *fixture) {
+	f.create(definition("a"))
+	claim := func(owner, daemon string) jobs.Claimed {
+		f.Helper()
+		c, err := f.Claim(f.Context(), jobs.ClaimRequest{Owner: owner, Daemon: daemon, Hold: hold})
+		f.must(err)
+		return c
+	}
+	first := claim("1", "host-a (0a1b2c3d)")
+	f.equal("the first", first.Before, "")
+	f.finish(first.Claim, models.StatusPending)
+	f.equal("handed back", claim("2", "host-b").Before, "host-a (0a1b2c3d)")
+	f.advance(hold + time.Second)
+	f.equal("dead", claim("3", "host-b").Before, "host-b")
+	f.advance(hold + time.Second)
+	f.equal("by the same", claim("4", "").Before, "host-b")
+	f.advance(hold + time.Second)
+	f.equal("by one that does not say", claim("5", "host-c").Before, "")
+}

@@ -61,6 +61,7 @@ func (s Suite) Run(t *testing.T) {
 		{"many jobs are tried again in one call, each with an answer of its own", retryMany},
 		{"deaths of owners are counted until the job gets further or ends in good order", deathsAreCounted},
 		{"a job can be asked for by its deaths", claimByDeaths},
+		{"a claim tells which daemon had the job before", claimsTellWhoHadTheJobBefore},
 		{"a job whose run touched nothing counts as one that never ran", untouchedJob},
 		{"where logins are refused only jobs with a user of their own are claimed", refusedVCentersArePassedOver},
 		{"jobs that wait for a vCenter are counted", waitingAreCounted},
