@@ -130,10 +130,10 @@ func TestTmuxTheTimeLeftIsThatOfTheDataWhereverItLies(t *testing.T) {
 		if done /= 100; done > 1./3 && done < 2./3 {
 			told, err := time.ParseDuration(left[1])
 			// Two at a time, each as fast as the lab lets it, or as the machine does where
-			// that is slower.
+			// that is slower. By capacity, of which a tenth holds data, it would be ten times as long.
 			least := (1 - done) * 4 * data / (2 * rate)
 			most := max(least, time.Since(began).Seconds()*(1-done)/done)
-			if err != nil || told.Seconds() > most*1.5 || told.Seconds() < least/1.5 {
+			if err != nil || told.Seconds() > most*3 || told.Seconds() < least/3 {
 				wrong = append(wrong, fmt.Sprintf("%v are told to be left, and it is %.1f to %.1f s:\n%s", told, least, most, s))
 			}
 			seen++

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -97,7 +98,7 @@ func waits(ts *testscript.TestScript, _ bool, args []string) {
 	c, err := client.New(ts.Getenv("H2KVM_DAEMON"), client.Options{})
 	ts.Check(err)
 	defer c.Close()
-	for {
+	for ; ; <-time.After(20 * time.Millisecond) { // it has no other way to tell
 		j, err := c.Job(context.Background(), args[0])
 		ts.Check(err)
 		if j.WaitingFor != "" {

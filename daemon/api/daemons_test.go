@@ -12,7 +12,7 @@ import (
 // self is the daemon among those on its store, once it is entered.
 func (d *daemon) self() models.Daemon {
 	d.t.Helper()
-	for d.t.Context().Err() == nil {
+	for ; d.t.Context().Err() == nil; pause() {
 		if all := decode[models.Daemons](d.t, d.get("/daemons")).Daemons; len(all) == 1 && all[0].Self {
 			return all[0]
 		}
@@ -39,6 +39,7 @@ func TestADaemonIsListedDrainedAndResumed(t *testing.T) {
 	d.Runner.Verdict("/dc/vm/a") <- nil
 	d.await(id)
 	for d.self().State != models.DaemonDrained {
+		pause()
 	}
 	waits := d.submit("/dc/vm/ok")
 	if a := d.get("/jobs/" + waits); !strings.Contains(a.body, "every daemon is drained") {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -127,6 +128,10 @@ func (d *daemon) await(id string) {
 		d.t.Fatal(err)
 	}
 }
+
+// pause is between two looks at what has no other way to tell: who is looked at needs the
+// processor, too.
+func pause() { <-time.After(10 * time.Millisecond) }
 
 func decode[T any](t *testing.T, a answer) T {
 	t.Helper()

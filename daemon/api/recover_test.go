@@ -51,7 +51,7 @@ func TestStatusShowsWhichVCentersJobsWaitForAndTheyCanBeResumed(t *testing.T) {
 	}
 	id := d.submit("/dc/vm/locked")
 	var s models.DaemonStatus
-	for len(s.VCenters) == 0 {
+	for ; len(s.VCenters) == 0; pause() {
 		s = decode[models.DaemonStatus](t, d.get("/status"))
 	}
 	if v := s.VCenters[0]; v.Name != "default" || v.State != "login_refused" || v.Waiting != 1 || v.Since.IsZero() || v.Reason == "" {

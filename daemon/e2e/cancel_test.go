@@ -135,7 +135,7 @@ func (h held) phase(t *testing.T, reached <-chan struct{}, want string) {
 	t.Helper()
 	h.at(t, reached)
 	// The run may be held a little before the daemon has looked at it.
-	for seen := false; !seen; {
+	for seen := false; !seen; pause() {
 		j, err := h.daemon.Job(t.Context(), h.id)
 		if err != nil || j.Status != models.StatusRunning {
 			t.Fatalf("the job is %s in phase %+v (%v), want it held in phase %s", j.Status, j.Progress, err, want)
@@ -278,7 +278,7 @@ func TestCancelInEachPhaseReturnsAndLeavesNothing(t *testing.T) {
 			defer close(ended)
 			j.cancelled(t)
 		}()
-		for {
+		for ; ; pause() {
 			shown, err := j.daemon.Job(t.Context(), j.id)
 			if err != nil {
 				t.Fatal(err)
@@ -341,7 +341,7 @@ func TestACancelThatComesTooLateCompletesTheJobEvenAfterACrash(t *testing.T) {
 		_, err := j.daemon.Cancel(t.Context(), []string{j.id}, false)
 		answered <- err
 	}()
-	for shown := (models.Job{}); !shown.Cancelling; {
+	for shown := (models.Job{}); !shown.Cancelling; pause() {
 		var err error
 		if shown, err = j.daemon.Job(t.Context(), j.id); err != nil {
 			t.Fatal(err)

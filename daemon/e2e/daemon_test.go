@@ -221,6 +221,10 @@ func (p *process) connect(t testing.TB) {
 	p.Client = c
 }
 
+// pause is between two looks at what has no other way to tell: who is looked at needs the
+// processor, too.
+func pause() { <-time.After(20 * time.Millisecond) }
+
 // kill ends the daemon as a crash does, and returns when it is dead.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill() // it may be dead already

@@ -171,7 +171,7 @@ func TestADaemonThatIsCutOffFromTheDatabaseStopsBeforeItsJobsRunElsewhere(t *tes
 // says asks the daemon until it answers as wanted.
 func (p *process) says(t *testing.T, path string, status int, text string) {
 	t.Helper()
-	for {
+	for ; ; pause() {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.addr+path, nil)
 		if err != nil {
 			t.Fatal(err)

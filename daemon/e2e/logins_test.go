@@ -33,7 +33,7 @@ func TestAWrongPasswordIsTriedOnceByThreeDaemonsUntilItIsCorrected(t *testing.T)
 	}
 	// One that is started again has forgotten nothing. It dies without its turn.
 	for f.query(`SELECT count(*) FROM shares WHERE name LIKE 'logins of %'`) > 0 {
-		<-time.After(10 * time.Millisecond)
+		pause()
 	}
 	f.kill(2)
 	if _, err := f.daemons[2].VMs(t.Context(), "lab", 0, ""); err == nil || !strings.Contains(err.Error(), "not tried again") {
@@ -47,7 +47,7 @@ func TestAWrongPasswordIsTriedOnceByThreeDaemonsUntilItIsCorrected(t *testing.T)
 		t.Fatal(err)
 	}
 	for f.lab.Logins().Failed < 2 {
-		<-time.After(10 * time.Millisecond) // the lab has no other way to tell
+		pause()
 	}
 	for i, d := range f.daemons {
 		if _, err := d.VMs(t.Context(), "lab", 0, ""); err == nil {

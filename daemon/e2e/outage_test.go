@@ -46,7 +46,7 @@ func (p *process) accept(t *testing.T, defs []job.Definition) {
 // awaitTrouble waits until the daemon says that jobs wait for a vCenter.
 func (p *process) awaitTrouble(t *testing.T) models.VCenter {
 	t.Helper()
-	for {
+	for ; ; pause() {
 		s, err := p.Status(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -120,7 +120,7 @@ func TestAVCenterThatIsAwayAtTheStartBurnsNoJob(t *testing.T) {
 			if v.Name != "lab" || v.State != "unreachable" || v.Reason == "" {
 				t.Errorf("vCenter: %+v", v)
 			}
-			for {
+			for ; ; pause() {
 				s, err := d.Status(t.Context())
 				if err != nil {
 					t.Fatal(err)
@@ -192,6 +192,7 @@ func TestAWrongPasswordIsTriedOnceAndHoldsTheJobsUntilItIsCorrected(t *testing.T
 		t.Fatal(err)
 	}
 	for lab.Logins().Failed < 2 {
+		pause()
 	}
 	h.write("password-lab", string(right))
 	d.awaitCompleted(t, len(defs))
@@ -239,7 +240,7 @@ func TestACancelAtAHungVCenterIsBoundedAndSoIsTheShutdown(t *testing.T) {
 		r, err := j.daemon.Cancel(t.Context(), []string{j.id}, false)
 		answered <- answer{r, err}
 	}()
-	for {
+	for ; ; pause() {
 		shown, err := j.daemon.Job(t.Context(), j.id)
 		if err != nil {
 			t.Fatal(err)

@@ -226,7 +226,7 @@ func hyper2kvmd(t *testing.T, args ...string) {
 }
 
 // startPrometheus starts one with the project's own rules and scrape job, which reads
-// from target twice a second, and other jobs beside it.
+// from target every second, and other jobs beside it.
 func startPrometheus(t *testing.T, target, others string) *prometheus {
 	t.Helper()
 	text, err := os.ReadFile(deployed(t, "prometheus", "prometheus.yaml"))
@@ -236,7 +236,7 @@ func startPrometheus(t *testing.T, target, others string) *prometheus {
 	config := strings.NewReplacer("localhost:9464", target, "- alerts.yaml", "- "+deployed(t, "prometheus", "alerts.yaml")).Replace(string(text))
 	dir := t.TempDir()
 	path := filepath.Join(dir, "prometheus.yaml")
-	if err := os.WriteFile(path, []byte("global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}\n"+config+others), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n"+config+others), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0") // it tells nobody which port it took itself
@@ -269,7 +269,7 @@ func (p *prometheus) await(query string) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	var last string
-	for range 600 {
+	for range 3000 {
 		n, err := p.ask(query)
 		if n > 0 {
 			return
@@ -278,7 +278,7 @@ func (p *prometheus) await(query string) {
 		<-tick.C
 	}
 	all, _ := p.ask(metricName.FindString(query))
-	p.t.Fatalf("%s has no result after a minute (%s); of the metric there are %d series", query, last, all)
+	p.t.Fatalf("%s has no result after five minutes (%s); of the metric there are %d series", query, last, all)
 }
 
 // query checks that a query is one, and returns how many results it has.

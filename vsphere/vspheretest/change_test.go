@@ -137,7 +137,7 @@ func TestTheManifestCanBeLate(t *testing.T) {
 	add(t, srv, "manifest:late=1ms")
 	lease, info := c.export("guest1")
 	get(t, diskURLs(info)[0])
-	for {
+	for ; ; pause() {
 		m, err := lease.GetManifest(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/vmware/govmomi"
 	"github.com/vmware/govmomi/fault"
@@ -42,6 +43,10 @@ func (c *client) vm(name string) *object.VirtualMachine {
 	}
 	return vm
 }
+
+// pause is between two looks at what has no other way to tell: the lab needs the processor,
+// too.
+func pause() { <-time.After(5 * time.Millisecond) }
 
 // export opens a lease on a VM and waits until it is ready.
 func (c *client) export(name string) (*nfc.Lease, *nfc.LeaseInfo) {

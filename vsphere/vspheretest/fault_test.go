@@ -193,7 +193,7 @@ func TestSessionCanCountTime(t *testing.T) {
 	t.Parallel()
 	srv := oneVM(t, func(c *vspheretest.Config) { c.Faults = []string{"session:after=20ms"} })
 	c := connect(t, srv)
-	for {
+	for ; ; pause() {
 		if _, err := methods.GetCurrentTime(t.Context(), c.Client.Client); err != nil {
 			wantFault[*types.NotAuthenticated](t, err, "a call after that time")
 			return

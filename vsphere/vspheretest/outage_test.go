@@ -94,12 +94,12 @@ func TestAnOutageCanBeginInTheMiddleOfAStreamAndEndsInTime(t *testing.T) {
 	if a := get(t, diskURLs(info)[0]); a.err == nil {
 		t.Error("the stream was not cut")
 	}
-	for {
+	for ; ; pause() {
 		if _, err := methods.GetCurrentTime(t.Context(), c.Client.Client); err == nil {
 			break
 		}
 	}
-	for {
+	for ; ; pause() {
 		if a := get(t, diskURLs(info)[0]); a.err == nil && a.StatusCode == http.StatusOK {
 			break
 		}
@@ -110,10 +110,10 @@ func TestOutagesFollowOneAnother(t *testing.T) {
 	t.Parallel()
 	srv := oneVM(t, nil)
 	add(t, srv, "down:plane=control,after=1ms,for=1ms,times=3,how=reset")
-	for srv.Struck()["down"] < 3 {
+	for ; srv.Struck()["down"] < 3; pause() {
 		_, _ = govmomi.NewClient(t.Context(), srv.URL(), true)
 	}
-	for {
+	for ; ; pause() {
 		if _, err := govmomi.NewClient(t.Context(), srv.URL(), true); err == nil {
 			return
 		}

@@ -266,7 +266,7 @@ func TestTwoStoresClaimEachJobOnceWhileTheirConnectionsAreKilled(t *testing.T) {
 	})
 	// persist does what a manager does: it tries again while the store is in trouble.
 	persist := func(f func() error) error {
-		for {
+		for ; ; <-time.After(5 * time.Millisecond) {
 			err := f()
 			if troubleOf(err) == "" {
 				return err
