@@ -308,8 +308,8 @@ func (c *client) ask(ctx context.Context, callback string, secrets []string, get
 func (c *client) failed(err error, secrets []string) *Denied {
 	said := new(oauth2.RetrieveError)
 	if !errors.As(err, &said) {
-		if refused := new(url.Error); !errors.As(err, &refused) {
-			return notGood(errors.New("the token endpoint of the identity provider gives no token"))
+		if unreached := new(url.Error); !errors.As(err, &unreached) {
+			err = errors.New("the token endpoint of the identity provider answers with what is no token, or not to the end")
 		}
 		return away(err)
 	}
@@ -328,8 +328,9 @@ func (c *client) failed(err error, secrets []string) *Denied {
 			Reason: Unavailable, Err: err,
 			Text: "the identity provider does not accept this daemon as its client: access.oidc.sign_in has a wrong client id or secret",
 		}
-	case status >= 500, status < 400, status == http.StatusTooManyRequests:
-		return away(err)
+	case said.ErrorCode == "invalid_grant",
+		said.ErrorCode != "" && status >= 400 && status < 500 && status != http.StatusTooManyRequests:
+		return notGood(err)
 	}
-	return notGood(err)
+	return away(err) // or whatever stands before it
 }

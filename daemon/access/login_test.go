@@ -357,6 +357,12 @@ func TestSomebodyWithoutARoleIsToldWhichClaimWasLookedAt(t *testing.T) {
 	}
 }
 
+// cut is an answer that ends before its end.
+func cut(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Length", "1000")
+	fmt.Fprint(w, `{"access_token":"`)
+}
+
 func TestATokenEndpointThatFailsIsToldApartFromAWrongAnswer(t *testing.T) {
 	t.Parallel()
 	d := startDesk(t)
@@ -374,7 +380,10 @@ func TestATokenEndpointThatFailsIsToldApartFromAWrongAnswer(t *testing.T) {
 		"it is busy":                     {status: 429, code: "slow_down", reason: access.Unavailable},
 		"it sends us elsewhere":          {answer: http.RedirectHandler("https://evil.example/token", http.StatusTemporaryRedirect).ServeHTTP, reason: access.Unavailable},
 		"it cuts the connection":         {answer: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, reason: access.Unavailable},
-		"it answers nonsense":            {answer: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, theCode) }, reason: access.Invalid},
+		"it answers nonsense":            {answer: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, theCode) }, reason: access.Unavailable},
+		"it is cut in the middle":        {answer: cut, reason: access.Unavailable},
+		"a proxy answers":                {answer: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>"+theCode, http.StatusForbidden) }, reason: access.Unavailable},
+		"an error comes with 200":        {status: 200, code: "invalid_grant", reason: access.Invalid},
 	} {
 		d.refused.Store(0)
 		d.says(c.status, c.code, "the code "+theCode+" of "+theSecret)

@@ -3,6 +3,8 @@ package access_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,4 +33,43 @@ func TestAStoreThatDoesNotAnswerKeepsARequestForSecondsOnly(t *testing.T) {
 			t.Errorf("it took %v", d)
 		}
 	})
+}
+
+// impatient waits less long for one path of a server than the daemon does.
+type impatient struct {
+	http.RoundTripper
+	path string
+}
+
+func (i impatient) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Path != i.path {
+		return i.RoundTripper.RoundTrip(r)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), 100*time.Millisecond)
+	defer cancel()
+	return i.RoundTripper.RoundTrip(r.WithContext(ctx))
+}
+
+func TestAProviderThatSaysNothingIsNotWaitedForWithoutEnd(t *testing.T) {
+	t.Parallel()
+	silent := func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // or the server does not notice that the client goes
+		<-r.Context().Done()
+	}
+	at := func(path string) *desk {
+		return startDesk(t, func(o *access.OIDCOptions) {
+			client := *o.Client
+			client.Transport, o.Client = impatient{client.Transport, path}, &client
+		})
+	}
+	d := at("/.well-known/openid-configuration")
+	d.idp.be(func() { d.idp.answer = silent })
+	for range 20 { // of which one asks
+		_, err := d.BeginLogin(t.Context(), backTo, "/ui/")
+		d.wantReason(err, access.Unavailable)
+	}
+	d = at("/token")
+	d.answers(silent)
+	_, err := d.signIn()
+	d.wantReason(err, access.Unavailable)
 }
