@@ -20,6 +20,8 @@ type shape struct {
 	nics   []string
 	starts bool // it is started too, which takes longer
 	grows  bool // CPUs and memory are added while it runs
+
+	options kvm.Options // beside the networks
 }
 
 func hotAdd(g *kvm.Guest) {
@@ -38,6 +40,22 @@ func shapes() map[string]shape {
 		"hot-add uefi": {change: func(g *kvm.Guest) { hotAdd(g); g.Firmware, g.SecureBoot = kvm.UEFI, true }, disks: []kvm.Bus{kvm.SATA}, starts: true},
 		"diskless":     {nics: []string{"e1000"}},
 		"windows uefi": {change: func(g *kvm.Guest) { g.Firmware, g.GuestID = kvm.UEFI, "windows2022srvNext_64Guest" }, disks: []kvm.Bus{kvm.LSISAS}, nics: []string{"e1000e"}},
+	}
+	for name, s := range map[string]shape{
+		"threads":                    {change: func(g *kvm.Guest) { g.CPUs, g.CoresPerSocket, g.ThreadsPerCore = 8, 2, 2 }, disks: []kvm.Bus{kvm.SATA}},
+		"secure boot PVSCSI":         {change: func(g *kvm.Guest) { g.Firmware, g.SecureBoot = kvm.UEFI, true }, disks: []kvm.Bus{kvm.PVSCSI, kvm.PVSCSI}, starts: true},
+		"secure boot NVMe":           {change: func(g *kvm.Guest) { g.Firmware, g.SecureBoot = kvm.UEFI, true }, disks: []kvm.Bus{kvm.NVMe, kvm.NVMe}, nics: []string{"vmxnet3"}},
+		"uefi 60 disks":              {change: uefi, disks: slices.Repeat([]kvm.Bus{kvm.PVSCSI}, 60), nics: []string{"vmxnet3"}},
+		"60 disks started":           {disks: slices.Repeat([]kvm.Bus{kvm.PVSCSI}, 60), nics: []string{"vmxnet3"}, starts: true},
+		"60 disks SATA":              {change: uefi, disks: slices.Repeat([]kvm.Bus{kvm.SATA}, 60)},
+		"60 disks NVMe":              {disks: slices.Repeat([]kvm.Bus{kvm.NVMe}, 60)},
+		"60 disks LSI SAS":           {disks: slices.Repeat([]kvm.Bus{kvm.LSISAS}, 60)},
+		"60 disks virtio":            {disks: slices.Repeat([]kvm.Bus{kvm.PVSCSI}, 60), options: kvm.Options{Virtio: true}},
+		"60 disks converted":         {disks: slices.Repeat([]kvm.Bus{kvm.PVSCSI}, 60), options: kvm.Options{VirtioBlk: true, VirtioNet: true}, nics: []string{"vmxnet3"}},
+		"uefi 60 disks converted":    {change: uefi, disks: slices.Repeat([]kvm.Bus{kvm.PVSCSI}, 60), options: kvm.Options{VirtioBlk: true, VirtioNet: true}, nics: []string{"vmxnet3"}, starts: true},
+		"every bus, and every model": {disks: []kvm.Bus{kvm.IDE, kvm.SATA, kvm.LSILogic, kvm.LSISAS, kvm.BusLogic, kvm.PVSCSI, kvm.NVMe}, nics: []string{"vmxnet3", "e1000", "e1000e", "pcnet"}, starts: true},
+	} {
+		all[name] = s
 	}
 	for _, bus := range []kvm.Bus{kvm.IDE, kvm.SATA, kvm.LSILogic, kvm.LSISAS, kvm.BusLogic, kvm.PVSCSI, kvm.NVMe} {
 		all["bios "+string(bus)] = shape{disks: []kvm.Bus{bus, bus}, nics: []string{"vmxnet3"}, starts: bus == kvm.PVSCSI}
@@ -74,7 +92,9 @@ func keepsShapes(t *testing.T, lv *libvirttest.Server) {
 		for i, model := range s.nics { // of a distributed port group
 			g.NICs = append(g.NICs, kvm.NIC{MAC: fmt.Sprintf("00:50:56:01:00:%02x", i), Model: model, Network: "DSwitch/dvPG %2f, VLAN=7"})
 		}
-		xml, _, err := kvm.Domain(g, kvm.Options{NetworkMap: map[string]string{kvm.AnyNetwork: "dvs"}})
+		options := s.options
+		options.NetworkMap = map[string]string{kvm.AnyNetwork: "dvs"}
+		xml, _, err := kvm.Domain(g, options)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue

@@ -1,6 +1,9 @@
 package vspheretest
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -9,7 +12,7 @@ import (
 type Settings struct {
 	Name       string            // escaped
 	Attributes map[string]string // custom attributes by name, without empty ones
-	Cards      []bool            // for each network card, whether it connects at power-on
+	Cards      []bool            // for each network card in the order of their keys, whether it connects at power-on
 }
 
 // Settings returns those of a VM, which is known by the name that it had at first.
@@ -31,11 +34,15 @@ func (s *Server) Settings(vm string) (out Settings) {
 				out.Attributes[names[f.Key]] = f.Value
 			}
 		}
+		var cards []*types.VirtualEthernetCard // the simulator moves a device that is changed to the end
 		for _, d := range m.Config.Hardware.Device {
 			if card, ok := d.(types.BaseVirtualEthernetCard); ok {
-				c := card.GetVirtualEthernetCard().Connectable
-				out.Cards = append(out.Cards, c != nil && c.StartConnected)
+				cards = append(cards, card.GetVirtualEthernetCard())
 			}
+		}
+		slices.SortFunc(cards, func(a, b *types.VirtualEthernetCard) int { return cmp.Compare(a.Key, b.Key) })
+		for _, card := range cards {
+			out.Cards = append(out.Cards, card.Connectable != nil && card.Connectable.StartConnected)
 		}
 	})
 	return out

@@ -1,6 +1,8 @@
 package vspheretest
 
 import (
+	"cmp"
+	"net/netip"
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
@@ -55,7 +57,25 @@ func (g *Guest) changes(m *simulator.VirtualMachine) []types.PropertyChange {
 		{Name: "guest.hostName", Val: is.HostName},
 		{Name: "guest.net", Val: is.Net},
 		{Name: "guest.ipStack", Val: is.IPStack},
+		{Name: "guest.ipAddress", Val: is.address()},
+		{Name: "summary.guest", Val: &types.VirtualMachineGuestSummary{
+			GuestId: m.Config.GuestId, GuestFullName: m.Config.GuestFullName,
+			ToolsRunningStatus: string(status), HostName: is.HostName, IpAddress: is.address(),
+		}},
 	}
+}
+
+// address is the one that Tools report as the guest's: the first of IPv4, or of any.
+func (g *Guest) address() (first string) {
+	for _, card := range g.Net {
+		for _, text := range card.IpAddress {
+			if a, err := netip.ParseAddr(text); err == nil && a.Is4() {
+				return text
+			}
+			first = cmp.Or(first, text)
+		}
+	}
+	return first
 }
 
 // ShutdownGuest asks the guest to shut down, and does not wait for it.

@@ -174,6 +174,9 @@ type vmFile struct {
 	FaultTolerant    bool       `yaml:"fault_tolerant"`
 	PoweredOn        bool       `yaml:"powered_on"`
 	CBT              bool       `yaml:"cbt"`
+	CPUHotAdd        bool       `yaml:"cpu_hot_add"`
+	MemoryHotAdd     bool       `yaml:"memory_hot_add"`
+	Tools            *toolsFile `yaml:"tools"`
 	Snapshots        []string   `yaml:"snapshots"`
 	DisabledMethods  []string   `yaml:"disabled_methods"`
 	DeniedPrivileges []string   `yaml:"denied_privileges"`
@@ -187,8 +190,10 @@ type diskFile struct {
 }
 
 type nicFile struct {
-	Type string `yaml:"type"`
-	MAC  string `yaml:"mac"`
+	Type      string   `yaml:"type"`
+	MAC       string   `yaml:"mac"`
+	Network   string   `yaml:"network"`
+	Addresses []string `yaml:"addresses"`
 }
 
 // set applies one attribute of a -vm flag.
@@ -196,6 +201,7 @@ func (v *vmFile) set(key, value string) (err error) {
 	switches := map[string]*bool{
 		"efi": &v.EFI, "secureboot": &v.SecureBoot, "vtpm": &v.VTPM, "encrypted": &v.Encrypted,
 		"ft": &v.FaultTolerant, "poweredOn": &v.PoweredOn, "cbt": &v.CBT,
+		"cpuHotAdd": &v.CPUHotAdd, "memoryHotAdd": &v.MemoryHotAdd,
 	}
 	if b := switches[key]; b != nil && value == "" {
 		*b = true
@@ -205,6 +211,9 @@ func (v *vmFile) set(key, value string) (err error) {
 	if w := words[key]; w != nil {
 		*w = value
 		return nil
+	}
+	if toolsAttributes[key] {
+		return v.setTools(key, value)
 	}
 	switch key {
 	case "cpus", "cores", "memory", "host":
@@ -224,7 +233,12 @@ func (v *vmFile) set(key, value string) (err error) {
 		}
 	case "nic":
 		kind, mac, _ := strings.Cut(value, "/")
-		v.NICs = append(v.NICs, nicFile{kind, mac})
+		v.NICs = append(v.NICs, nicFile{Type: kind, MAC: mac})
+	case "network":
+		if len(v.NICs) == 0 {
+			return errors.New("a network is of the card before it: give nic=TYPE first")
+		}
+		v.NICs[len(v.NICs)-1].Network = value
 	case "snapshot":
 		v.Snapshots = append(v.Snapshots, value)
 	case "bus", "independent", "rdm":
@@ -250,7 +264,7 @@ func (v *vmFile) read() (vspheretest.VM, error) {
 		Name: v.Name, Folder: v.Folder, Host: v.Host, CPUs: v.CPUs, CoresPerSocket: v.CoresPerSocket,
 		MemoryMiB: v.MemoryMiB, GuestID: v.GuestID, Annotation: v.Annotation, EFI: v.EFI, SecureBoot: v.SecureBoot,
 		CDDisconnect: v.CDDisconnect, VTPM: v.VTPM, Encrypted: v.Encrypted, FaultTolerant: v.FaultTolerant,
-		PoweredOn: v.PoweredOn, CBT: v.CBT, Snapshots: v.Snapshots,
+		PoweredOn: v.PoweredOn, CBT: v.CBT, Snapshots: v.Snapshots, CPUHotAdd: v.CPUHotAdd, MemoryHotAdd: v.MemoryHotAdd,
 		DisabledMethods: v.DisabledMethods, DeniedPrivileges: v.DeniedPrivileges,
 	}
 	for _, d := range v.Disks {
@@ -259,7 +273,11 @@ func (v *vmFile) read() (vspheretest.VM, error) {
 		})
 	}
 	for _, n := range v.NICs {
-		vm.NICs = append(vm.NICs, vspheretest.NIC{Type: n.Type, MAC: n.MAC})
+		vm.NICs = append(vm.NICs, vspheretest.NIC{Type: n.Type, MAC: n.MAC, Network: n.Network})
+	}
+	var err error
+	if vm.Guest, err = v.guest(); err != nil {
+		return vm, fmt.Errorf("VM %q: %w", v.Name, err)
 	}
 	for _, f := range []struct {
 		name string

@@ -17,22 +17,37 @@
 //	cpus=N  cores=N  memory=MIB  guest=ID  host=N
 //	bus=KIND      controller of all disks: pvscsi, lsilogic, lsilogic-sas, sata, nvme, ide
 //	nic=TYPE[/MAC]  may be repeated: vmxnet3, e1000e, e1000
+//	network=NAME  port group of the card before it
+//	cpuHotAdd  memoryHotAdd
 //	efi  secureboot  nvram=FILE  iso=FILE  vtpm  encrypted  ft
 //	poweredOn  cbt  snapshot=NAME  independent  rdm=virtual|physical
+//
+// A guest in a VM that is poweredOn runs VMware Tools if one of these is given:
+//
+//	tools[=HOSTNAME]
+//	ip=ADDRESS/LENGTH  of the card before it, which needs a MAC; may be repeated
+//	gateway=ADDRESS  dns=ADDRESS  dhcp
+//	shutdown=TIME|never  how long it takes to shut down when it is asked to, 0s without
+//
+// so that -shutdown, -keep-ip and -finish of hyper2kvm can be tried:
+//
+//	labvcenter -env-file lab.env -vm 'web1=disk1.raw;poweredOn;nic=vmxnet3/00:50:56:01:02:03;network=VM Network;tools=web1;ip=192.0.2.10/24;gateway=192.0.2.1;dns=192.0.2.53;shutdown=5s'
 //
 // With -inventory FILE the VMs are read from YAML, a list of
 //
 //   - name: guest1
 //     folder: Prod/Linux
 //     disks: [{path: disk1.raw, controller: sata}, {path: disk2.vmdk, independent: true}]
-//     nics: [{type: vmxnet3, mac: "00:50:56:01:02:03"}]
+//     nics: [{type: vmxnet3, mac: "00:50:56:01:02:03", network: VM Network, addresses: [192.0.2.10/24]}]
+//     tools: {host_name: guest1, gateway: 192.0.2.1, dns: [192.0.2.53], shutdown: 5s}
+//     powered_on: true
 //     cpus: 4
 //     cores_per_socket: 2
 //     memory_mib: 2048
 //     efi: true
 //     nvram: guest1.nvram
 //
-// and so on: every attribute above, in snake case.
+// and so on: every attribute above, in snake case (cpu_hot_add).
 //
 // It ends at SIGINT or SIGTERM and leaves no files behind. Exit codes: 0 after
 // a signal, 1 when the lab cannot start, 2 for wrong flags.

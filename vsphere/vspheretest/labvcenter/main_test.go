@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -90,8 +91,8 @@ func TestFlagsAndInventoryFilesDescribeTheSameHardware(t *testing.T) {
 	nvram, iso := write(t, "x.nvram", "vars"), write(t, "x.iso", "image")
 	o, err := parse([]string{
 		"-vm", "guest1=a.raw,b.vmdk;folder=X/Y;cpus=4;cores=2;memory=2048;guest=debian12_64Guest;host=1;bus=sata;" +
-			"nic=e1000e/00:50:56:01:02:03;nic=vmxnet3;efi;secureboot;nvram=" + nvram + ";iso=" + iso +
-			";vtpm;encrypted;ft;poweredOn;cbt;snapshot=s1;snapshot=s2;independent;rdm=virtual",
+			"nic=e1000e/00:50:56:01:02:03;network=VM Network;ip=192.0.2.10/24;ip=2001:db8::10/64;nic=vmxnet3;efi;secureboot;nvram=" + nvram + ";iso=" + iso +
+			";vtpm;encrypted;ft;poweredOn;cbt;cpuHotAdd;memoryHotAdd;tools=web1;gateway=192.0.2.1;dns=192.0.2.53;dns=2001:db8::53;dhcp;shutdown=5s;snapshot=s1;snapshot=s2;independent;rdm=virtual",
 		"-hosts", "2", "-rate", "25MB/s",
 	}, io.Discard)
 	if err != nil {
@@ -108,7 +109,12 @@ func TestFlagsAndInventoryFilesDescribeTheSameHardware(t *testing.T) {
   disks:
     - {path: a.raw, controller: sata, independent: true, rdm: virtual}
     - {path: b.vmdk, controller: sata, independent: true, rdm: virtual}
-  nics: [{type: e1000e, mac: "00:50:56:01:02:03"}, {type: vmxnet3}]
+  nics:
+    - {type: e1000e, mac: "00:50:56:01:02:03", network: VM Network, addresses: [192.0.2.10/24, "2001:db8::10/64"]}
+    - {type: vmxnet3}
+  tools: {host_name: web1, gateway: 192.0.2.1, dns: [192.0.2.53, "2001:db8::53"], dhcp: true, shutdown: 5s}
+  cpu_hot_add: true
+  memory_hot_add: true
   efi: true
   secure_boot: true
   nvram: `+nvram+`
@@ -130,6 +136,26 @@ func TestFlagsAndInventoryFilesDescribeTheSameHardware(t *testing.T) {
 	if o.config.Rate != 25e6 || len(o.config.VMs[0].Disks) != 2 || string(o.config.VMs[0].NVRAM) != "vars" {
 		t.Errorf("config %+v", o.config)
 	}
+	g := o.config.VMs[0].Guest
+	if g == nil || g.HostName != "web1" || g.ShutdownTakes != 5*time.Second || len(g.Net) != 2 || len(g.Net[0].IpConfig.IpAddress) != 2 ||
+		g.IPStack[0].IpRouteConfig.IpRoute[0].Gateway.IpAddress != "192.0.2.1" || len(g.IPStack[0].DnsConfig.IpAddress) != 2 {
+		t.Errorf("the guest is %+v", g)
+	}
+}
+
+func TestAGuestThatNeverShutsDownAndOneWithoutTools(t *testing.T) {
+	t.Parallel()
+	o, err := parse([]string{"-vm", "a=a.raw;shutdown=never", "-vm", "b=b.raw;nic=vmxnet3"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := o.config.VMs[0].Guest, o.config.VMs[1].Guest; a == nil || a.ShutdownTakes >= 0 || b != nil {
+		t.Errorf("the guests are %+v and %+v", a, b)
+	}
+	file := write(t, "inventory.yaml", "- name: a\n  disks: [{path: a.raw}]\n  nics: [{mac: \"00:50:56:01:02:03\", addresses: [192.0.2.1/24]}]\n")
+	if _, err := readInventory(file); err == nil || !strings.Contains(err.Error(), "no tools") {
+		t.Errorf("addresses without tools: %v", err)
+	}
 }
 
 func TestWrongFlagsAreNamed(t *testing.T) {
@@ -142,6 +168,14 @@ func TestWrongFlagsAreNamed(t *testing.T) {
 		{[]string{"-vm", "g=a.raw;colour=blue"}, "colour=blue"},
 		{[]string{"-vm", "g=a.raw;cpus=many"}, "want a number"},
 		{[]string{"-rate", "fast"}, "fast"},
+		{[]string{"-vm", "g=a.raw;ip=192.0.2.1/24"}, "give nic=TYPE/MAC first"},
+		{[]string{"-vm", "g=a.raw;network=lan"}, "give nic=TYPE first"},
+		{[]string{"-vm", "g=a.raw;nic=e1000;ip=192.0.2.1/24"}, "needs a MAC address"},
+		{[]string{"-vm", "g=a.raw;nic=e1000/00:50:56:01:02:03;ip=192.0.2.1"}, "192.0.2.10/24"},
+		{[]string{"-vm", "g=a.raw;gateway=router"}, `gateway "router"`},
+		{[]string{"-vm", "g=a.raw;dns=names"}, `dns "names"`},
+		{[]string{"-vm", "g=a.raw;shutdown=soon"}, `shutdown "soon"`},
+		{[]string{"-vm", "g=a.raw;shutdown=-1s"}, `shutdown "-1s"`},
 		{[]string{"surplus"}, "surplus"},
 	} {
 		var out bytes.Buffer
