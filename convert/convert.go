@@ -8,6 +8,9 @@
 // keeps the disks that are finished; the same run again goes on with the others, and one
 // that was finished before is a success that does nothing.
 //
+// What is to be done inside the guest's disks is done on the images then, by package
+// migrate, as after an export.
+//
 // Each file is read once: a stream-optimized disk is hashed while it is decoded, straight
 // out of the OVA. Only other kinds of disks that have a line in the manifest are read a
 // second time, for their hash.
@@ -53,6 +56,11 @@ type Options struct {
 	NetworkMap map[string]string
 	For        string // platforms to write a landing kit for: see [job.ParseTargets]
 	Overwrite  bool   // replace what is there
+
+	Convert bool // the guest is made ready for KVM afterwards, as an export's is
+	KeepIP  bool // it keeps the addresses that the file NAME.network.json beside the source has
+	// Migrator has what does that; nil is what this machine has.
+	Migrator *migrate.Migrator
 }
 
 // Run converts. It counts into t and returns when nothing of the run is left behind but
@@ -79,6 +87,7 @@ type run struct {
 	started time.Time
 	source  *source
 	work    *workdir.Dir
+	after   *migrate.InsideHere
 	asked   workdir.Asked
 	kits    []kit.Target
 	notes   []string
@@ -123,6 +132,9 @@ func (r *run) do(ctx context.Context) (result job.Result, err error) {
 		InstanceUUID: identity, Format: r.o.Format, Compress: r.o.Compress, Virtio: r.o.Virtio,
 		Networks: job.FormatNetworkMap(r.o.NetworkMap), For: strings.Join(targets, ","),
 	}
+	if r.after, err = r.inside(); err != nil {
+		return result, err
+	}
 	if r.work, err = workdir.Open(outdir.Roots{}, r.o.Output, job.FileBase(r.source.name)); err != nil {
 		return result, err
 	}
@@ -130,7 +142,10 @@ func (r *run) do(ctx context.Context) (result job.Result, err error) {
 	if err != nil {
 		return result, errors.Join(err, r.leave())
 	}
-	return result, r.work.Retire()
+	if err := r.work.Retire(); err != nil || !r.after.Asked() {
+		return result, err
+	}
+	return r.after.Do(ctx)
 }
 
 // checked makes a checksum that is wrong, and what else shows damage, the error that
@@ -159,8 +174,14 @@ func (r *run) land(ctx context.Context) (job.Result, error) {
 			fmt.Errorf("%w: %s holds an unfinished export of a VM with the same file name", workdir.ErrExists, r.work.Path()),
 			"finish or clean that one, or choose another output directory"))
 	}
+	if err := r.after.Settle(ctx, r.work); err != nil {
+		return job.Result{}, err
+	}
 	if result, done, err := r.earlier(); done || err != nil {
 		return result, err
+	}
+	if err := r.after.Check(ctx); err != nil {
+		return job.Result{}, err
 	}
 	if taken := r.taken(); taken != "" && !r.o.Overwrite {
 		return job.Result{}, fault.Permanent(fault.WithHint(fmt.Errorf("%w: %s", workdir.ErrExists, taken),
@@ -226,6 +247,9 @@ func (r *run) taken() string {
 	}
 	for i := range r.source.disks {
 		names = append(names, r.diskName(i))
+	}
+	if r.o.Convert {
+		names = append(names, r.work.Base()+migrate.LogSuffix)
 	}
 	return r.work.Taken(names)
 }

@@ -45,7 +45,10 @@ func (p *convertPart) obstacles(ctx context.Context) []vsphere.Obstacle {
 	return machineObstacles(CodeConvert, append(p.tool().Problems(ctx), p.tool().About(guest)...))
 }
 
-func (r *run) logName() string { return r.work.Base() + ".v2v.log" }
+// LogSuffix ends the name of the file with what virt-v2v says.
+const LogSuffix = ".v2v.log"
+
+func (r *run) logName() string { return r.work.Base() + LogSuffix }
 
 func (p *convertPart) do(ctx context.Context, g *inside) (err error) {
 	if len(g.result.Disks) != len(p.vm.Disks) {

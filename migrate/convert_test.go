@@ -205,7 +205,7 @@ func TestAConversionThatFailsLeavesTheImagesAsTheyWere(t *testing.T) {
 			plain := b.def
 			plain.Options.Convert = false
 			b.export(plain)
-			before := (&insideBench{bench: b.bench}).sums()
+			before := b.sums()
 			if test.change != nil {
 				test.change(b)
 			}
@@ -227,7 +227,7 @@ func TestAConversionThatFailsLeavesTheImagesAsTheyWere(t *testing.T) {
 // untouched fails the test unless every file but the log is byte for byte what it was.
 func (b *convertBench) untouched(before map[string]string) {
 	b.t.Helper()
-	after := (&insideBench{bench: b.bench}).sums()
+	after := b.sums()
 	if _, logged := after["guest1.v2v.log"]; !logged {
 		b.t.Error("there is no log")
 	}
@@ -245,7 +245,7 @@ func TestAConversionThatIsCancelledLeavesTheImagesAsTheyWere(t *testing.T) {
 	plain := b.def
 	plain.Options.Convert = false
 	b.export(plain)
-	before := (&insideBench{bench: b.bench}).sums()
+	before := b.sums()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	tracker := progress.New()
 	ended := make(chan error, 1)

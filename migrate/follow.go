@@ -11,7 +11,6 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
-	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
 // Following: the steps after an export, one after the other. What fails in them is
@@ -21,16 +20,8 @@ import (
 // followEarlier is follow for an export that an earlier run has finished: what is in
 // the way of its steps was not looked for yet.
 func (r *run) followEarlier(ctx context.Context, receipt workdir.Receipt) (job.Result, error) {
-	var fatal []vsphere.Obstacle
-	for _, o := range r.stepObstacles(ctx, r.missing(receipt)) {
-		if o.Severity == vsphere.SeverityError {
-			fatal = append(fatal, o)
-		} else {
-			r.note("%s", o.Text)
-		}
-	}
-	if len(fatal) > 0 {
-		return job.Result{}, &PreflightError{VM: r.vm.Path, Obstacles: fatal, Exported: true}
+	if err := r.unobstructed(ctx, r.vm.Path, r.missing(receipt)...); err != nil {
+		return job.Result{}, err
 	}
 	return r.follow(ctx, receipt)
 }

@@ -22,13 +22,13 @@ import (
 // parts: "one" writes 1 at 64 KiB of each disk, "two" writes 2 at 128 KiB, where it finds
 // what "one" has written.
 type insideBench struct {
-	*bench
+	following
 	one, two migrate.TestPart
-	did      []string
 }
 
 func newInsideBench(t *testing.T) *insideBench {
-	b := &insideBench{bench: newBench(t, vspheretest.Config{}, twoDisks(t)...)}
+	b := &insideBench{following: following{bench: newBench(t, vspheretest.Config{}, twoDisks(t)...)}}
+	b.set = func() { b.m.SetParts(b.one, b.two) }
 	b.m.AcceptFinished = true
 	for i, p := range []*migrate.TestPart{&b.one, &b.two} {
 		*p = migrate.TestPart{Name: []string{"one", "two"}[i], Asked: true, Do: func(_ context.Context, overlays []string) error {
@@ -51,26 +51,6 @@ func qemuIO(t testing.TB, image, command string) {
 	}
 }
 
-// again runs the job with the parts as they are now, and returns which of them did
-// something.
-func (b *insideBench) again(def job.Definition) ([]string, job.Result, error) {
-	b.m.SetParts(b.one, b.two)
-	b.did = nil
-	result, _, err := b.run(b.t.Context(), def)
-	return b.did, result, err
-}
-
-// does fails the test unless the job succeeds, and just these parts did something.
-func (b *insideBench) does(def job.Definition, want ...string) job.Result {
-	b.t.Helper()
-	did, result, err := b.again(def)
-	if err != nil || !result.Success || !slices.Equal(did, want) {
-		b.t.Errorf("did %q, %v, %+v; want %q", did, err, result, want)
-	}
-	b.over()
-	return result
-}
-
 // changed fails the test unless each disk has what the parts write.
 func (b *insideBench) changed(result job.Result, parts ...int) {
 	b.t.Helper()
@@ -82,7 +62,7 @@ func (b *insideBench) changed(result job.Result, parts ...int) {
 }
 
 // sums are the hashes of the visible files.
-func (b *insideBench) sums() map[string]string {
+func (b *bench) sums() map[string]string {
 	out := map[string]string{}
 	for _, name := range b.visible() {
 		data, err := os.ReadFile(filepath.Join(b.out, name))

@@ -44,6 +44,9 @@ func (p *keepIPPart) obstacles(context.Context) (out []vsphere.Obstacle) {
 		say(vsphere.SeverityError, "the addresses of a Windows guest are kept by its conversion alone", "ask for that, too (-convert), or leave keep_ip out")
 	case slices.ContainsFunc(otherSystems, func(id string) bool { return strings.HasPrefix(p.vm.GuestID, id) }):
 		say(vsphere.SeverityError, fmt.Sprintf("it is known for Linux and Windows alone, and the guest is %q", p.vm.GuestID), "leave keep_ip out, and set the addresses by hand")
+	case n == nil && p.here != nil:
+		say(vsphere.SeverityError, "there is no file NAME.network.json beside what is converted, with the addresses of the guest",
+			"hyper2kvm export writes it of a VM that runs with VMware Tools; leave keep_ip out, and set the addresses by hand")
 	case n == nil || !slices.ContainsFunc(n.Interfaces, func(i job.GuestInterface) bool { return len(i.Addresses) > 0 }):
 		say(vsphere.SeverityError, "VMware Tools have reported no addresses of the guest",
 			"they do while the guest runs: let it run with Tools, and export it with -shutdown or -snapshot; or leave keep_ip out")
@@ -70,7 +73,9 @@ func (p *keepIPPart) fish() *guestnet.Fish {
 // tell of what the guest makes itself, too. It is nil when that is nothing.
 func (r *run) reported() *job.GuestNetwork {
 	var n *job.GuestNetwork
-	if r.work != nil {
+	if r.here != nil {
+		n = r.here.Network
+	} else if r.work != nil {
 		n = r.work.Network()
 		if receipt, ok := r.foundFinished(); ok && n == nil {
 			n = receipt.Result.Network

@@ -14,7 +14,6 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/landing"
 	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
-	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
 // Land brings a finished export, or what was converted, to the libvirt that def's
@@ -25,17 +24,8 @@ import (
 // The network map of def is of the networks that the exported domain has its cards on.
 func (m *Migrator) Land(ctx context.Context, def job.Definition, e Exported, t *progress.Tracker) (result job.Result, err error) {
 	r := m.newRun(def, t)
-	if err := r.absolute(); err != nil {
-		return result, err
-	}
-	if r.work, err = workdir.Open(r.m.Outputs, r.def.OutputPath, e.Base); err != nil {
-		return result, err
-	}
-	defer func() { err = errors.Join(err, r.unsettled, r.work.Close(true)) }()
-	if err := r.settleStep(ctx); err != nil {
-		return result, err
-	}
-	receipt, err := r.work.ReadReceipt()
+	receipt, end, err := r.openFinished(ctx, e.Base)
+	defer func() { err = errors.Join(err, end()) }()
 	switch {
 	case err != nil:
 		return result, err
@@ -44,9 +34,6 @@ func (m *Migrator) Land(ctx context.Context, def job.Definition, e Exported, t *
 			"make images of it: hyper2kvm convert"))
 	case !receipt.Restarted.IsZero():
 		return result, r.outdated(receipt)
-	}
-	if why := r.work.Broken(receipt); why != "" {
-		return result, fault.Permanent(fmt.Errorf("what was exported to %s is not whole: %s", r.def.OutputPath, why))
 	}
 	r.notes = slices.Clone(receipt.Result.Notes)
 	s := &landingStep{run: r}
@@ -58,7 +45,7 @@ func (m *Migrator) Land(ctx context.Context, def job.Definition, e Exported, t *
 	if s.here, err = r.planOf(receipt); err != nil {
 		return result, err
 	}
-	if err := s.unobstructed(ctx, receipt.VMPath); err != nil {
+	if err := r.unobstructed(ctx, receipt.VMPath, s); err != nil {
 		return result, err
 	}
 	if receipt.WasOn && r.def.Options.Start {
@@ -102,20 +89,4 @@ func (r *run) planOf(receipt workdir.Receipt) (*landingPlan, error) {
 		p.Images = append(p.Images, landing.Image{Path: r.work.Final(filepath.Base(d.File))})
 	}
 	return p, nil
-}
-
-// unobstructed says what is in the way of a landing, or that nothing is.
-func (s *landingStep) unobstructed(ctx context.Context, vm string) error {
-	var fatal []vsphere.Obstacle
-	for _, o := range s.obstacles(ctx) {
-		if o.Severity == vsphere.SeverityError {
-			fatal = append(fatal, o)
-		} else {
-			s.note("%s", o.Text)
-		}
-	}
-	if len(fatal) > 0 {
-		return &PreflightError{VM: vm, Obstacles: fatal, Exported: true}
-	}
-	return nil
 }

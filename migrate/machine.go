@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
@@ -44,6 +45,9 @@ type machineFile struct {
 // machineFiles are the libvirt domain, and the landing kits that the job asks for. notes
 // are what people should know of them: see aboutMachine.
 func (r *run) machineFiles(o kvm.Options) (files []machineFile, notes []string, err error) {
+	if r.here != nil && r.here.Bare {
+		return nil, nil, nil
+	}
 	m := kit.Machine{Guest: r.guest(), Options: o}
 	xml, about, err := kvm.Domain(m.Guest, m.Options)
 	if err != nil {
@@ -92,6 +96,14 @@ func kitsAsked(o job.Options) string {
 
 // guest is the VM as package kvm describes it, with its finished images.
 func (r *run) guest() kvm.Guest {
+	if r.here != nil {
+		guest := r.here.Guest
+		guest.Disks = slices.Clone(guest.Disks)
+		for i := range guest.Disks {
+			guest.Disks[i].Path, guest.Disks[i].Format = r.work.Final(r.diskName(i)), kvm.Format(r.def.Options.Format)
+		}
+		return guest
+	}
 	guest := kvm.Guest{
 		Name:           r.vm.DisplayName(),
 		UUID:           r.vm.BIOSUUID,

@@ -163,6 +163,7 @@ type run struct {
 
 	client *vsphere.Client
 	vm     vsphere.VM
+	here   *Here  // in place of client: see InsideHere
 	domain string // what the VM is called at libvirt
 	work   *workdir.Dir
 	target vsphere.Target

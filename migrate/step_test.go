@@ -17,16 +17,42 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
-// stepBench is a bench whose exports are followed by the steps "first" and "second",
-// which say in did what is asked of them.
-type stepBench struct {
+// following is a bench whose exports are followed by what says in did what was asked of
+// it.
+type following struct {
 	*bench
+	set func() // has the bench's Migrator do what follows, as it is now
+	did []string
+}
+
+// again runs the job, and returns what followed.
+func (b *following) again(def job.Definition) ([]string, job.Result, error) {
+	b.set()
+	b.did = nil
+	result, _, err := b.run(b.t.Context(), def)
+	return b.did, result, err
+}
+
+// does fails the test unless the job succeeds, and is followed by just that.
+func (b *following) does(def job.Definition, want ...string) job.Result {
+	b.t.Helper()
+	did, result, err := b.again(def)
+	if err != nil || !result.Success || !slices.Equal(did, want) {
+		b.t.Errorf("did %q, %v, %+v; want %q", did, err, result, want)
+	}
+	b.over()
+	return result
+}
+
+// stepBench is followed by the steps "first" and "second".
+type stepBench struct {
+	following
 	steps []migrate.TestStep
-	did   []string
 }
 
 func newStepBench(t *testing.T) *stepBench {
-	b := &stepBench{bench: newBench(t, vspheretest.Config{}, rawDisk(t, mib, extent{0, mib, true}))}
+	b := &stepBench{following: following{bench: newBench(t, vspheretest.Config{}, rawDisk(t, mib, extent{0, mib, true}))}}
+	b.set = func() { b.m.SetSteps(b.steps...) }
 	for _, name := range []string{"first", "second"} {
 		b.steps = append(b.steps, migrate.TestStep{
 			Name: name, Asked: "it",
@@ -41,24 +67,6 @@ func newStepBench(t *testing.T) *stepBench {
 		})
 	}
 	return b
-}
-
-// again runs the job with the steps as they are now, and returns what they did.
-func (b *stepBench) again(def job.Definition) ([]string, job.Result, error) {
-	b.m.SetSteps(b.steps...)
-	b.did = nil
-	result, _, err := b.run(b.t.Context(), def)
-	return b.did, result, err
-}
-
-// does fails the test unless the job succeeds and its steps do just that.
-func (b *stepBench) does(def job.Definition, want ...string) job.Result {
-	b.t.Helper()
-	did, result, err := b.again(def)
-	if err != nil || !result.Success || !slices.Equal(did, want) {
-		b.t.Errorf("did %q, %v, %+v; want %q", did, err, result, want)
-	}
-	return result
 }
 
 func TestStepsFollowAnExportOnceAndInTheirOrder(t *testing.T) {

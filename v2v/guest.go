@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// Guest is what vSphere says of a guest.
+// Guest is what vSphere, or a descriptor, says of a guest.
 type Guest struct {
 	ID       string // its guestId, as "windows2019srv_64Guest"; "" is not known
 	FullName string // for people
 	Running  bool   // it runs while its disks are read
 }
 
-// Windows reports whether the guest is a Windows, as far as vSphere knows.
+// Windows reports whether the guest is a Windows, as far as is known.
 func (g Guest) Windows() bool {
 	return strings.HasPrefix(strings.ToLower(g.ID), "win") || g.ID == "" && strings.Contains(g.FullName, "Windows")
 }
@@ -43,8 +43,8 @@ func problem(fatal bool, text, hint string) Problem {
 // into.
 func (t *Tool) About(g Guest) (out []Problem) {
 	if begins(g.ID, foreign) {
-		return []Problem{problem(true, fmt.Sprintf("vSphere says that the guest is %s, and virt-v2v converts Linux and Windows since XP", g.name()),
-			"export it without -convert; or, if it is another system, correct the guest OS of the VM at vSphere")}
+		return []Problem{problem(true, fmt.Sprintf("the guest is said to be %s, and virt-v2v converts Linux and Windows since XP", g.name()),
+			"leave -convert out; or, if it is another system, correct the guest OS of the VM where that is said")}
 	}
 	if g.Running {
 		out = append(out, problem(false, "the guest runs while its disks are read, and virt-v2v does not convert file systems that were not unmounted (of Windows it refuses them)",
@@ -88,7 +88,7 @@ func (t *Tool) drivers(g Guest) []Problem {
 	case g.Windows():
 		return []Problem{problem(true, "there are no virtio drivers for Windows on this machine, and the guest would have none after its conversion", get)}
 	case g.ID == "" || strings.HasPrefix(g.ID, "other") && !strings.Contains(g.ID, "Linux"):
-		return []Problem{problem(false, "vSphere does not know what the guest is; if it is a Windows, there are no virtio drivers for it on this machine", get)}
+		return []Problem{problem(false, "it is not known what the guest is; if it is a Windows, there are no virtio drivers for it on this machine", get)}
 	}
 	return nil
 }

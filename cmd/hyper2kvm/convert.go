@@ -27,7 +27,8 @@ NBD server has, such as qemu-nbd, which opens images of any kind.
 
 What lands in DIR has its final name only once all of it is verified. After a
 failure, run the same command again: finished disks are kept. No vCenter is needed.
-With -libvirt the images and the domain are landed there afterwards.`,
+With -convert and -keep-ip the guest inside the images is changed, when all of them are
+whole, as after an export; what fails leaves the images as they were. With -libvirt the images and the domain are landed there afterwards.`,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "format", Value: string(job.FormatQcow2), Usage: "`FORMAT` to land in: qcow2 or raw"},
 			&cli.StringFlag{Name: "output", Value: ".", Usage: "`DIR` to put the files in; made when it is not there"},
@@ -35,6 +36,9 @@ With -libvirt the images and the domain are landed there afterwards.`,
 			&cli.BoolFlag{Name: "virtio", Usage: "put disks and NICs on virtio in the libvirt domain; the guest needs the drivers"},
 			&cli.StringSliceFlag{Name: "network-map", Usage: "`NETWORK=NETWORK,…`: the libvirt network, or bridge:NAME, for cards on a network of the OVF; may be repeated"},
 			&cli.StringFlag{Name: "for", Usage: "`PLATFORMS` to write a landing kit for, beside the images: libvirt, proxmox, openstack, kubevirt, incus, with commas in between"},
+			&cli.BoolFlag{Name: "convert", Usage: "make the guest ready for KVM by virt-v2v: virtio drivers, boot loader; its disks and cards are on virtio then"},
+			virtioWinFlag(),
+			&cli.BoolFlag{Name: "keep-ip", Usage: "have the guest keep the addresses that NAME.network.json beside FILE has, on its new cards"},
 			&cli.BoolFlag{Name: "overwrite", Usage: "replace what an earlier run left in the output directory"},
 		}, jobflags.Landing()...),
 		DisableSliceFlagSeparator: true,
@@ -48,15 +52,20 @@ func (a *app) convert(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
+	m := &migrate.Migrator{Log: a.logger()}
+	if m.V2V, m.Fish, err = a.inside(cmd); err != nil {
+		return err
+	}
+	o.Migrator = m
 	result, err := a.watch(ctx, o.Source, func(t *progress.Tracker) (job.Result, error) {
 		result, err := convert.Run(ctx, o, t)
 		if err == nil && landing.Libvirt != "" {
-			result, err = a.landConverted(ctx, o, landing, result, t)
+			result, err = landConverted(ctx, o, landing, result, t)
 		}
 		return result, err
 	})
 	if err != nil {
-		return a.interrupted(err, "the same command goes on with the disks that are not finished")
+		return a.interrupted(err, "the same command goes on from there")
 	}
 	if !a.JSON {
 		a.summary(result)
@@ -66,8 +75,8 @@ func (a *app) convert(ctx context.Context, cmd *cli.Command) error {
 
 // landConverted lands what was converted. Its cards are on the networks of the network map
 // already.
-func (a *app) landConverted(ctx context.Context, o convert.Options, l job.Landing, result job.Result, t *progress.Tracker) (job.Result, error) {
-	m := &migrate.Migrator{Log: a.logger()}
+func landConverted(ctx context.Context, o convert.Options, l job.Landing, result job.Result, t *progress.Tracker) (job.Result, error) {
+	m := o.Migrator
 	found, err := m.Exports(o.Output, o.Source)
 	if err != nil {
 		return result, err
@@ -95,7 +104,7 @@ func convertOptions(cmd *cli.Command) (o convert.Options, l job.Landing, err err
 	}
 	o = convert.Options{
 		Format: options.Format, Compress: options.Compress, Virtio: options.Virtio, NetworkMap: options.NetworkMap, Overwrite: options.Overwrite,
-		For: options.For,
+		For: options.For, Convert: options.Convert, KeepIP: options.KeepIP,
 	}
 	options.ParallelDownloads = job.DefaultParallelDownloads
 	if err := validate(job.Definition{VMPath: cmd.Args().First(), Options: options}); err != nil {
