@@ -171,7 +171,7 @@ func TestEveryFileHasItsChecksum(t *testing.T) {
 func TestArchivesHoldWhatTheirSystemCanRun(t *testing.T) {
 	t.Parallel()
 	clients := []string{"LICENSE", "h2kvmctl", "hyper2kvm", "man/h2kvmctl.1.gz", "man/hyper2kvm.1.gz", "completions/_hyper2kvm", "doc/README.md"}
-	all := slices.Concat(clients, []string{"hyper2kvmd", "man/hyper2kvmd.8.gz", "packaging/config.yaml", "packaging/hyper2kvmd.service"})
+	all := slices.Concat(clients, []string{"hyper2kvmd", "man/hyper2kvmd.8.gz", "packaging/config.yaml", "packaging/hyper2kvmd.service", "doc/examples/conversion.conf"})
 	for system, want := range map[string][]string{
 		"linux_" + runtime.GOARCH: all,
 		"darwin_arm64":            clients,

@@ -83,7 +83,7 @@ common() {
 	cp README.md SECURITY.md "$1/doc/"
 	cp docs/*.md "$1/doc/"
 	gzip -9n <CHANGELOG.md >"$1/doc/NEWS.md.gz"
-	cp example-job.yaml example-batch.yaml "$1/doc/examples/"
+	cp example-job.yaml example-batch.yaml packaging/conversion.conf "$1/doc/examples/"
 	[ ! -d deploy ] || cp -R deploy/. "$1/doc/examples/"
 }
 common "$work/common"
