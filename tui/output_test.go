@@ -59,9 +59,20 @@ func written(t *testing.T, key tea.KeyPressMsg) int64 {
 	return out.n.Load() - before
 }
 
+// least is the least of several times: a screen that had still to be drawn when the key
+// came, as happens on a loaded machine, is no cost of the key.
+func least(t *testing.T, key tea.KeyPressMsg) int64 {
+	t.Helper()
+	n := written(t, key)
+	for range 4 {
+		n = min(n, written(t, key))
+	}
+	return n
+}
+
 func TestAKeyCostsLittleOnASlowLine(t *testing.T) {
 	t.Parallel()
-	nothing := written(t, tea.KeyPressMsg{Code: tea.KeyF5}) // what leaving the screen takes
+	nothing := least(t, tea.KeyPressMsg{Code: tea.KeyF5}) // what leaving the screen takes
 	for name, c := range map[string]struct {
 		key  tea.KeyPressMsg
 		most int64 // bytes
@@ -69,7 +80,7 @@ func TestAKeyCostsLittleOnASlowLine(t *testing.T) {
 		"moving the cursor": {tea.KeyPressMsg{Code: tea.KeyDown}, 600},
 		"marking":           {tea.KeyPressMsg{Code: tea.KeyTab}, 700},
 	} {
-		cost := written(t, c.key) - nothing
+		cost := least(t, c.key) - nothing
 		t.Logf("%s costs %d bytes", name, cost)
 		if cost > c.most || cost <= 0 {
 			t.Errorf("%s costs %d bytes, want at most %d and some", name, cost, c.most)

@@ -184,7 +184,9 @@ func TestTmuxProblemsAreThereBeforeTheCursor(t *testing.T) {
 func TestTmuxDetachHandsTheRestToADaemonThatResumes(t *testing.T) {
 	t.Parallel()
 	small, large := disk(t, 8<<20, 1<<20), disk(t, 32<<20, 12<<20)
-	srv, env := lab(t, vspheretest.Config{Rate: 4 << 20, VMs: []vspheretest.VM{
+	// Two disks do not go on until nobody waits for them here any more.
+	stalls := []string{"stall:at=2MiB,vm=late", "stall:at=2MiB,vm=pair,disk=1"}
+	srv, env := lab(t, vspheretest.Config{Rate: 4 << 20, Faults: stalls, VMs: []vspheretest.VM{
 		{Name: "early", Disks: []vspheretest.Disk{{Path: small}}},
 		{Name: "late", Disks: []vspheretest.Disk{{Path: large}}},
 		{Name: "pair", Disks: []vspheretest.Disk{{Path: small}, {Path: large}}},

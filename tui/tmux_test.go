@@ -17,7 +17,7 @@ import (
 
 // patience bounds how long a screen may take to show what is expected: the
 // simulated vCenter takes its time for 10,000 VMs on a busy machine.
-const patience = 2 * time.Minute
+const patience = 10 * time.Minute
 
 // pane is the program in a terminal of its own.
 type pane struct {

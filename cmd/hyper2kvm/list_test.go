@@ -93,7 +93,7 @@ func TestTmuxAListFitsTheTerminal(t *testing.T) {
 		tmux(append([]string{"-f", "/dev/null", "new-session", "-d", "-x", fmt.Sprint(width), "-y", "24"}, append(command, "sh", "-c", `"$0" list; exec cat`, program)...)...)
 		t.Cleanup(func() { _ = exec.Command("tmux", "-S", socket, "kill-server").Run() })
 		screen := ""
-		for end := time.Now().Add(time.Minute); !strings.Contains(screen, "Found 3 virtual machine(s)"); screen = tmux("capture-pane", "-p") {
+		for end := time.Now().Add(10 * time.Minute); !strings.Contains(screen, "Found 3 virtual machine(s)"); screen = tmux("capture-pane", "-p") {
 			if time.Now().After(end) {
 				t.Fatalf("at %d columns:\n%s", width, screen)
 			}
