@@ -164,7 +164,7 @@ func TestASingleDiskIsConvertedWithoutADomain(t *testing.T) {
 	t.Parallel()
 	b := newInsideBench(t, converts)
 	result := b.convert("erp-disk1.vmdk", b.options)
-	if result.Converted == nil || result.DomainXML != "" || len(result.Disks) != 1 {
+	if result.Converted == nil || result.DomainXML != "" || len(result.Disks) != 1 || !strings.Contains(fmt.Sprint(result.Notes), "virtio-blk") {
 		t.Errorf("%+v", result)
 	}
 	b.changed(result)

@@ -108,6 +108,10 @@ func (p *convertPart) converted(g *inside, o v2v.Outcome, log string) error {
 	if !o.VirtioDisks {
 		g.did.Notes = append(g.did.Notes, "conversion: the guest has no virtio drivers; its disks and cards stay on what they were on")
 	}
+	if p.here != nil && p.here.Bare && o.VirtioDisks {
+		bus := map[bool]string{true: "virtio-scsi", false: "virtio-blk"}[o.SCSI]
+		g.did.Notes = append(g.did.Notes, "conversion: nothing describes the machine; give it its disks on "+bus+" and, where it has the driver, its cards on virtio-net")
+	}
 	options := p.kvmOptions()
 	options.VirtioBlk, options.VirtioNet = o.VirtioDisks && !o.SCSI, o.VirtioCards
 	options.Virtio = options.Virtio || o.SCSI
