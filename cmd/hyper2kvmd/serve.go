@@ -110,7 +110,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger, p *terminal.Printe
 		return fmt.Errorf("the daemon cannot be entered in the store: %w", err)
 	}
 	watched.ready.Certificates = func() []watch.Certificate { return certificates(set) }
-	watched.over(manager)
+	watched.over(manager, shared)
 	sessions := access.NewSessions(who, access.SessionOptions{})
 	options := api.Options{
 		Version: version.String(), Logger: log, ParallelDownloads: s.parallel,

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/limits"
 	"github.com/hyper2kvm/hyper2kvm/daemon/listen"
 	"github.com/hyper2kvm/hyper2kvm/daemon/metrics"
 	"github.com/hyper2kvm/hyper2kvm/daemon/watch"
@@ -66,10 +67,15 @@ func (w *watching) output() string {
 	return w.outputs[0]
 }
 
-// over makes the manager's jobs what is watched.
-func (w *watching) over(m *jobs.Manager) {
+// over makes the manager's jobs what is watched, and what this daemon has of limits that
+// several share; nil where there is one only.
+func (w *watching) over(m *jobs.Manager, shared *limits.Keeper) {
 	w.ready.Jobs = m
-	w.metrics.Watch(metrics.Sources{Jobs: m, VCenters: w.ready.VCenters, Space: w.ready.Space, Certificates: w.ready.Certificates})
+	s := metrics.Sources{Jobs: m, VCenters: w.ready.VCenters, Space: w.ready.Space, Certificates: w.ready.Certificates}
+	if shared != nil {
+		s.Shares = shared
+	}
+	w.metrics.Watch(s)
 }
 
 // run tells systemd how the daemon is, and answers on metrics.addr, until ctx ends.

@@ -172,6 +172,8 @@ func TestARealPrometheusScrapesEveryMetricThatRulesAndDashboardUse(t *testing.T)
 	p.await(`hyper2kvm_queue_wait_seconds_count == 1`)
 	p.await(`hyper2kvm_http_request_duration_seconds_count{route="/jobs/submit",code="200"} == 1`)
 	p.await(`hyper2kvm_filesystem_free_bytes > 0`)
+	p.await(`hyper2kvm_daemons{job="hyper2kvm",state="active"} == 1`)
+	p.await(`hyper2kvm_store_outages_total{job="hyper2kvm"} == 0`)
 	p.await(`up{job="hyper2kvm"} == 1`)
 	p.await(`up{job="api"} == 1`) // over TLS, as a viewer
 	p.await(`hyper2kvm_certificate_not_after_timestamp_seconds{job="api"} > time()`)

@@ -70,6 +70,27 @@ func (t *lastTrouble) tell(err error) bool {
 	return *t != "" && *t != before
 }
 
+// StoreTroubles is how often the store has become unusable since the start, as
+// [Manager.WatchStore] has seen it, and since when it is so now; zero when it can be used.
+func (m *Manager) StoreTroubles() (n int, since time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.troubles, m.troubled
+}
+
+// noteStore notes what a look at the store has found.
+func (m *Manager) noteStore(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case err == nil:
+		m.troubled = time.Time{}
+	case m.troubled.IsZero():
+		m.troubled = time.Now()
+		m.troubles++
+	}
+}
+
 // WatchStore looks at the store until ctx ends, every Options.StoreWatch, and
 // logs when trouble begins, when it is another one, and when it is over.
 func (m *Manager) WatchStore(ctx context.Context) error {
@@ -82,6 +103,7 @@ func (m *Manager) WatchStore(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		m.noteStore(err)
 		if before := trouble; trouble.tell(err) {
 			m.log.Error("the store of the jobs cannot be used; running jobs go on, no other is accepted or started", "error", err)
 		} else if err == nil && before != "" {

@@ -122,3 +122,36 @@ func TestAStoreThatDoesNotAnswerIsNotHealthyAndIsAskedOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestOutagesOfTheStoreAreCountedWithTheTimeOfTheOneThatGoesOn(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		cut := &cutStore{Store: store}
+		d := start(t, cut, succeed, jobs.Options{})
+		ctx, cancel := context.WithCancel(t.Context())
+		over := make(chan error, 1)
+		go func() { over <- d.WatchStore(ctx) }()
+		look := func(wantN int, going bool) {
+			t.Helper()
+			time.Sleep(11 * time.Second) // two looks
+			if n, since := d.StoreTroubles(); n != wantN || since.IsZero() == going {
+				t.Errorf("%d outages, the last one since %v; want %d, and that one goes on: %t", n, since, wantN, going)
+			}
+		}
+		look(0, false)
+		cut.set(true)
+		look(1, true)
+		look(1, true)
+		if _, since := d.StoreTroubles(); time.Since(since) < 15*time.Second {
+			t.Errorf("the outage counts from %v ago", time.Since(since))
+		}
+		cut.set(false)
+		look(1, false)
+		cut.set(true)
+		look(2, true)
+		cut.set(false)
+		cancel()
+		if err := <-over; err != nil {
+			t.Error(err)
+		}
+	})
+}

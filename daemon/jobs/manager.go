@@ -51,9 +51,11 @@ type Manager struct {
 	queueing sync.Mutex   // held while jobs that were counted are added
 	sealing  sync.RWMutex // held for reading from when a password is sealed until it is stored
 
-	mu      sync.Mutex
-	runs    map[string]*run // by job ID
-	excused map[string]int  // by job ID: runs in a row that failed with Unavailable.Back
+	mu       sync.Mutex
+	troubles int             // times that the store became unusable
+	troubled time.Time       // since when it is; zero when it can be used
+	runs     map[string]*run // by job ID
+	excused  map[string]int  // by job ID: runs in a row that failed with Unavailable.Back
 }
 
 // run is one claimed job that this manager is running.

@@ -284,6 +284,32 @@ func (k *Keeper) Limit() int64 {
 	return k.bandwidth.limit
 }
 
+// Use is what this daemon has of one limit's places now.
+type Use struct {
+	Name          string // of the limit
+	Used, Waiting int
+}
+
+// Uses are those of the limits of which it uses places, or waits for some, by name.
+func (k *Keeper) Uses() []Use {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var all []Use
+	for name, p := range k.places {
+		all = append(all, Use{Name: name, Used: p.used, Waiting: len(p.waiting)})
+	}
+	slices.SortFunc(all, func(a, b Use) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// Part is what this daemon may move of the bandwidth of all, in bytes per second; 0 where
+// there is no limit.
+func (k *Keeper) Part() int64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.bandwidth.may
+}
+
 // SetLimit changes it for all daemons, until it is changed again.
 func (k *Keeper) SetLimit(ctx context.Context, bytesPerSecond int64) error {
 	if err := k.o.Store.Choose(ctx, k.o.Bandwidth, max(0, bytesPerSecond)); err != nil {

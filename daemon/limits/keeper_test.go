@@ -381,3 +381,20 @@ func TestWhoGoesOnWithoutAPlaceDoesNotWaitForAStoreThatCannotBeAsked(t *testing.
 		}
 	})
 }
+
+func TestAKeeperTellsWhatItUsesAndWhatWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := start(t, memory.New(), "a", limits.Options{Bandwidth: "bandwidth", Limit: 1000})
+		defer d.Moving()()
+		d.hold(t, "places", 2, 5)
+		time.Sleep(time.Minute)
+		uses := d.Uses()
+		if len(uses) != 1 || uses[0] != (limits.Use{Name: "places", Used: 2, Waiting: 3}) {
+			t.Errorf("uses %+v", uses)
+		}
+		if d.Part() != 1000 || d.Limit() != 1000 {
+			t.Errorf("the part is %d of %d", d.Part(), d.Limit())
+		}
+	})
+}

@@ -6,10 +6,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/limits"
 	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/daemon/watch"
 	"github.com/hyper2kvm/hyper2kvm/job"
@@ -24,6 +26,15 @@ type Jobs interface {
 	Stats(ctx context.Context) (jobs.Counts, error)
 	Running() []jobs.Activity
 	VCenters(ctx context.Context) ([]jobs.VCenter, error)
+	Daemons(ctx context.Context) (all []jobs.Daemon, self string, err error)
+	StoreTroubles() (n int, since time.Time)
+}
+
+// Shares is what this daemon has of limits that several share: a *limits.Keeper.
+type Shares interface {
+	Uses() []limits.Use
+	Limit() int64
+	Part() int64
 }
 
 // Sources are asked at each scrape. Those that are nil are left out.
@@ -32,6 +43,7 @@ type Sources struct {
 	VCenters     []string     // names in the configuration, "" for that of jobs that name none; others count as "other"
 	Space        *watch.Space // of the file systems that exports go to
 	Certificates func() []watch.Certificate
+	Shares       Shares
 }
 
 // Watch adds what is asked at each scrape. It is to be called once.
@@ -63,6 +75,14 @@ var (
 	runningDesc  = desc("running_jobs", "Runs of this daemon, by the phase they are in.", "phase")
 	stateDesc    = desc("vcenter_state", "1 for the state that the vCenter is in, 0 for the others.", "vcenter", "state")
 	waitingDesc  = desc("vcenter_waiting_jobs", "Pending jobs that wait for a vCenter that cannot be used.", "vcenter")
+	unusableDesc = desc("vcenters_unusable", "vCenters that cannot be used now, and whose jobs wait; those that jobs bring along are counted, too.")
+	daemonsDesc  = desc("daemons", "Daemons on the store, by state; the same at each of them.", "state")
+	troublesDesc = desc("store_outages_total", "Times that the job store could not be used any more.")
+	outageDesc   = desc("store_outage_seconds", "For how long the job store has not been usable; 0 when it is.")
+	usedDesc     = desc("shared_limit_used", "Places that this daemon uses of limits that hold for all daemons on the store.", "limit")
+	queuedDesc   = desc("shared_limit_waiting", "What waits at this daemon for a place of limits that hold for all daemons on the store.", "limit")
+	rateDesc     = desc("shared_bandwidth_limit_bytes_per_second", "Bandwidth of all daemons of the site together; 0 is no limit.")
+	partDesc     = desc("shared_bandwidth_part_bytes_per_second", "What this daemon may move of the bandwidth of all; 0 where there is no limit, or nothing to move.")
 	upDesc       = desc("store_up", "1 when the job store answered this scrape.")
 	freeDesc     = desc("filesystem_free_bytes", "What the daemon may still write on the file system of a directory that exports go to.", "path")
 	sizeDesc     = desc("filesystem_size_bytes", "Size of the file system of a directory that exports go to.", "path")
@@ -80,6 +100,7 @@ type collector struct {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		jobsDesc, runningDesc, stateDesc, waitingDesc, upDesc, freeDesc, sizeDesc, readableDesc, expiryDesc,
+		unusableDesc, daemonsDesc, troublesDesc, outageDesc, usedDesc, queuedDesc, rateDesc, partDesc,
 	} {
 		ch <- d
 	}
@@ -98,6 +119,17 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	if c.Jobs != nil {
 		c.collectJobs(ctx, send)
 		c.collectVCenters(ctx, send)
+		c.collectDaemons(ctx, send)
+		n, since := c.Jobs.StoreTroubles()
+		ch <- prometheus.MustNewConstMetric(troublesDesc, prometheus.CounterValue, float64(n))
+		seconds := 0.0
+		if !since.IsZero() {
+			seconds = time.Since(since).Seconds()
+		}
+		send(outageDesc, seconds)
+	}
+	if c.Shares != nil {
+		c.collectShares(send)
 	}
 	if c.Space != nil {
 		for _, v := range c.Space.Look(ctx) {
@@ -141,6 +173,7 @@ func (c *collector) collectVCenters(ctx context.Context, send sender) {
 	if err != nil {
 		return
 	}
+	send(unusableDesc, float64(len(away)))
 	labels := map[string]string{"\x00": other} // a key that is no name
 	for _, name := range c.VCenters {
 		labels[name] = cmp.Or(name, unnamed)
@@ -159,6 +192,54 @@ func (c *collector) collectVCenters(ctx context.Context, send sender) {
 		}
 		send(waitingDesc, float64(waiting[label]), label)
 	}
+}
+
+// collectDaemons counts them as GET /daemons does.
+func (c *collector) collectDaemons(ctx context.Context, send sender) {
+	all, _, err := c.Jobs.Daemons(ctx)
+	if err != nil {
+		return
+	}
+	n := map[models.DaemonState]int{models.DaemonActive: 0, models.DaemonDraining: 0, models.DaemonDrained: 0, models.DaemonDead: 0}
+	for _, d := range all {
+		switch {
+		case !d.Alive:
+			n[models.DaemonDead]++
+		case d.Drain == jobs.DrainNone:
+			n[models.DaemonActive]++
+		case len(d.Jobs) > 0:
+			n[models.DaemonDraining]++
+		default:
+			n[models.DaemonDrained]++
+		}
+	}
+	for state, count := range n {
+		send(daemonsDesc, float64(count), string(state))
+	}
+}
+
+// kinds of limits that are shared, by how their names begin. The names themselves have
+// hosts and users in them, which are not bounded.
+var kinds = []struct{ begins, label string }{
+	{"disks of vCenter ", "vcenter_disks"}, {"disks of host ", "host_disks"}, {"logins of ", "logins"},
+}
+
+func (c *collector) collectShares(send sender) {
+	used, waiting := make(map[string]int), make(map[string]int)
+	for _, u := range c.Shares.Uses() {
+		for _, k := range kinds {
+			if strings.HasPrefix(u.Name, k.begins) {
+				used[k.label] += u.Used
+				waiting[k.label] += u.Waiting
+			}
+		}
+	}
+	for _, k := range kinds {
+		send(usedDesc, float64(used[k.label]), k.label)
+		send(queuedDesc, float64(waiting[k.label]), k.label)
+	}
+	send(rateDesc, float64(c.Shares.Limit()))
+	send(partDesc, float64(c.Shares.Part()))
 }
 
 func truth(is bool) float64 {

@@ -38,6 +38,33 @@ func (f fakeJobs) Running() []jobs.Activity {
 
 func (f fakeJobs) VCenters(context.Context) ([]jobs.VCenter, error) { return f.away, f.err }
 
+func (f fakeJobs) Daemons(context.Context) ([]jobs.Daemon, string, error) {
+	return []jobs.Daemon{
+		{Alive: true}, {Alive: true, Drain: jobs.DrainNow}, {Alive: true, Drain: jobs.DrainWait, Jobs: []string{"a"}}, {Jobs: []string{"b"}}, {Alive: true},
+	}, "self", f.err
+}
+
+func (f fakeJobs) StoreTroubles() (int, time.Time) {
+	if f.err != nil {
+		return 3, time.Now().Add(-time.Hour)
+	}
+	return 2, time.Time{}
+}
+
+// fakeShares are what this daemon has of limits that several share.
+type fakeShares struct{}
+
+func (fakeShares) Uses() []limits.Use {
+	return []limits.Use{
+		{Name: "disks of host esx1 at vc", Used: 2}, {Name: "disks of host esx2 at vc", Used: 1, Waiting: 4},
+		{Name: "disks of vCenter vc", Used: 3, Waiting: 1}, {Name: "of a later version", Used: 9},
+	}
+}
+
+func (fakeShares) Limit() int64 { return 1000 }
+
+func (fakeShares) Part() int64 { return 250 }
+
 // scrape returns the metrics as text.
 func scrape(t *testing.T, m *metrics.Metrics) string {
 	t.Helper()
@@ -74,6 +101,7 @@ func full(t *testing.T) *metrics.Metrics {
 		}},
 		VCenters: []string{"prod", "lab", "", "other", "default"}, // the last two are labels, too
 		Space:    watch.NewSpace(t.TempDir(), "/"),
+		Shares:   fakeShares{},
 		Certificates: func() []watch.Certificate {
 			return []watch.Certificate{{Name: "api", NotAfter: time.Unix(1_800_000_000, 0)}}
 		},
@@ -138,6 +166,20 @@ func TestAScrapeTellsWhatHasHappenedAndWhatIs(t *testing.T) {
 		`hyper2kvm_filesystem_up{path="/"} 1`,
 		`hyper2kvm_certificate_not_after_timestamp_seconds{name="api"} 1.8e+09`,
 		`hyper2kvm_store_up 1`,
+		`hyper2kvm_store_outages_total 2`,
+		`hyper2kvm_store_outage_seconds 0`,
+		`hyper2kvm_vcenters_unusable 3`,
+		`hyper2kvm_daemons{state="active"} 2`,
+		`hyper2kvm_daemons{state="draining"} 1`,
+		`hyper2kvm_daemons{state="drained"} 1`,
+		`hyper2kvm_daemons{state="dead"} 1`,
+		`hyper2kvm_shared_limit_used{limit="host_disks"} 3`,
+		`hyper2kvm_shared_limit_waiting{limit="host_disks"} 4`,
+		`hyper2kvm_shared_limit_used{limit="vcenter_disks"} 3`,
+		`hyper2kvm_shared_limit_waiting{limit="vcenter_disks"} 1`,
+		`hyper2kvm_shared_limit_used{limit="logins"} 0`,
+		`hyper2kvm_shared_bandwidth_limit_bytes_per_second 1000`,
+		`hyper2kvm_shared_bandwidth_part_bytes_per_second 250`,
 	)
 	for _, want := range []string{`hyper2kvm_build_info{goversion="go`, `version="1.2.3"} 1`, "\ngo_goroutines ", "\nhyper2kvm_start_time_seconds 1.", `hyper2kvm_filesystem_free_bytes{path="/"} `} {
 		if !strings.Contains(text, want) {
@@ -163,7 +205,10 @@ func TestAStoreThatDoesNotAnswerIsToldAndNoJobsAreInvented(t *testing.T) {
 	m := metrics.New("1.2.3", nil)
 	m.Watch(metrics.Sources{Jobs: fakeJobs{err: errors.New("the disk is gone")}, VCenters: []string{"prod"}})
 	text := scrape(t, m)
-	has(t, text, `hyper2kvm_store_up 0`, `hyper2kvm_running_jobs{phase="exporting"} 2`)
+	has(t, text, `hyper2kvm_store_up 0`, `hyper2kvm_running_jobs{phase="exporting"} 2`, `hyper2kvm_store_outages_total 3`)
+	if !strings.Contains(text, "hyper2kvm_store_outage_seconds 3") || strings.Contains(text, "hyper2kvm_daemons{") || strings.Contains(text, "hyper2kvm_shared_") {
+		t.Errorf("an outage of an hour is not told, or what nobody knows is:\n%s", text)
+	}
 	if strings.Contains(text, "hyper2kvm_jobs{") || strings.Contains(text, "hyper2kvm_vcenter_state{") {
 		t.Error("there are numbers that nobody knows")
 	}
