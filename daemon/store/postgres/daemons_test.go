@@ -211,7 +211,9 @@ func TestARunEndsBeforeAClaimThatCannotBeRenewedIsFreeForOthers(t *testing.T) {
 		"the server is away": func(p *pgtest.Proxy) {
 			p.Close()
 		},
-		"the network is silent": func(p *pgtest.Proxy) { p.Silent.Store(true) },
+		"the network is silent":                         func(p *pgtest.Proxy) { p.Silent.Store(true) },
+		"each answer takes longer than a claim holds":   func(p *pgtest.Proxy) { p.Delay.Store(int64(6 * time.Second)) },
+		"a heartbeat takes longer than there is for it": func(p *pgtest.Proxy) { p.Delay.Store(int64(400 * time.Millisecond)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -227,10 +229,10 @@ func runEndsInTime(t *testing.T, away func(p *pgtest.Proxy)) {
 		store:   open(t, postgres.Options{URL: p.URL("postgres", name)}),
 		started: make(chan *progress.Tracker, 1), limits: make(chan int64, 1), hearing: make(chan struct{}),
 	}
-	const hold = 4 * time.Second
+	const hold = 5 * time.Second
 	var ended atomic.Int64
 	cutOff.Manager = jobs.New(cutOff.store, runner{cutOff, func() { ended.Store(time.Now().UnixNano()) }}, jobs.Options{
-		Notices: cutOff, Hold: hold, Heartbeat: 500 * time.Millisecond, Poll: 50 * time.Millisecond, DrainTimeout: time.Second,
+		Notices: cutOff, Hold: hold, Heartbeat: time.Second, Poll: 50 * time.Millisecond, DrainTimeout: time.Second,
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	over := make(chan error, 1)

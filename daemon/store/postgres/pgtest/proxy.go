@@ -10,10 +10,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // Proxy stands between stores and a server, and cuts all connections at a message that
-// a test says, or lets them hang.
+// a test says, lets them hang, or slows the answers down.
 type Proxy struct {
 	dir  string
 	real string // the server's socket
@@ -22,6 +23,9 @@ type Proxy struct {
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
+
+	closed    chan struct{}
+	closeOnce sync.Once
 
 	// Countdown is how many messages of the client are still let through; the one
 	// after them is the cut. Negative is no cut.
@@ -34,6 +38,9 @@ type Proxy struct {
 	// Statements is how many were sent to the server.
 	Statements atomic.Int64
 
+	// Delay is how many nanoseconds each answer of the server is on its way.
+	Delay atomic.Int64
+
 	// Silent has everything disappear on its way, as in a network that is cut.
 	Silent atomic.Bool
 }
@@ -45,7 +52,7 @@ func (s *Server) Proxy(t testing.TB) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{dir: dir, real: filepath.Join(s.dir, ".s.PGSQL.5432"), conns: make(map[net.Conn]bool)}
+	p := &Proxy{dir: dir, real: filepath.Join(s.dir, ".s.PGSQL.5432"), conns: make(map[net.Conn]bool), closed: make(chan struct{})}
 	p.Countdown.Store(-1)
 	if p.l, err = (&net.ListenConfig{}).Listen(t.Context(), "unix", filepath.Join(dir, ".s.PGSQL.5432")); err != nil {
 		t.Fatal(err)
@@ -75,6 +82,7 @@ func (p *Proxy) URL(user, database string) string {
 // Close ends all connections, and takes no more.
 func (p *Proxy) Close() {
 	_ = p.l.Close()
+	p.closeOnce.Do(func() { close(p.closed) })
 	p.Cut()
 }
 
@@ -115,6 +123,13 @@ func (p *Proxy) serve(client net.Conn) {
 		_ = pump(client, server, func([]byte) error {
 			if p.Silent.Load() {
 				return errSwallowed
+			}
+			if d := time.Duration(p.Delay.Load()); d > 0 {
+				select {
+				case <-time.After(d):
+				case <-p.closed:
+					return errCut
+				}
 			}
 			if lost.Load() {
 				p.Cuts.Add(1)
