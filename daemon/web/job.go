@@ -58,14 +58,20 @@ type step struct {
 	Now   bool
 }
 
+// endedAge is how old the page of a job that has ended may be: it is another one only
+// when somebody has the job tried again, and many such pages stay open.
+const endedAge = 3 * time.Second
+
 // jobSource returns what makes the parts of a job's page. It reads each event of the
 // job's log once.
 func (s *Site) jobSource(id string) source {
 	var (
 		events []models.Event
 		last   int64
+		made   aged[[]part]
+		age    time.Duration
 	)
-	return func(ctx context.Context) ([]part, error) {
+	look := func(ctx context.Context) ([]part, error) {
 		j, err := s.api.Job(ctx, id)
 		if err != nil {
 			return nil, err
@@ -84,11 +90,18 @@ func (s *Site) jobSource(id string) source {
 				return nil, err
 			}
 		}
+		age = 0
+		if j.Status.Final() {
+			age = endedAge
+		}
 		d := jobDataOf(j, events, files, time.Now())
 		d.Unlisted = unlisted
 		d.MayStop = d.Row.CanCancel && api.May(ctx, "POST /jobs/cancel")
 		d.MayGo = d.Row.CanRetry && api.May(ctx, "POST /jobs/retry")
 		return s.views.parts("job.html", d, "job-now", "job-disks", "job-steps", "job-result", "job-log")
+	}
+	return func(ctx context.Context) ([]part, error) {
+		return made.get(age, 0, func() ([]part, error) { return look(ctx) })
 	}
 }
 

@@ -12,6 +12,11 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/daemon/access"
+	"github.com/hyper2kvm/hyper2kvm/daemon/api"
+	"github.com/hyper2kvm/hyper2kvm/daemon/jobs"
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
+	"github.com/hyper2kvm/hyper2kvm/daemon/store/memory"
+	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
 // bare is a Site that has nothing but live pages.
@@ -105,4 +110,61 @@ func TestTooManyPagesAreRefusedAndNotHalfServed(t *testing.T) {
 	} else {
 		leave()
 	}
+}
+
+// readsOf counts how often the log of a job is read.
+type readsOf struct {
+	jobs.Store
+	reads atomic.Int64
+}
+
+func (s *readsOf) Events(ctx context.Context, id string, after int64, limit int) ([]models.Event, error) {
+	s.reads.Add(1)
+	return s.Store.Events(ctx, id, after, limit)
+}
+
+func TestThePageOfAJobThatHasEndedIsSeldomLookedAtAndFollowsItsRetry(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &readsOf{Store: memory.New()}
+		m := jobs.New(store, nil, jobs.Options{})
+		s := New(Options{API: api.New(m, api.Options{}), Sessions: access.NewSessions(nil, access.SessionOptions{})})
+		defer s.Close()
+		r, err := m.Submit(t.Context(), []job.Definition{{VMPath: "a", OutputPath: "/out"}}, true)
+		if err != nil || len(r.IDs) != 1 {
+			t.Fatal(r, err)
+		}
+		f, _, leave, err := s.lives.join(s, feedKey{"job", access.Viewer}, s.jobSource(r.IDs[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer leave()
+		during := func(d time.Duration) int64 {
+			was := store.reads.Load()
+			time.Sleep(d)
+			synctest.Wait()
+			return store.reads.Load() - was
+		}
+		if n := during(30 * time.Second); n < 59 {
+			t.Errorf("a job that waits is looked at %d times in 30 s", n)
+		}
+		if errs := m.Cancel(t.Context(), r.IDs, job.Cancelled{}); errs[r.IDs[0]] != nil {
+			t.Fatal(errs)
+		}
+		during(time.Second)
+		if news, _ := f.since(0); !strings.Contains(string(news), "cancelled") {
+			t.Errorf("a second later it says %s", news)
+		}
+		if n := during(30 * time.Second); n > 10 {
+			t.Errorf("a job that has ended is looked at %d times in 30 s", n)
+		}
+		_, seen := f.since(0)
+		if err := m.Retry(t.Context(), r.IDs[0]); err != nil {
+			t.Fatal(err)
+		}
+		during(endedAge + liveEvery)
+		if news, _ := f.since(seen); !strings.Contains(string(news), "queued again") {
+			t.Errorf("after its retry it says %s", news)
+		}
+	})
 }
