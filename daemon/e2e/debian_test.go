@@ -45,6 +45,7 @@ func TestADebianGuestMovesFromVSphereToLibvirt(t *testing.T) {
 		{title: "Debian with ifupdown, and -keep-ip", layout: "interfaces", also: []string{"-keep-ip"}, card: "ens192"},
 		{title: "netplan as Ubuntu has it, with -keep-ip and another card", layout: "netplan", also: []string{"-keep-ip", "-virtio"}, card: "ens192"},
 		{title: "NetworkManager as Fedora has it, with keep_ip and another card, as a job", layout: "nm", also: []string{"-keep-ip", "-virtio"}, byJob: true, card: "ens192"},
+		{title: "Debian converted to virtio: -convert", layout: "any", also: []string{"-convert"}},
 	} {
 		t.Run(m.title, func(t *testing.T) {
 			text := newMoving(t, m).run()
@@ -66,7 +67,7 @@ What ` + "`make test-e2e`" + ` has written, with the names of directories and ad
 makes (` + "`scripts/debian-guest.sh`" + `), in a lab vCenter, where its card is called ens192 and VMware Tools report its address. The libvirt is
 Debian's. It has no KVM here, so that QEMU emulates the guest. Once the guest runs it says on its serial line every five seconds whether the
 SHA-256 of its programs and data are what they were, and which address it has on which card. What Ubuntu and Fedora have is imitated with Debian's
-packages netplan.io and network-manager.
+packages netplan.io and network-manager. Lines that only repeat what is waited for are left out, as "…".
 
 `
 
@@ -211,14 +212,42 @@ func (m *moving) tell(format string, args ...any) { fmt.Fprintf(&m.told, format,
 
 // What is another thing with each run, and of no interest to a reader.
 var (
-	port   = regexp.MustCompile(`127\.0\.0\.1:\d+`)
-	escape = regexp.MustCompile(`\x1b\[[0-9;?]*[a-zA-Z]`)
+	port    = regexp.MustCompile(`127\.0\.0\.1:\d+`)
+	private = regexp.MustCompile(`/\S*/hyper2kvm-fs-\d+/`)
+	escape  = regexp.MustCompile(`\x1b\[[0-9;?]*[a-zA-Z]`)
 )
 
 // clean is the transcript with places as users have them.
 func (m *moving) clean() string {
 	text := strings.NewReplacer(m.lv.URI(), "qemu:///system", filepath.Join(m.dir, "out"), "/srv/vms", m.dir+"/", "").Replace(m.told.String())
-	return escape.ReplaceAllString(port.ReplaceAllString(text, "vcenter"), "")
+	text = private.ReplaceAllString(port.ReplaceAllString(text, "vcenter"), "/tmp/hyper2kvm-fs/")
+	return folded(escape.ReplaceAllString(text, ""))
+}
+
+// waiting is a line that says, every ten seconds, for how long something has gone on.
+var waiting = regexp.MustCompile(`^    \S+ debian: (\w+) for \S+  (.*)`)
+
+// folded is a transcript without such lines that say the same as those before and behind.
+func folded(text string) string {
+	var out []string
+	said := func(line string) string {
+		m := waiting.FindStringSubmatch(line)
+		if m == nil {
+			return ""
+		}
+		return m[1] + m[2]
+	}
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if now := said(line); now != "" && i > 0 && i+1 < len(lines) && said(lines[i-1]) == now && said(lines[i+1]) == now {
+			if out[len(out)-1] != "    …" {
+				out = append(out, "    …")
+			}
+			continue
+		}
+		out = append(out, line)
+	}
+	return strings.Join(out, "\n")
 }
 
 func indented(text string) string {
