@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -378,15 +379,16 @@ func (d debian) configure(lab *vspheretest.Server) {
 		"[Service]\nLoadCredential=vcenter-lab:/etc/hyper2kvm/vcenter-lab.password\n", 0o644)
 }
 
-// addr is a free address of this machine, the same for each call.
+// addr is a free address of this machine, the same for each call. Its port is below those
+// that the kernel gives to whoever names none: nobody has it until the daemon listens.
 func (d debian) addr() string {
 	d.t.Helper()
 	if d.exists("/root/addr") {
 		return d.read("/root/addr")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		d.t.Fatal(err)
+	l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20_000+rand.IntN(12_000)))
+	if err != nil { // somebody has just that one
+		return d.addr()
 	}
 	defer l.Close()
 	d.write("/root/addr", l.Addr().String(), 0o644)

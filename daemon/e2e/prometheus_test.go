@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -241,14 +242,7 @@ func startPrometheus(t *testing.T, target, others string) *prometheus {
 	if err := os.WriteFile(path, []byte("global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n"+config+others), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0") // it tells nobody which port it took itself
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &prometheus{t: t, addr: l.Addr().String(), log: new(bytes.Buffer)}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	p := &prometheus{t: t, addr: freeAddress(t), log: new(bytes.Buffer)}
 	cmd := exec.Command("prometheus", "--config.file="+path, "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+p.addr, "--log.level=warn")
 	cmd.Stderr = p.log
@@ -263,6 +257,20 @@ func startPrometheus(t *testing.T, target, others string) *prometheus {
 		}
 	})
 	return p
+}
+
+// freeAddress is for a program that tells nobody which port it took itself. It is below
+// those that the kernel gives to whoever names none: nobody has it until that program does.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20_000+rand.IntN(12_000)))
+	if err != nil { // somebody has just that one
+		return freeAddress(t)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return l.Addr().String()
 }
 
 // await asks until the query has a result: Prometheus scrapes when it does.
