@@ -115,20 +115,20 @@ func (g *Guest) which() (out []Finding) {
 // String names a system for people.
 func (s System) String() string {
 	name := s.Name
-	if name == "" {
+	if name == "" || name[0] >= '0' && name[0] <= '9' { // of a Debian it is a number alone
 		name = strings.TrimSpace(cmp.Or(s.Distro, s.Type, "a system") + " " + s.Version)
 	}
 	return name + " on " + s.Root
 }
 
 func (g *Guest) encrypted() []Finding {
-	var luks, bitlocker []string
+	var byLUKS, byBitLocker []string
 	for _, v := range g.Volumes {
 		switch v.Type {
-		case "crypto_LUKS":
-			luks = append(luks, v.Device)
-		case "BitLocker":
-			bitlocker = append(bitlocker, v.Device)
+		case luks:
+			byLUKS = append(byLUKS, v.Device)
+		case bitLocker:
+			byBitLocker = append(byBitLocker, v.Device)
 		}
 	}
 	one := func(devices []string, what, hint string) (out []Finding) {
@@ -141,8 +141,8 @@ func (g *Guest) encrypted() []Finding {
 		}
 		return []Finding{f}
 	}
-	return append(one(bitlocker, "BitLocker", "decrypt it in the guest (manage-bde -off C:) before a conversion; keep its recovery key at hand, because the new machine has another TPM"),
-		one(luks, "LUKS", "a system inside cannot be converted, and its addresses not be kept; exported without -convert the guest asks for its passphrase as before")...)
+	return append(one(byBitLocker, "BitLocker", "decrypt it in the guest (manage-bde -off C:) before a conversion; keep its recovery key at hand, because the new machine has another TPM"),
+		one(byLUKS, "LUKS", "a system inside cannot be converted, and its addresses not be kept; exported without -convert the guest asks for its passphrase as before")...)
 }
 
 // are names devices, for a sentence.
@@ -159,7 +159,11 @@ func (g *Guest) dynamic() []Finding {
 	}
 	f := Finding{Code: CodeDynamic, Text: "there are dynamic disks of Windows",
 		Hint: "make a dynamic system disk a basic one before a conversion, " + leaveOut}
-	if len(g.Systems) == 0 || slices.ContainsFunc(g.Systems, func(s System) bool { return strings.HasPrefix(s.Root, "/dev/mapper/ldm_") }) {
+	switch {
+	case len(g.Systems) == 0:
+		f.Conversion = true
+		f.Text += ", and no system is found beside them"
+	case slices.ContainsFunc(g.Systems, func(s System) bool { return strings.HasPrefix(s.Root, "/dev/mapper/ldm_") }):
 		f.Conversion = true
 		f.Text += ", and the system is on one"
 	}

@@ -94,9 +94,11 @@ func scan(t *talk) Guest {
 			g.Volumes = append(g.Volumes, t.volume(device, kind))
 		}
 	}
-	for _, device := range firstOf(t.lines("list-devices"), maxDisks) {
+	disks := firstOf(t.lines("list-devices"), maxDisks)
+	for _, device := range disks {
 		t.table(device, &g)
 	}
+	t.containers(disks, &g)
 	for _, root := range firstOf(t.lines("inspect-os"), maxSystems) {
 		g.Systems = append(g.Systems, t.system(root, &g))
 	}
@@ -123,6 +125,36 @@ func (t *talk) volume(device, kind string) Volume {
 	}
 	return v
 }
+
+// containers looks for encrypted volumes, which libguestfs does not list among file
+// systems.
+func (t *talk) containers(disks []string, g *Guest) {
+	places := slices.Concat(t.lines("list-partitions"), disks, t.lines("list-md-devices"), t.lines("lvs"))
+	for _, device := range firstOf(places, 2*maxVolumes) {
+		listed := slices.IndexFunc(g.Volumes, func(v Volume) bool { return v.Device == shown(device) })
+		if listed >= 0 && g.Volumes[listed].Type != "unknown" {
+			continue
+		}
+		kind := t.line("vfs-type", word(device))
+		if kind != luks && t.line("pread-device", word(device), len(fve), 3) == fve {
+			kind = bitLocker // which not every blkid knows
+		}
+		switch {
+		case kind != luks && kind != bitLocker:
+		case listed >= 0:
+			g.Volumes[listed].Type = kind
+		case len(g.Volumes) < 2*maxVolumes:
+			g.Volumes = append(g.Volumes, Volume{Device: shown(device), Type: kind})
+		}
+	}
+}
+
+// Encrypted volumes, as blkid names them, and what a volume of BitLocker has at byte 3.
+const (
+	luks      = "crypto_LUKS"
+	bitLocker = "BitLocker"
+	fve       = "-FVE-FS-"
+)
 
 // Types of partitions.
 const (
