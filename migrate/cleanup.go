@@ -84,18 +84,9 @@ func (m *Migrator) Owes(def job.Definition) (bool, error) {
 	if def.Options.Back {
 		return false, nil
 	}
-	r := m.newRun(def, progress.New())
-	if err := r.absolute(); err != nil {
+	r, base, err := m.left(def)
+	if err != nil || base == "" {
 		return false, err
-	}
-	base, unnamed, err := r.findWork()
-	switch {
-	case err != nil:
-		return false, err
-	case unnamed:
-		return false, fmt.Errorf("%s has a work directory whose ledger does not say whose it is", r.def.OutputPath)
-	case base == "":
-		return false, nil
 	}
 	w, err := workdir.Peek(r.m.Outputs, r.def.OutputPath, base)
 	if err != nil {
@@ -111,18 +102,9 @@ func (m *Migrator) Owes(def job.Definition) (bool, error) {
 // here what a run goes on from: its work directory, or the finished export. vSphere is not
 // asked. An error says that it cannot be told.
 func (m *Migrator) Resumes(def job.Definition) (bool, error) {
-	r := m.newRun(def, progress.New())
-	if err := r.absolute(); err != nil {
-		return false, err
-	}
-	base, unnamed, err := r.findWork()
-	switch {
-	case err != nil:
-		return false, err
-	case unnamed:
-		return false, fmt.Errorf("%s has a work directory whose ledger does not say whose it is", r.def.OutputPath)
-	case base != "":
-		return true, nil
+	r, base, err := m.left(def)
+	if err != nil || base != "" {
+		return base != "", err
 	}
 	bases, err := workdir.Receipts(r.m.Outputs, r.def.OutputPath)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, outdir.ErrOccupied) {
@@ -137,6 +119,20 @@ func (m *Migrator) Resumes(def job.Definition) (bool, error) {
 		}
 	}
 	return false, err
+}
+
+// left returns a run of def that has not begun, and the rest of the name of the work
+// directory that an earlier one has left, or "".
+func (m *Migrator) left(def job.Definition) (r *run, base string, err error) {
+	r = m.newRun(def, progress.New())
+	if err := r.absolute(); err != nil {
+		return nil, "", err
+	}
+	base, unnamed, err := r.findWork()
+	if unnamed {
+		err = fmt.Errorf("%s has a work directory whose ledger does not say whose it is", r.def.OutputPath)
+	}
+	return r, base, err
 }
 
 // findWork looks for the work directory of the job. base is the rest of its name;

@@ -78,6 +78,17 @@ func startDaemon(t *testing.T, database string, o jobs.Options) *daemon {
 	return d
 }
 
+// taken waits until one of two daemons has taken a job, and returns that one first, and
+// what the run tells its progress.
+func taken(one, other *daemon) (runs, asks *daemon, tracker *progress.Tracker) {
+	select {
+	case tracker = <-one.started:
+		return one, other, tracker
+	case tracker = <-other.started:
+		return other, one, tracker
+	}
+}
+
 func TestAnyDaemonAnswersForAJobThatRunsAtAnother(t *testing.T) {
 	t.Parallel()
 	name := server.Database(t, "postgres")
@@ -87,14 +98,7 @@ func TestAnyDaemonAnswersForAJobThatRunsAtAnother(t *testing.T) {
 	if _, err := here.Submit(t.Context(), []job.Definition{def("first")}, true); err != nil {
 		t.Fatal(err)
 	}
-	var runs, asks *daemon
-	var tracker *progress.Tracker
-	select {
-	case tracker = <-here.started:
-		runs, asks = here, there
-	case tracker = <-there.started:
-		runs, asks = there, here
-	}
+	runs, asks, tracker := taken(here, there)
 	if n := len(runs.Running()) + len(asks.Running()); n != 1 {
 		t.Fatalf("%d runs of one job", n)
 	}
@@ -143,14 +147,7 @@ func TestTheFilesOfAJobThatRunsAtAnotherDaemonAreToldAsFarAsTheyFit(t *testing.T
 	if _, err := here.Submit(t.Context(), []job.Definition{def("a")}, true); err != nil {
 		t.Fatal(err)
 	}
-	var runs, asks *daemon
-	var tracker *progress.Tracker
-	select {
-	case tracker = <-here.started:
-		runs, asks = here, there
-	case tracker = <-there.started:
-		runs, asks = there, here
-	}
+	runs, asks, tracker := taken(here, there)
 	own, err := runs.Watch(t.Context(), "a", 0)
 	if err != nil {
 		t.Fatal(err)
