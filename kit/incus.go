@@ -13,6 +13,9 @@ import (
 // questions at a terminal: the script wants the volumes of the further disks to be there.
 func (w *writer) incus() {
 	name := label(w.m.Guest.Name, 50)
+	if name[0] <= '9' {
+		name = "vm-" + name // names of instances do not begin with a digit
+	}
 	w.head("at Incus")
 	w.line("NAME=${NAME:-%s}", name)
 	w.line("POOL=${POOL:-default} # storage pool for the disks")
@@ -30,6 +33,7 @@ func (w *writer) incus() {
 	w.incusDiskNote()
 	w.line("")
 	w.line("i() { incus \"$@\" </dev/null; } # which would read a configuration there")
+	w.incusChecks(len(cards))
 	if len(w.m.Images) > 1 {
 		w.incusFurther()
 	}
@@ -62,6 +66,7 @@ func (w *writer) incus() {
 	if strings.Contains(kvm.OSInfo(w.m.Guest.GuestID), "/win/11") {
 		w.line(`i config device add "$NAME" tpm tpm`)
 	}
+	w.line("made='' # nothing of it is undone any more")
 	w.line(`echo "The instance $NAME is there; start it with: incus start $NAME"`)
 }
 
@@ -88,6 +93,23 @@ func (w *writer) incusDiskNote() {
 	if len(changed) > 0 {
 		w.note("disks "+strings.Join(changed, ", "), "on virtio-scsi: Incus has neither other SCSI adapters nor SATA and IDE, and the guest needs the driver. "+
 			"-convert gives it one; so does -virtio for a guest that has it")
+	}
+}
+
+// incusChecks end the script before an image is imported for nothing.
+func (w *writer) incusChecks(cards int) {
+	w.line("fail() { echo \"$0: $*\" >&2; exit 1; }")
+	w.line("i storage show \"$POOL\" >/dev/null || fail \"Incus does not show its storage pool $POOL: POOL names another one\"")
+	w.line("taken=$(i list --format csv --columns n)")
+	w.line("if printf '%%s\\n' \"$taken\" | grep -Fqx -e \"$NAME\"; then fail \"the instance $NAME is there already: NAME gives it another name\"; fi")
+	if cards > 0 {
+		w.line("card() { # a card, its network")
+		w.line("\tcase $2 in %s*) return ;; esac", kvm.BridgePrefix)
+		w.line("\ti network show \"$2\" >/dev/null || fail \"Incus does not show its network $2: NETWORK$1 names another one, or a bridge (%sNAME)\"", kvm.BridgePrefix)
+		w.line("}")
+	}
+	for i := range cards {
+		w.line(`card %d "$NETWORK%d"`, i, i)
 	}
 }
 

@@ -33,9 +33,13 @@ var incusGrammar = map[string]struct {
 		`pool=default|source=` + incusName + `-disk-\d+|io\.bus=(nvme|virtio-blk)|(?s:network=.+)|nictype=bridged|parent=[^ ]+|hwaddr=([0-9a-f]{2}:){5}[0-9a-f]{2}`,
 	}},
 	"storage volume show": {words: []string{"default", incusName + `-disk-\d+`}},
+	"storage show":        {words: []string{"default"}},
+	"network show":        {words: []string{`(?s:.+)`}},
+	"list":                {options: map[string]string{"--format": "csv", "--columns": "n"}},
 }
 
-const incusName = `[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?`
+// incusName is a name of an instance, which begins with a letter.
+const incusName = `[a-z]([-a-z0-9]{0,61}[a-z0-9])?`
 
 func TestTheScriptForIncusCallsTheClientAsItsManualSays(t *testing.T) {
 	t.Parallel()
@@ -139,6 +143,9 @@ func TestTheScriptForIncusMakesNothingBeforeAllVolumesAreThereAndLeavesNothingWh
 		{"image import", "", 1, nil},
 		{"init", "", 2, []string{"image delete erp-import"}},
 		{"config device add", "", 3, []string{"image delete erp-import", "delete erp"}},
+		{"storage show", "does not show its storage pool default", 0, nil},
+		{"list", "", 0, nil},
+		{"network show incusbr0", "does not show its network incusbr0: NETWORK0 names another one", 0, nil},
 	} {
 		calls, temp := filepath.Join(t.TempDir(), "calls"), t.TempDir()
 		cmd := exec.Command("sh", "-c", `incus() { echo "$@" >>"$CALLS"; case "$*" in "$FAILS"*) return 1 ;; esac; }; . "$0"`, path)
@@ -162,5 +169,31 @@ func TestTheScriptForIncusMakesNothingBeforeAllVolumesAreThereAndLeavesNothingWh
 		if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
 			t.Errorf("when %s fails, it leaves %v, %v", test.fails, left, err)
 		}
+	}
+}
+
+func TestTheScriptForIncusSaysThatTheInstanceIsThereBeforeItImportsAnything(t *testing.T) {
+	t.Parallel()
+	path, _ := write(t, kit.Incus, machines()["PVSCSI"])
+	for there, fails := range map[string]bool{"erp": true, "erp2\nxerp": false} {
+		cmd := exec.Command("sh", "-c", `incus() { case "$1" in list) printf "$THERE\n" ;; image) echo imported ;; esac; }; . "$0"`, path)
+		cmd.Env = []string{"PATH=/usr/bin:/bin", "THERE=" + there, "TMPDIR=" + t.TempDir()}
+		out, err := cmd.CombinedOutput()
+		if text := string(out); (err != nil) != fails || strings.Contains(text, "imported") == fails || strings.Contains(text, "NAME gives it another name") != fails {
+			t.Errorf("with %q at Incus: %v\n%s", there, err, out)
+		}
+	}
+}
+
+func TestAnInstanceThatIsWholeStaysWhenTheScriptCannotSaySo(t *testing.T) {
+	t.Parallel()
+	path, _ := write(t, kit.Incus, machines()["PVSCSI"])
+	calls := filepath.Join(t.TempDir(), "calls")
+	cmd := exec.Command("sh", "-c", `incus() { echo "$@" >>"$CALLS"; }; . "$0" >&-`, path)
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "CALLS=" + calls, "TMPDIR=" + t.TempDir()}
+	_ = cmd.Run()
+	text, err := os.ReadFile(calls)
+	if err != nil || !strings.Contains(string(text), "config device add erp eth0") || strings.Contains(string(text), "\ndelete erp") {
+		t.Errorf("the calls are %v\n%s", err, text)
 	}
 }

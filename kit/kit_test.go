@@ -19,7 +19,7 @@ import (
 // hostile are names of VMs that a script must not trip over.
 var hostile = []string{
 	"erp", "$(touch PWNED)", "`touch PWNED`", "'; touch PWNED; '", `"; touch PWNED; "`, "a\ntouch PWNED\n", "-rf", "--help", "ü ö 日本", "%2f%25", "# x", "a,b=c",
-	"$PWD", `\`, "!!", strings.Repeat("long", 60), "\x00\x1b[31m", "", "…", "a: {b: c}", "'", "*",
+	"$PWD", `\`, "!!", "2019", "3 par", strings.Repeat("long", 60), "\x00\x1b[31m", "", "…", "a: {b: c}", "'", "*",
 }
 
 // machines are VMs of every shape.

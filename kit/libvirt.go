@@ -57,9 +57,22 @@ func (w *writer) libvirtChecks() {
 	w.line(`if [ "$TYPE" = kvm ] && ! v domcapabilities --virttype kvm --arch x86_64 --machine %s >/dev/null 2>&1; then`, w.machine())
 	w.line(`	fail "there is no KVM at $URI: TYPE=qemu has the guest emulated"`)
 	w.line("fi")
-	w.line(`if v list --all --name | grep -Fqx -e "$NAME"; then fail "the domain $NAME is there already: NAME gives it another name"; fi`)
-	if w.domain.UUID != "" {
-		w.line(`if v domname %s >/dev/null 2>&1; then fail "the UUID %s is taken by the domain $(v domname %s)"; fi`, w.domain.UUID, w.domain.UUID, w.domain.UUID)
+	w.line("taken=$(v list --all --name) # an assignment: what fails ends the script")
+	w.line(`if printf '%%s\n' "$taken" | grep -Fqx -e "$NAME"; then fail "the domain $NAME is there already: NAME gives it another name"; fi`)
+	if id := w.domain.UUID; id != "" {
+		w.line("taken=$(v list --all --uuid)")
+		w.line(`if printf '%%s\n' "$taken" | grep -Fqx -e %s; then`, id)
+		w.line(`	fail "the UUID %s is taken by the domain $(v domname %s): has the VM landed before? If it is in the way: virsh undefine"`, id, id)
+		w.line("fi")
+	}
+	if len(w.domain.Devices.Interfaces) > 0 {
+		w.line("card() { # a card, its network, which only the start would miss")
+		w.line("\tcase $2 in %s*) return ;; esac", kvm.BridgePrefix)
+		w.line("\tv net-info --network \"$2\" >/dev/null || fail \"there is no network $2 at $URI: NETWORK$1 names another one, or a bridge (%sNAME)\"", kvm.BridgePrefix)
+		w.line("}")
+	}
+	for i := range w.domain.Devices.Interfaces {
+		w.line(`card %d "$NETWORK%d"`, i, i)
 	}
 	if len(w.m.Images) > 0 {
 		w.line(`v pool-dumpxml "$POOL" | grep -q "<pool type='\(dir\|fs\|netfs\)'>" || fail "$POOL is no storage pool of type dir, fs or netfs"`)
@@ -118,6 +131,9 @@ func (w *writer) libvirtDomain() {
 		w.line("fi")
 	}
 	w.line("v define --validate \"$description\"")
+	if len(w.m.Images) > 0 {
+		w.line("made=0 # the volumes are the domain's")
+	}
 	w.line(`echo "The domain $NAME is there; start it with: virsh --connect $URI start $NAME"`)
 }
 

@@ -24,7 +24,8 @@ shift 3
 { printf '%s\0' "$@"; printf '\n\0'; } >>"$CALLS"
 [ "$1" != "$FAILS" ] || exit 1
 case $1 in
-domname) exit 1 ;;
+list) [ "$3" != "--$TAKEN" ] || echo "$THERE" ;;
+domname) echo "of another name" ;;
 pool-dumpxml) echo "<pool type='dir'>" ;;
 vol-path) echo "/pool/a&b \"c\"/$5" ;;
 define) cp "$3" "$DEFINED" ;;
@@ -53,9 +54,9 @@ func landWithVirsh(t *testing.T, m kit.Machine, env ...string) landed {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command("sh", path)
+	cmd := exec.Command("sh", "-c", `if [ -n "${CLOSED:-}" ]; then exec sh "$0" >&-; else exec sh "$0"; fi`, path)
 	cmd.Dir = t.TempDir()
-	cmd.Env = append([]string{"PATH=" + bin + ":/usr/bin:/bin", "CALLS=" + calls, "DEFINED=" + defined, "TMPDIR=" + temp, "FAILS="}, env...)
+	cmd.Env = append([]string{"PATH=" + bin + ":/usr/bin:/bin", "CALLS=" + calls, "DEFINED=" + defined, "TMPDIR=" + temp, "FAILS=", "TAKEN="}, env...)
 	out, err := cmd.CombinedOutput()
 	l := landed{said: string(out), err: err}
 	for dir, most := range map[string]int{filepath.Dir(path): len(m.Images) + 1, cmd.Dir: 0, temp: 0} {
@@ -137,7 +138,7 @@ func TestTheScriptForLibvirtRemovesWhatItHasMadeWhenItFails(t *testing.T) {
 	t.Parallel()
 	m := machines()["PVSCSI"]
 	for fails, removed := range map[string]int{
-		"uri": 0, "domcapabilities": 0, "pool-dumpxml": 0, "vol-create-as": 0, "vol-upload": 1, "vol-path": 1, "pool-refresh": 2, "define": 2,
+		"uri": 0, "domcapabilities": 0, "list": 0, "net-info": 0, "pool-dumpxml": 0, "vol-create-as": 0, "vol-upload": 1, "vol-path": 1, "pool-refresh": 2, "define": 2,
 	} {
 		got := landWithVirsh(t, m, "NETWORK0=lan", "FAILS="+fails)
 		if got.err == nil || got.count("vol-delete") != removed {
@@ -145,6 +146,9 @@ func TestTheScriptForLibvirtRemovesWhatItHasMadeWhenItFails(t *testing.T) {
 		}
 		if fails == "domcapabilities" && !strings.Contains(got.said, "TYPE=qemu") {
 			t.Errorf("without KVM it says %s", got.said)
+		}
+		if fails == "net-info" && !strings.Contains(got.said, "there is no network lan at qemu:///system: NETWORK0 names another one") {
+			t.Errorf("without the network it says %s", got.said)
 		}
 	}
 }
@@ -181,5 +185,29 @@ func TestAnEmulatedGuestHasNothingOfWhatIsKVMsWork(t *testing.T) {
 		if asked := slices.ContainsFunc(got.calls, func(c []string) bool { return c[0] == "domcapabilities" }); asked != wants {
 			t.Errorf("%s: KVM is asked for: %t", kind, asked)
 		}
+	}
+}
+
+func TestTheScriptForLibvirtChangesNothingWhereTheVMIsThere(t *testing.T) {
+	t.Parallel()
+	m := machines()["PVSCSI"]
+	for taken, there := range map[string][2]string{
+		"name": {m.Guest.Name, "the domain erp is there already"},
+		"uuid": {m.Guest.UUID, "the UUID " + m.Guest.UUID + " is taken by the domain of another name: has the VM landed before?"},
+	} {
+		got := landWithVirsh(t, m, "NETWORK0=lan", "TAKEN="+taken, "THERE="+there[0])
+		if got.err == nil || !strings.Contains(got.said, there[1]) || got.count("vol-create-as")+got.count("define") > 0 {
+			t.Errorf("with its %s taken: %v, %s\n%q", taken, got.err, got.said, got.calls)
+		}
+	}
+}
+
+func TestTheVolumesOfADomainThatIsDefinedStayWhenTheScriptCannotSaySo(t *testing.T) {
+	t.Parallel()
+	m := machines()["PVSCSI"]
+	m.Options.NetworkMap = map[string]string{kvm.AnyNetwork: "lan"}
+	got := landWithVirsh(t, m, "CLOSED=1")
+	if got.count("define") != 1 || got.count("vol-delete") != 0 {
+		t.Errorf("%v, %s\n%q", got.err, got.said, got.calls)
 	}
 }
