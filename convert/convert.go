@@ -212,7 +212,7 @@ func (r *run) earlier() (result job.Result, done bool, err error) {
 		case err != nil:
 			return result, false, err
 		case in.Receipt.Asked == r.asked && r.work.Broken(in.Receipt) == "":
-			return in.Receipt.Result, true, nil
+			return r.withoutKits(in.Receipt), true, nil
 		}
 		if err := r.work.Installed(); err != nil {
 			return result, false, err
@@ -232,8 +232,29 @@ func (r *run) earlier() (result job.Result, done bool, err error) {
 	case receipt.Asked != r.asked || r.work.Broken(receipt) != "":
 		return result, false, nil
 	}
-	receipt.Result.Earlier = true
-	return receipt.Result, true, nil
+	result = r.withoutKits(receipt)
+	result.Earlier = true
+	return result, true, nil
+}
+
+// withoutKits is the result of an earlier run, with a note of each landing kit that is asked
+// for and that the version of then did not write. Where no domain was, there is none either.
+func (r *run) withoutKits(receipt workdir.Receipt) job.Result {
+	for _, name := range receipt.Lacks(r.kitNames()) {
+		if receipt.Result.DomainXML != "" {
+			r.note("%s", migrate.NoKit(r.work.Final(name)))
+		}
+	}
+	receipt.Result.Notes = append(slices.Clone(receipt.Result.Notes), r.notes...)
+	return receipt.Result
+}
+
+// kitNames are the final names of the landing kits.
+func (r *run) kitNames() (names []string) {
+	for _, t := range r.kits {
+		names = append(names, kit.FileName(t, r.work.Base()))
+	}
+	return names
 }
 
 // taken names the first final file name that others have, or "".
@@ -241,10 +262,7 @@ func (r *run) taken() string {
 	if r.work.HasReceipt() {
 		return r.work.ReceiptPath()
 	}
-	names := []string{r.domainName()}
-	for _, t := range r.kits {
-		names = append(names, kit.FileName(t, r.work.Base()))
-	}
+	names := append(r.kitNames(), r.domainName())
 	for i := range r.source.disks {
 		names = append(names, r.diskName(i))
 	}

@@ -6,12 +6,14 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -242,6 +244,35 @@ func TestTheSameRunAgainIsASuccessThatDoesNothing(t *testing.T) {
 	b.write("erp.ova", string(disktest.ReadFile(t, b.path("erp.ova")))+strings.Repeat("\x00", 512))
 	if _, err := b.run(t.Context(), "erp.ova", raw); !errors.Is(err, workdir.ErrExists) {
 		t.Errorf("another file gives %v, want that it is there already", err)
+	}
+}
+
+func TestARunThatAnEarlierVersionFinishedTellsOfTheLandingKitThatItDidNotWrite(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "streamOptimized")
+	libvirt := func(o *convert.Options) { o.For = "libvirt,proxmox" }
+	first := b.convert("erp.ovf", libvirt)
+	if again := b.convert("erp.ovf", libvirt); !again.Earlier || len(again.Notes) != len(first.Notes) {
+		t.Errorf("with all that is asked for, it says %v", again.Notes)
+	}
+	stem := strings.TrimSuffix(first.DomainXML, ".xml")
+	script, receipt := stem+".libvirt.sh", stem+".export.json"
+	var all map[string]any
+	if err := json.Unmarshal(disktest.ReadFile(t, receipt), &all); err != nil {
+		t.Fatal(err)
+	}
+	files := all["files"].([]any)
+	all["files"] = slices.DeleteFunc(files, func(f any) bool { return f.(map[string]any)["name"] == filepath.Base(script) })
+	text, err := json.Marshal(all)
+	if err == nil {
+		err = errors.Join(os.WriteFile(receipt, text, 0o600), os.Remove(script))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := b.convert("erp.ovf", libvirt)
+	if n := len(again.Notes); !again.Earlier || n != len(first.Notes)+1 || !strings.Contains(again.Notes[n-1], script) || !strings.Contains(again.Notes[n-1], "-overwrite") {
+		t.Errorf("it says %v", again.Notes)
 	}
 }
 

@@ -64,8 +64,9 @@ func (r *run) nameEarlier(in workdir.Install) (receipt workdir.Receipt, done boo
 		return workdir.Receipt{}, false, r.work.DropInstall()
 	}
 	r.notes = append(slices.Clone(receipt.Result.Notes), r.notes...)
-	receipt.Result.Notes = slices.Clone(r.notes)
 	if mine {
+		r.noteKits(receipt)
+		receipt.Result.Notes = slices.Clone(r.notes)
 		return receipt, true, nil
 	}
 	r.notes = nil
@@ -114,8 +115,24 @@ func (r *run) finishedEarlier() (receipt workdir.Receipt, done bool, err error) 
 	}
 	r.info("", "this export was finished earlier, and all of it is in %s", r.def.OutputPath)
 	r.notes = slices.Clone(receipt.Result.Notes)
-	receipt.Result.Earlier = true
+	r.noteKits(receipt)
+	receipt.Result.Notes, receipt.Result.Earlier = slices.Clone(r.notes), true
 	return receipt, true, nil
+}
+
+// noteKits tells of landing kits that are asked for and were not written: a version that
+// knew of none for a platform took the same options.
+func (r *run) noteKits(receipt workdir.Receipt) {
+	for _, name := range receipt.Lacks(r.kitNames()) {
+		if text := NoKit(r.work.Final(name)); !slices.Contains(r.notes, text) {
+			r.note("%s", text)
+		}
+	}
+}
+
+// NoKit says that a finished export lacks the file of a landing kit.
+func NoKit(path string) string {
+	return "there is no landing kit " + path + ": the version that finished this wrote none for the platform; all is made again with it by " + workdir.Overwriting
 }
 
 // answeredBy reports whether an export that is there is the one that was asked

@@ -2,6 +2,7 @@ package migrate_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/internal/volume/volumetest"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
+	"github.com/hyper2kvm/hyper2kvm/migrate/workdir"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
@@ -343,5 +345,38 @@ func TestWhoAcceptsAFinishedExportIsToldThatItWasThere(t *testing.T) {
 	def.Options.Overwrite = true
 	if result := b.export(def); result.Earlier || b.BytesServed("guest1", 0) == served {
 		t.Error("with overwrite nothing was fetched")
+	}
+}
+
+func TestAnExportThatAnEarlierVersionFinishedTellsOfTheLandingKitThatItDidNotWrite(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, vspheretest.Config{}, rawDisk(t, 1<<20))
+	b.m.AcceptFinished = true
+	def := b.job(job.FormatRaw)
+	def.Options.For = "libvirt,proxmox"
+	first := b.export(def)
+	if again := b.export(def); !again.Earlier || !slices.Equal(again.Notes, first.Notes) {
+		t.Errorf("with all that is asked for, it says %v", again.Notes)
+	}
+	script, receipt := filepath.Join(b.out, "guest1.libvirt.sh"), filepath.Join(b.out, "guest1.export.json")
+	text, err := os.ReadFile(receipt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r workdir.Receipt
+	if err := json.Unmarshal(text, &r); err != nil {
+		t.Fatal(err)
+	}
+	r.Files = slices.DeleteFunc(r.Files, func(f workdir.ReceiptFile) bool { return f.Name == "guest1.libvirt.sh" })
+	if text, err = json.Marshal(r); err == nil {
+		err = errors.Join(os.WriteFile(receipt, text, 0o600), os.Remove(script))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := b.BytesServed("guest1", 0)
+	again := b.export(def)
+	if want := append(slices.Clone(first.Notes), migrate.NoKit(script)); !again.Earlier || !slices.Equal(again.Notes, want) || b.BytesServed("guest1", 0) != served {
+		t.Errorf("it says %v, want %v", again.Notes, want)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/atomicfile"
@@ -78,6 +79,13 @@ type Asked struct {
 type ReceiptFile struct {
 	Name string `json:"name"` // in the receipt's directory
 	Size int64  `json:"size"` // in bytes
+}
+
+// Lacks are those of some file names that are none of the export's.
+func (r Receipt) Lacks(names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return slices.ContainsFunc(r.Files, func(f ReceiptFile) bool { return f.Name == name })
+	})
 }
 
 // receiptName is the receipt's file while it is in the work directory.
