@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,8 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/hyper2kvm/hyper2kvm/internal/panics"
 )
 
 // How an identity provider is asked for its keys.
@@ -69,13 +72,15 @@ func newIssuerKeys(issuer string, client *http.Client, now func() time.Time) *is
 }
 
 // get returns what is known of the issuer, after asking again when that is old or its
-// keys are not enough.
+// keys are not enough. Who can do without the answer does not wait for one that another
+// has asked for.
 func (k *issuerKeys) get(ctx context.Context, enough func([]jose.JSONWebKey) bool) (known, error) {
 	k.mu.Lock()
 	now := k.now()
-	due := now.Sub(k.tried) >= refetchAfter && (now.Sub(k.fetched) >= freshFor || !enough(k.known.keys))
+	usable := now.Sub(k.fetched) < staleAfter && enough(k.known.keys)
+	due := now.Sub(k.fetched) >= freshFor && now.Sub(k.tried) >= refetchAfter
 	k.mu.Unlock()
-	if due {
+	if due || !usable {
 		// Who asks while a fetch is under way waits for that one. It goes on when
 		// who began it has gone.
 		select {
@@ -87,24 +92,32 @@ func (k *issuerKeys) get(ctx context.Context, enough func([]jose.JSONWebKey) boo
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.now().Sub(k.fetched) >= staleAfter {
-		if k.failure == nil {
-			return known{}, errors.New("the keys are being asked for")
-		}
-		return known{}, k.failure
+		return known{}, cmp.Or(k.failure, errors.New("what is known of the identity provider is too old"))
 	}
 	return k.known, nil
 }
 
-// fetch asks the issuer.
+// fetch asks the issuer, unless that was done a moment ago.
 func (k *issuerKeys) fetch(ctx context.Context) {
 	k.mu.Lock()
-	k.tried = k.now()
+	early := k.now().Sub(k.tried) < refetchAfter
+	if !early {
+		k.tried = k.now()
+	}
 	k.mu.Unlock()
+	if early {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	said, err := k.download(ctx)
+	var said known
+	err := panics.Catch(func() (err error) { said, err = k.download(ctx); return err })
+	if caught := new(panics.Error); errors.As(err, &caught) {
+		err = fmt.Errorf("what identity provider %s answers cannot be handled: %v at %s", k.issuer, caught.Value, caught.At)
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.tried = k.now() // it may have taken its time, which is not to be waited for by everybody in turn
 	if k.failure = err; err == nil {
 		k.known, k.fetched = said, k.now()
 	}
