@@ -58,7 +58,7 @@ func (g *grant) identify(ctx context.Context) (Principal, error) {
 		err = notGood(fmt.Errorf("the new ID token is of %q", said.token.Subject))
 	}
 	if denied := new(Denied); errors.As(err, &denied) {
-		g.trouble, g.again = denied, now.Add(refetchAfter)
+		g.trouble, g.again = denied, g.client.provider.now().Add(refetchAfter) // those who have waited for this do not wait again
 		return Principal{}, err
 	}
 	g.take(said)

@@ -90,6 +90,26 @@ func TestASessionThatIsRenewedHasTheRoleThatTheProviderGivesNow(t *testing.T) {
 	}
 }
 
+func TestAProviderThatTakesItsTimeToFailIsWaitedForOnce(t *testing.T) {
+	t.Parallel()
+	d := startDesk(t)
+	d.gives(nil, map[string]any{"refresh_token": "refresh"})
+	l := d.mustSignIn()
+	d.answers(func(w http.ResponseWriter, _ *http.Request) {
+		d.passed.Add(int64(20 * time.Second)) // that the browser's other tabs have waited, too
+		w.WriteHeader(http.StatusGatewayTimeout)
+	})
+	d.passed.Add(int64(5 * time.Minute))
+	asked := d.asked.Load()
+	for range 5 {
+		_, err := d.Identify(t.Context(), l.Secret)
+		d.wantReason(err, access.Unavailable)
+	}
+	if n := d.asked.Load() - asked; n != 1 {
+		t.Errorf("it was waited for %d times", n)
+	}
+}
+
 func TestARenewalThatIsOfSomebodyElseEndsTheSession(t *testing.T) {
 	t.Parallel()
 	d := startDesk(t)
