@@ -320,7 +320,7 @@ func (c *client) failed(err error, secrets []string) *Denied {
 	err = fmt.Errorf("the token endpoint of the identity provider answers HTTP %d, %s", status,
 		cmp.Or(complaint(said.ErrorCode, said.ErrorDescription, secrets...), "without an error that is known"))
 	switch {
-	case said.ErrorCode == "invalid_client", said.ErrorCode == "unauthorized_client", status == http.StatusUnauthorized:
+	case said.ErrorCode == "invalid_client", said.ErrorCode == "unauthorized_client", said.ErrorCode == "" && status == http.StatusUnauthorized:
 		if c.o.Refused != nil {
 			c.o.Refused()
 		}

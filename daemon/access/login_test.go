@@ -374,6 +374,7 @@ func TestATokenEndpointThatFailsIsToldApartFromAWrongAnswer(t *testing.T) {
 		refused int32
 	}{
 		"the code is not good":           {status: 400, code: "invalid_grant", reason: access.Invalid},
+		"the code is not good, as 401":   {status: 401, code: "invalid_grant", reason: access.Invalid},
 		"the secret is not good":         {status: 401, code: "invalid_client", reason: access.Unavailable, refused: 1},
 		"the secret is not good, as 400": {status: 400, code: "invalid_client", reason: access.Unavailable, refused: 1},
 		"it fails":                       {status: 500, code: "server_error", reason: access.Unavailable},
