@@ -95,7 +95,7 @@ func (s SignIn) validate(bad func(key, format string, args ...any)) {
 // of a sign-in to whoever is there.
 func checkPublicURL(raw string) error {
 	u, err := url.Parse(raw)
-	if err != nil || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || !validPort(u.Port()) {
+	if err != nil || u.Hostname() == "" || u.User != nil || strings.TrimSuffix(u.Path, "/") != "" || strings.ContainsAny(raw, "?#") || !validPort(u.Port()) {
 		return errors.New("must be the dashboard's address without a path, as https://export.example.com")
 	}
 	ip := net.ParseIP(u.Hostname())

@@ -36,6 +36,9 @@ func TestSignInAtTheIdentityProviderIsChecked(t *testing.T) {
 		"{public_url: https://export.example.com/ui/}":         "access.oidc.sign_in.public_url: must be the dashboard's address without a path",
 		"{public_url: 'https://u:hunter2@export.example.com'}": "access.oidc.sign_in.public_url: must be the dashboard's address",
 		"{public_url: 'https://export.example.com?hunter2'}":   "access.oidc.sign_in.public_url: must be the dashboard's address",
+		"{public_url: 'https://export.example.com?'}":          "access.oidc.sign_in.public_url: must be the dashboard's address",
+		"{public_url: 'https://export.example.com#'}":          "access.oidc.sign_in.public_url: must be the dashboard's address",
+		"{public_url: https://export.example.com//}":           "access.oidc.sign_in.public_url: must be the dashboard's address",
 		"{public_url: 'https://export.example.com:99999'}":     "access.oidc.sign_in.public_url: must be the dashboard's address",
 		"{scopes: ['profile hunter2']}":                        "access.oidc.sign_in.scopes[0]: must be one scope",
 	} {
