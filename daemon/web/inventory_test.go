@@ -160,11 +160,17 @@ func TestJobsAreSubmittedForWhatWasChosenEachToADirectoryOfItsOwn(t *testing.T) 
 
 func TestAllThatASearchFindsIsChosenAtOnceAndNothingIsNoChoice(t *testing.T) {
 	t.Parallel()
-	_, _, as := startPages(t)
+	d, _, as := startPages(t)
 	b := as["operator"]
 	wants(t, b.post("/ui/vms", "/ui/submit", url.Values{"vcenter": {"lab"}, "all": {"1"}, "q": {"vm-1"}, "vm": {"/DC/vm/prod/prod-db"}}), 200, "Options for 271 VMs", "and 251 more")
 	wants(t, b.post("/ui/vms", "/ui/submit", url.Values{"vcenter": {"lab"}}), 422, "No VM is chosen")
 	wants(t, b.post("/ui/vms", "/ui/submit", url.Values{"vcenter": {"lab"}, "vm": {"/gone", "/DC/vm/a/vm-1"}}), 200, "Options for 1 VM", "1 VM that you chose cannot be found")
+	gone := url.Values{"vcenter": {"lab"}, "vm": {"/gone", "/DC/vm/a/vm-1"}, "step": {"submit"}, "output_path": {"/images"}, "format": {"qcow2"}}
+	wants(t, b.post("/ui/vms", "/ui/submit", gone), 422, "1 VM that you chose cannot be found", "Submit 1 job")
+	page, err := d.API.Jobs(access.WithPrincipal(t.Context(), access.Principal{Role: access.Viewer}), jobs.Query{})
+	if err != nil || page.Total != 0 {
+		t.Errorf("fewer jobs than were asked for were submitted: %+v, %v", page, err)
+	}
 	wants(t, b.post("/ui/vms", "/ui/submit", url.Values{"vcenter": {"lab"}, "vm": {"/DC/vm/" + hostile}, "step": {"check"}, "output_path": {"/images"}}), 200, "It could not be checked: check: the vCenter does not answer")
 }
 

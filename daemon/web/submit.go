@@ -113,6 +113,9 @@ func (c *call) submit() error {
 		s.ask(answers, nil)
 		s.check(c, defs)
 		return c.show("submit.html", "Options", s)
+	case len(s.Errors) > 0: // some were there when they were chosen: it is all of them or none
+		s.ask(answers, nil)
+		return c.write(http.StatusUnprocessableEntity, "submit.html", "layout", c.layout("Options", s))
 	}
 	result, err := c.api.Submit(c.r.Context(), defs, true)
 	if err != nil {
