@@ -70,12 +70,13 @@ func (c *call) refused() {
 
 // toSignIn sends the browser to the form, from where it comes back to a page that it
 // has asked for.
-func (c *call) toSignIn() {
-	to := signInPath
+func (c *call) toSignIn() { c.redirect(c.signInAddress()) }
+
+func (c *call) signInAddress() string {
 	if c.r.Method == http.MethodGet && c.r.URL.Path != api.PagesPath {
-		to += "?" + url.Values{"to": {c.r.URL.RequestURI()}}.Encode()
+		return signInPath + "?" + url.Values{"to": {c.r.URL.RequestURI()}}.Encode()
 	}
-	c.redirect(to)
+	return signInPath
 }
 
 // redirect sends the browser to another page.
@@ -191,7 +192,11 @@ func (c *call) failed(err error) {
 		Status int
 		Name   string
 		Text   string
-	}{p.status, http.StatusText(p.status), p.text}
+		SignIn string // where one can do so, who is not known now
+	}{Status: p.status, Name: http.StatusText(p.status), Text: p.text}
+	if status, _ := c.api.Denied(c.r.Context()); status != 0 {
+		data.SignIn = c.signInAddress()
+	}
 	if c.isFragment() {
 		c.w.Header().Set("HX-Retarget", "#told")
 		c.w.Header().Set("HX-Reswap", "innerHTML")

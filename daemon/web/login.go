@@ -20,8 +20,10 @@ const callbackPath = api.PagesPath + "signin/callback"
 const loginCookie = "hyper2kvm_login_"
 
 const (
-	maxAttempts = 5    // of one browser at once
-	maxTo       = 1024 // bytes of the page to come back to, which is in the cookie
+	maxAttempts = 5 // of one browser at once
+	// maxSealed is how long the cookie of one may be, in bytes: proxies commonly take 8 KiB
+	// of all together. What makes it long is the page to come back to.
+	maxSealed = 1400
 )
 
 // callback is the URL that the identity provider knows. The API has judged the name under
@@ -41,10 +43,10 @@ func (c *call) callback() string {
 // policy of pages lets no form lead to another site.
 func (c *call) beginLogin() error {
 	to := localPath(c.r.URL.Query().Get("to"))
-	if len(to) > maxTo {
-		to = api.PagesPath
-	}
 	a, err := c.o.Sessions.BeginLogin(c.r.Context(), c.callback(), to)
+	if err == nil && len(a.Sealed) > maxSealed {
+		a, err = c.o.Sessions.BeginLogin(c.r.Context(), c.callback(), api.PagesPath)
+	}
 	if denied := new(access.Denied); errors.As(err, &denied) {
 		return c.signInRefused(denied, to)
 	}

@@ -3,6 +3,7 @@ package web_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -144,6 +145,7 @@ func TestOneSignsInAtTheIdentityProvider(t *testing.T) {
 	t.Run("and is led to no other site", func(t *testing.T) { t.Parallel(); signInLeadsNowhereElse(t, issuer) })
 	t.Run("but not without a role", func(t *testing.T) { t.Parallel(); signInWithoutRole(t, issuer) })
 	t.Run("until that ends or renews it", func(t *testing.T) { t.Parallel(); signInUntilTheProviderEndsIt(t, issuer) })
+	t.Run("or by token while that is away", func(t *testing.T) { t.Parallel(); signInByTokenMeanwhile(t, issuer) })
 	t.Run("whose errors are shown as text", func(t *testing.T) { t.Parallel(); signInRefusedByProvider(t, issuer) })
 }
 
@@ -291,9 +293,13 @@ func signInWithWrongAnswers(t *testing.T, issuer string) {
 
 func signInLeadsNowhereElse(t *testing.T, issuer string) {
 	d := startWithProvider(t, issuer)
-	for _, to := range []string{"https://evil.example/", "//evil.example/", "/\\evil.example", "/ui//evil.example", "/jobs", "/ui/signin/callback", "/ui/" + strings.Repeat("x", 5000), ""} {
+	for _, to := range []string{"https://evil.example/", "//evil.example/", "/\\evil.example", "/ui//evil.example", "/jobs", "/ui/signin/callback", "/ui/" + strings.Repeat("x", 5000), "/ui/?" + strings.Repeat("&", 500), ""} {
 		b := d.browser()
-		if a := b.get(b.atProvider(b.toProvider(to))); a.status != http.StatusSeeOther || a.header.Get("Location") != "/ui/" {
+		at := b.toProvider(to)
+		if cookies := b.loginCookies(); len(cookies) != 1 || len(cookies[0].Value) > 1500 { // of five, proxies take no more
+			t.Errorf("%q has cookies that are too long: %v", to, cookies)
+		}
+		if a := b.get(b.atProvider(at)); a.status != http.StatusSeeOther || a.header.Get("Location") != "/ui/" {
 			t.Errorf("%q leads to %q (%d)", to, a.header.Get("Location"), a.status)
 		}
 	}
@@ -331,6 +337,41 @@ func signInUntilTheProviderEndsIt(t *testing.T, issuer string) {
 		if a := b.get("/ui/"); a.status != want {
 			t.Errorf("scope %q: %d %s %s", scope, a.status, a.body, d.logged())
 		}
+	}
+}
+
+// cable is one to the provider that can be pulled out.
+type cable struct {
+	http.RoundTripper
+	out atomic.Bool
+}
+
+func (c *cable) RoundTrip(r *http.Request) (*http.Response, error) {
+	if c.out.Load() {
+		return nil, errors.New("no route to host")
+	}
+	return c.RoundTripper.RoundTrip(r)
+}
+
+func signInByTokenMeanwhile(t *testing.T, issuer string) {
+	wire := &cable{}
+	d := startWithProvider(t, issuer, func(o *access.OIDCOptions, _ *web.Options) {
+		o.Login.Scopes = append(o.Login.Scopes, "offline_access")
+		wire.RoundTripper, o.Client.Transport = o.Client.Transport, wire
+	})
+	b := d.browser()
+	b.get(b.atProvider(b.toProvider("/ui/")))
+	wire.out.Store(true)
+	d.passed.Add(int64(10*time.Minute + time.Second)) // the ID token's
+	a := b.get("/ui/jobs?status=failed")
+	if a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "the identity provider cannot be reached") || !strings.Contains(a.body, `href="/ui/signin?to=%2Fui%2Fjobs%3Fstatus%3Dfailed"`) {
+		t.Error(a.status, a.body)
+	}
+	if a := b.signIn(d.token("ci", access.Operator)); a.status != http.StatusSeeOther {
+		t.Error(a.status, a.body)
+	}
+	if a := b.get("/ui/jobs?status=failed"); a.status != http.StatusOK || !strings.Contains(a.body, "ci <small>(operator)") {
+		t.Error(a.status, a.body)
 	}
 }
 
