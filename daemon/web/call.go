@@ -17,9 +17,10 @@ import (
 // call is one request, and the answer to it.
 type call struct {
 	*Site
-	w  http.ResponseWriter
-	r  *http.Request
-	at string // path of the page, for the menu
+	w       http.ResponseWriter
+	r       *http.Request
+	at      string // path of the page, for the menu
+	unknown bool   // it cannot be told now who asks
 }
 
 // problem is an error with its HTTP status and its text for people.
@@ -54,7 +55,7 @@ func (c *call) refused() {
 	who := access.FromContext(c.r.Context())
 	if status, text := c.api.Denied(c.r.Context()); status != 0 {
 		switch {
-		case strings.HasPrefix(c.r.Header.Get("Accept"), "text/event-stream"):
+		case status == http.StatusUnauthorized && strings.HasPrefix(c.r.Header.Get("Accept"), "text/event-stream"):
 			c.w.Header().Set("Content-Type", "text/event-stream")
 			_, _ = c.w.Write([]byte(eventEnd))
 			return
@@ -62,6 +63,7 @@ func (c *call) refused() {
 			c.toSignIn()
 			return
 		}
+		c.unknown = true
 		c.failed(problem{status, text})
 		return
 	}
@@ -73,10 +75,20 @@ func (c *call) refused() {
 func (c *call) toSignIn() { c.redirect(c.signInAddress()) }
 
 func (c *call) signInAddress() string {
-	if c.r.Method == http.MethodGet && c.r.URL.Path != api.PagesPath {
-		return signInPath + "?" + url.Values{"to": {c.r.URL.RequestURI()}}.Encode()
+	if c.r.Method != http.MethodGet {
+		return signInPath
 	}
-	return signInPath
+	to := c.r.URL.RequestURI()
+	if c.isFragment() { // which is no page to come back to, but is in one
+		to = ""
+		if u, err := url.Parse(c.r.Header.Get("HX-Current-URL")); err == nil {
+			to = u.RequestURI()
+		}
+	}
+	if to = localPath(to); to == api.PagesPath {
+		return signInPath
+	}
+	return signInPath + "?" + url.Values{"to": {to}}.Encode()
 }
 
 // redirect sends the browser to another page.
@@ -194,7 +206,7 @@ func (c *call) failed(err error) {
 		Text   string
 		SignIn string // where one can do so, who is not known now
 	}{Status: p.status, Name: http.StatusText(p.status), Text: p.text}
-	if status, _ := c.api.Denied(c.r.Context()); status != 0 {
+	if c.unknown {
 		data.SignIn = c.signInAddress()
 	}
 	if c.isFragment() {

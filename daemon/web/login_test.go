@@ -367,6 +367,10 @@ func signInByTokenMeanwhile(t *testing.T, issuer string) {
 	if a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "the identity provider cannot be reached") || !strings.Contains(a.body, `href="/ui/signin?to=%2Fui%2Fjobs%3Fstatus%3Dfailed"`) {
 		t.Error(a.status, a.body)
 	}
+	// A live page tries again: the session has not ended.
+	if a := b.do("GET", "/ui/live/jobs", nil, "Accept", "text/event-stream"); a.status != http.StatusServiceUnavailable || strings.Contains(a.body, "event: end") {
+		t.Error(a.status, a.body)
+	}
 	if a := b.signIn(d.token("ci", access.Operator)); a.status != http.StatusSeeOther {
 		t.Error(a.status, a.body)
 	}

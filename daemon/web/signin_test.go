@@ -54,6 +54,17 @@ func TestWhoIsNotKnownIsAskedToSignInAndComesBackToThePage(t *testing.T) {
 	if a := b.do("GET", "/ui/", nil, "Accept", "text/event-stream"); !strings.Contains(a.body, "event: end") {
 		t.Error("a live page is not told to sign in:", a.body)
 	}
+	for at, want := range map[string]string{
+		"http://x:1/ui/vms?q=web":     "/ui/signin?to=%2Fui%2Fvms%3Fq%3Dweb",
+		"http://x:1/ui/":              "/ui/signin",
+		"":                            "/ui/signin",
+		"http://x:1/elsewhere":        "/ui/signin",
+		"http://x:1//evil.example/ui": "/ui/signin",
+	} { // a part of a page leads back to the page
+		if a := b.do("GET", "/ui/vms/reading?vcenter=lab", nil, "HX-Request", "true", "HX-Current-URL", at); a.header.Get("HX-Redirect") != want {
+			t.Errorf("from %q: %v, want %s", at, a.header, want)
+		}
+	}
 	a := b.post("/ui/signin?to=%2Fui%2F%3Fa%3D1", "/ui/signin", url.Values{"token": {" " + tokens["viewer"] + "\n"}, "to": {"/ui/?a=1"}})
 	if a.status != http.StatusSeeOther || a.header.Get("Location") != "/ui/?a=1" {
 		t.Fatal(a.status, a.header)
