@@ -45,9 +45,7 @@ func (w *writer) incus() {
 	w.line("\t[ -z \"$image\" ] || i image delete \"$NAME-import\" || :")
 	w.line("\t[ \"$status\" -eq 0 ] || [ -z \"$made\" ] || i delete \"$NAME\" || :")
 	w.line("}")
-	w.line("trap undo EXIT")
-	w.line("trap 'exit 130' INT")
-	w.line("trap 'exit 143' TERM")
+	w.traps()
 	w.incusInstance()
 	for i := range w.m.Images[min(1, len(w.m.Images)):] {
 		w.line(`i config device add "$NAME" disk-%d disk "pool=$POOL" "source=$NAME-disk-%d"%s`, i+1, i+1, w.incusBus(i+1, " io.bus="))

@@ -197,3 +197,21 @@ func TestAnInstanceThatIsWholeStaysWhenTheScriptCannotSaySo(t *testing.T) {
 		t.Errorf("the calls are %v\n%s", err, text)
 	}
 }
+
+func TestTheScriptForIncusLeavesNothingWhenItIsEnded(t *testing.T) {
+	t.Parallel()
+	path, _ := write(t, kit.Incus, machines()["PVSCSI"])
+	for _, signal := range []string{"HUP", "INT", "TERM"} {
+		calls, temp := filepath.Join(t.TempDir(), "calls"), t.TempDir()
+		cmd := exec.Command("env", "--default-signal=HUP,INT,TERM", "sh", "-c", `incus() { echo "$@" >>"$CALLS"; case "$*" in *eth0*) kill -"$SIGNAL" $$ ;; esac; }; . "$0"`, path)
+		cmd.Env = []string{"PATH=/usr/bin:/bin", "CALLS=" + calls, "SIGNAL=" + signal, "TMPDIR=" + temp}
+		out, failed := cmd.CombinedOutput()
+		text, err := os.ReadFile(calls)
+		if err != nil || failed == nil || !strings.HasSuffix(string(text), "image delete erp-import\ndelete erp\n") {
+			t.Errorf("at %s: %v, %v\n%s\n%s", signal, failed, err, out, text)
+		}
+		if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
+			t.Errorf("at %s it leaves %v, %v", signal, left, err)
+		}
+	}
+}

@@ -242,3 +242,12 @@ func (w *writer) head(what string) {
 	w.line(`CDPATH='' cd -- "$(dirname -- "$0")" # where the images are`)
 	w.line("")
 }
+
+// traps has the script's undo run at its end, however that comes: a shell that a signal ends
+// does not run it by itself, and a session at a distant machine ends by HUP when it is lost.
+func (w *writer) traps() {
+	w.line("trap undo EXIT")
+	w.line("trap 'exit 129' HUP")
+	w.line("trap 'exit 130' INT")
+	w.line("trap 'exit 143' TERM")
+}

@@ -96,13 +96,12 @@ func (w *writer) libvirtVolumes() {
 		w.line("\t[ \"$made\" -le %d ] || v vol-delete --pool \"$POOL\" --vol %s || :", i, quote(image.File))
 	}
 	w.line("}")
-	w.line("trap undo EXIT")
-	w.line("trap 'exit 130' INT")
-	w.line("trap 'exit 143' TERM")
+	w.traps()
 	w.line("")
 	for i, image := range w.m.Images {
 		name := quote(image.File)
-		w.line("v vol-create-as --pool \"$POOL\" --name %s --capacity \"$(($(wc -c <%s)))\" --allocation 0 --format raw", name, quote("./"+image.File))
+		w.line("v vol-create-as --pool \"$POOL\" --name %s --capacity \"$(($(wc -c <%s)))\" --allocation 0 --format raw ||", name, quote("./"+image.File))
+		w.line("\tfail \"the volume\" %s \"cannot be made in the pool $POOL: it stays if it was there. If no VM uses it: virsh vol-delete\"", name)
 		w.line("made=%d", i+1)
 		w.line("v vol-upload --pool \"$POOL\" --vol %s --file %s --sparse", name, quote("./"+image.File))
 		w.line("disk%d=$(v vol-path --pool \"$POOL\" --vol %s)", i, name)

@@ -23,6 +23,7 @@ const virsh = `#!/bin/sh
 shift 3
 { printf '%s\0' "$@"; printf '\n\0'; } >>"$CALLS"
 [ "$1" != "$FAILS" ] || exit 1
+[ "$1" != "$ENDS" ] || kill -"$SIGNAL" "$PPID"
 case $1 in
 list) [ "$3" != "--$TAKEN" ] || echo "$THERE" ;;
 domname) echo "of another name" ;;
@@ -54,9 +55,10 @@ func landWithVirsh(t *testing.T, m kit.Machine, env ...string) landed {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command("sh", "-c", `if [ -n "${CLOSED:-}" ]; then exec sh "$0" >&-; else exec sh "$0"; fi`, path)
+	// What runs the tests may ignore signals, which a shell cannot change.
+	cmd := exec.Command("env", "--default-signal=HUP,INT,TERM", "sh", "-c", `if [ -n "${CLOSED:-}" ]; then exec sh "$0" >&-; else exec sh "$0"; fi`, path)
 	cmd.Dir = t.TempDir()
-	cmd.Env = append([]string{"PATH=" + bin + ":/usr/bin:/bin", "CALLS=" + calls, "DEFINED=" + defined, "TMPDIR=" + temp, "FAILS=", "TAKEN="}, env...)
+	cmd.Env = append([]string{"PATH=" + bin + ":/usr/bin:/bin", "CALLS=" + calls, "DEFINED=" + defined, "TMPDIR=" + temp, "FAILS=", "TAKEN=", "ENDS="}, env...)
 	out, err := cmd.CombinedOutput()
 	l := landed{said: string(out), err: err}
 	for dir, most := range map[string]int{filepath.Dir(path): len(m.Images) + 1, cmd.Dir: 0, temp: 0} {
@@ -209,5 +211,18 @@ func TestTheVolumesOfADomainThatIsDefinedStayWhenTheScriptCannotSaySo(t *testing
 	got := landWithVirsh(t, m, "CLOSED=1")
 	if got.count("define") != 1 || got.count("vol-delete") != 0 {
 		t.Errorf("%v, %s\n%q", got.err, got.said, got.calls)
+	}
+}
+
+func TestTheScriptForLibvirtRemovesWhatItHasMadeWhenItIsEnded(t *testing.T) {
+	t.Parallel()
+	m := machines()["PVSCSI"]
+	for _, signal := range []string{"HUP", "INT", "TERM"} {
+		if got := landWithVirsh(t, m, "NETWORK0=lan", "ENDS=pool-refresh", "SIGNAL="+signal); got.err == nil || got.count("vol-delete") != 2 || got.count("define") != 0 {
+			t.Errorf("at %s: %v, %s\n%q", signal, got.err, got.said, got.calls)
+		}
+	}
+	if got := landWithVirsh(t, m, "NETWORK0=lan", "FAILS=vol-create-as"); !strings.Contains(got.said, "the volume erp-disk-0.qcow2 cannot be made in the pool default") {
+		t.Errorf("where a volume is there, it says %s", got.said)
 	}
 }
