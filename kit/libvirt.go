@@ -88,10 +88,16 @@ func (w *writer) libvirtVolumes() {
 		w.line("made=0")
 	}
 	w.line("description=$(mktemp)")
+	if w.domain.UUID != "" {
+		w.line("defining=''")
+	}
 	w.line("undo() {")
 	w.line("\tstatus=$?")
 	w.line("\trm -f \"$description\"")
 	w.line("\t[ \"$status\" -ne 0 ] || return 0")
+	if w.domain.UUID != "" { // whose UUID was free: what was defined under it is the script's
+		w.line("\t[ -z \"$defining\" ] || v undefine %s >/dev/null 2>&1 || : # which libvirt may have done without an answer", w.domain.UUID)
+	}
 	for i, image := range w.m.Images {
 		w.line("\t[ \"$made\" -le %d ] || v vol-delete --pool \"$POOL\" --vol %s || :", i, quote(image.File))
 	}
@@ -129,10 +135,16 @@ func (w *writer) libvirtDomain() {
 		w.line("\tdomain | sed -e '/<hyperv/,/<\\/hyperv>/d' -e '/name=\"hypervclock\"/d' >\"$description\"")
 		w.line("fi")
 	}
-	w.line("v define --validate \"$description\"")
+	done := ""
 	if len(w.m.Images) > 0 {
-		w.line("made=0 # the volumes are the domain's")
+		done = "made=0 "
 	}
+	if w.domain.UUID != "" {
+		w.line("defining=1")
+		done += "defining=''"
+	}
+	w.line("v define --validate \"$description\"")
+	w.line("%s # what is there is the domain's from here on", done)
 	w.line(`echo "The domain $NAME is there; start it with: virsh --connect $URI start $NAME"`)
 }
 

@@ -149,6 +149,9 @@ func TestTheScriptForLibvirtRemovesWhatItHasMadeWhenItFails(t *testing.T) {
 		if fails == "domcapabilities" && !strings.Contains(got.said, "TYPE=qemu") {
 			t.Errorf("without KVM it says %s", got.said)
 		}
+		if (got.count("undefine") == 1) != (fails == "define") {
+			t.Errorf("when %s fails, it undefines: %q", fails, got.calls)
+		}
 		if fails == "net-info" && !strings.Contains(got.said, "there is no network lan at qemu:///system: NETWORK0 names another one") {
 			t.Errorf("without the network it says %s", got.said)
 		}
@@ -220,6 +223,14 @@ func TestTheScriptForLibvirtRemovesWhatItHasMadeWhenItIsEnded(t *testing.T) {
 	for _, signal := range []string{"HUP", "INT", "TERM"} {
 		if got := landWithVirsh(t, m, "NETWORK0=lan", "ENDS=pool-refresh", "SIGNAL="+signal); got.err == nil || got.count("vol-delete") != 2 || got.count("define") != 0 {
 			t.Errorf("at %s: %v, %s\n%q", signal, got.err, got.said, got.calls)
+		}
+	}
+	// What is defined without an answer goes, too, as far as it is known to be the script's.
+	for _, id := range []string{m.Guest.UUID, ""} {
+		m.Guest.UUID = id
+		got := landWithVirsh(t, m, "NETWORK0=lan", "ENDS=define", "SIGNAL=HUP")
+		if got.err == nil || got.count("vol-delete") != 2 || (got.count("undefine") == 1) != (id != "") || id != "" && !slices.Equal(got.calls[len(got.calls)-3], []string{"undefine", id}) {
+			t.Errorf("with the UUID %q: %v, %s\n%q", id, got.err, got.said, got.calls)
 		}
 	}
 	if got := landWithVirsh(t, m, "NETWORK0=lan", "FAILS=vol-create-as"); !strings.Contains(got.said, "the volume erp-disk-0.qcow2 cannot be made in the pool default") {
