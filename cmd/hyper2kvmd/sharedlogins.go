@@ -28,12 +28,15 @@ type sharedLogins struct {
 
 // turns are places that daemons share: a *limits.Keeper.
 type turns interface {
-	AcquireOrFail(ctx context.Context, name string, most int) (release func(), err error)
+	AcquireOrFail(ctx context.Context, name string, most int, hold time.Duration) (release func(), err error)
 }
 
 const (
 	// refusalHolds is for how long a refused password is not tried by any daemon.
 	refusalHolds = 24 * time.Hour
+	// turnHolds is after how long the turn of a daemon that has died is free. It is longer
+	// than a login may take.
+	turnHolds = 90 * time.Second
 	// askTime bounds how long the database may take to answer.
 	askTime = 5 * time.Second
 )
@@ -54,12 +57,15 @@ func (s *sharedLogins) turn(ctx context.Context, a account) (release func(), err
 	if s == nil {
 		return func() {}, nil
 	}
-	release, err = s.turns.AcquireOrFail(ctx, "logins of "+a.name(), 1)
-	if err != nil && ctx.Err() == nil {
-		s.tell(err)
-		return func() {}, nil
+	release, err = s.turns.AcquireOrFail(ctx, "logins of "+a.name(), 1, turnHolds)
+	switch {
+	case err == nil:
+		return release, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
 	}
-	return release, err
+	s.tell(err)
+	return func() {}, nil
 }
 
 // tell logs trouble with the database, once until it is over.

@@ -53,8 +53,14 @@ func plain(text string) [][]byte { return [][]byte{[]byte("hash of " + text)} }
 // join is the gate of one more daemon on the database, until stop is called.
 func (c *common) join(t *testing.T, hash func(string) [][]byte) (gate *logins, stop func()) {
 	t.Helper()
+	return c.joinWith(t, hash, limits.Options{})
+}
+
+func (c *common) joinWith(t *testing.T, hash func(string) [][]byte, o limits.Options) (gate *logins, stop func()) {
+	t.Helper()
 	gate = newLogins()
-	keeper := limits.New(limits.Options{Store: c, Owner: fmt.Sprintf("%p", gate)})
+	o.Store, o.Owner = c, fmt.Sprintf("%p", gate)
+	keeper := limits.New(o)
 	gate.shared = &sharedLogins{turns: keeper, refusals: c, hash: hash, log: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var over sync.WaitGroup
@@ -223,6 +229,34 @@ func TestTheTurnOfADaemonThatDiesIsFreeWhenItsClaimHasRunOut(t *testing.T) {
 		_, _ = db.Divide(t.Context(), "dead", time.Hour, []limits.Need{{Name: "logins of svc at vc.example", Limit: 1, Want: 1}})
 		if err := v.by(ctx, daemons[0], "svc", "right"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("who waits for his turn cannot give up: %v", err)
+		}
+	})
+}
+
+func TestADaemonThatDiesWhileItLogsInHoldsUpNobodyForAsLongAsItsJobs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		db, v := &common{Store: memory.New()}, newVC("right")
+		o := limits.Options{Hold: time.Hour, Every: 10 * time.Minute} // takeover_after: 1h
+		dies, stop := db.joinWith(t, plain, o)
+		lives, end := db.joinWith(t, plain, o)
+		defer end()
+		v.takes = 10 * time.Second
+		over := make(chan error, 1)
+		go func() { over <- v.by(t.Context(), dies, "svc", "right") }()
+		time.Sleep(5 * time.Second) // it logs in
+		db.away.Store(true)
+		stop() // nothing is given back
+		db.away.Store(false)
+		began := time.Now()
+		if err := v.by(t.Context(), lives, "svc", "right"); err != nil {
+			t.Error(err)
+		}
+		if waited := time.Since(began); waited > 2*turnHolds {
+			t.Errorf("logged in after %v", waited)
+		}
+		if err := <-over; err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -59,8 +59,9 @@ type Keeper struct {
 // places are this daemon's of one limit.
 type places struct {
 	most    int
-	may     int // may be in use
-	fair    int // as the store said last: what is given back above that is for others
+	hold    time.Duration // see Need
+	may     int           // may be in use
+	fair    int           // as the store said last: what is given back above that is for others
 	used    int
 	waiting []*waiter // the first first
 }
@@ -71,6 +72,7 @@ type waiter struct {
 	once  bool      // it does not wait longer than it takes to ask
 	frail bool      // it does not wait for a store that cannot be asked
 	since int       // the round in which it came
+	hold  time.Duration
 }
 
 // bandwidth is this daemon's part of the bandwidth, in bytes per second.
@@ -164,9 +166,11 @@ func (k *Keeper) Acquire(ctx context.Context, name string, most int) (release fu
 var ErrNotDivided = errors.New("the daemons' parts of their limits cannot be asked for")
 
 // AcquireOrFail is Acquire that returns [ErrNotDivided] as soon as the store cannot be
-// asked, for what goes on without a place then.
-func (k *Keeper) AcquireOrFail(ctx context.Context, name string, most int) (release func(), err error) {
-	return k.acquire(ctx, name, most, waiter{frail: true})
+// asked, for what goes on without a place then. Places of that name are free for other
+// daemons when this one has not renewed them for hold, which is longer than one is used:
+// what has died keeps nobody waiting for as long as a claim on a job may hold.
+func (k *Keeper) AcquireOrFail(ctx context.Context, name string, most int, hold time.Duration) (release func(), err error) {
+	return k.acquire(ctx, name, most, waiter{frail: true, hold: hold})
 }
 
 func (k *Keeper) acquire(ctx context.Context, name string, most int, how waiter) (release func(), err error) {
@@ -223,7 +227,7 @@ func (k *Keeper) enter(name string, most int, how waiter) (*waiter, bool) {
 		p = &places{}
 		k.places[name] = p
 	}
-	p.most = most
+	p.most, p.hold = most, how.hold
 	if p.used < p.may && len(p.waiting) == 0 {
 		p.used++
 		return nil, true
@@ -385,7 +389,7 @@ func (k *Keeper) needs() []Need {
 	var all []Need
 	for name, p := range k.places {
 		p.may = min(p.may, p.used)
-		all = append(all, Need{Name: name, Limit: int64(p.most), Keep: int64(p.used), Want: int64(p.used + len(p.waiting))})
+		all = append(all, Need{Name: name, Limit: int64(p.most), Keep: int64(p.used), Want: int64(p.used + len(p.waiting)), Hold: p.hold})
 	}
 	if k.o.Rate == nil || k.moving == 0 && k.bandwidth.may == 0 {
 		return all

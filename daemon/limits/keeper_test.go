@@ -338,13 +338,13 @@ func TestWhoGoesOnWithoutAPlaceDoesNotWaitForAStoreThatCannotBeAsked(t *testing.
 	synctest.Test(t, func(t *testing.T) {
 		s := memory.New()
 		d := start(t, s, "a", limits.Options{})
-		release, err := d.AcquireOrFail(t.Context(), "logins", 1)
+		release, err := d.AcquireOrFail(t.Context(), "logins", 1, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
 		second := make(chan error, 1)
 		go func() {
-			release, err := d.AcquireOrFail(t.Context(), "logins", 1)
+			release, err := d.AcquireOrFail(t.Context(), "logins", 1, time.Minute)
 			if err == nil {
 				release()
 			}
@@ -362,7 +362,7 @@ func TestWhoGoesOnWithoutAPlaceDoesNotWaitForAStoreThatCannotBeAsked(t *testing.
 		}
 		time.Sleep(time.Minute) // it is given back
 		d.link.cut.Store(true)
-		if _, err := d.AcquireOrFail(t.Context(), "logins", 1); !errors.Is(err, limits.ErrNotDivided) {
+		if _, err := d.AcquireOrFail(t.Context(), "logins", 1, time.Minute); !errors.Is(err, limits.ErrNotDivided) {
 			t.Errorf("while the store is away: %v", err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -376,7 +376,7 @@ func TestWhoGoesOnWithoutAPlaceDoesNotWaitForAStoreThatCannotBeAsked(t *testing.
 		if err := <-waits; !errors.Is(err, context.Canceled) {
 			t.Errorf("who waits: %v", err)
 		}
-		if _, err := d.AcquireOrFail(t.Context(), "logins", 1); !errors.Is(err, limits.ErrNotDivided) {
+		if _, err := d.AcquireOrFail(t.Context(), "logins", 1, time.Minute); !errors.Is(err, limits.ErrNotDivided) {
 			t.Errorf("when the daemon has ended: %v", err)
 		}
 	})
@@ -395,6 +395,34 @@ func TestAKeeperTellsWhatItUsesAndWhatWaits(t *testing.T) {
 		}
 		if d.Part() != 1000 || d.Limit() != 1000 {
 			t.Errorf("the part is %d of %d", d.Part(), d.Limit())
+		}
+	})
+}
+
+func TestWhatADeadDaemonHeldForAShortTimeOnlyIsFreeAfterThat(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		o := limits.Options{Hold: time.Hour, Every: 10 * time.Minute}
+		dead, alive := start(t, store, "dead", o), start(t, store, "alive", o)
+		if _, err := dead.AcquireOrFail(t.Context(), "logins", 1, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		had := dead.hold(t, "disks", 1, 1)
+		synctest.Wait()
+		dead.kill()
+		got := alive.hold(t, "disks", 1, 1)
+		began := time.Now()
+		release, err := alive.AcquireOrFail(t.Context(), "logins", 1, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		release()
+		if waited := time.Since(began); waited < 50*time.Second || waited > 70*time.Second {
+			t.Errorf("it is free after %v", waited)
+		}
+		if had.Load() != 1 || got.Load() != 0 {
+			t.Errorf("%d and %d of what holds for as long as claims", had.Load(), got.Load())
 		}
 	})
 }

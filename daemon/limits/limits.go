@@ -39,6 +39,17 @@ type Need struct {
 	Want int64
 	// Weight is how large its part is to be beside those of others; 0 counts as 1.
 	Weight int64
+	// Hold, when not zero, is how long the part holds that is not renewed, where that is
+	// less than for the daemon's others.
+	Hold time.Duration
+}
+
+// HoldOf is for how long a part holds that is not renewed, hold that of the daemon's others.
+func (n Need) HoldOf(hold time.Duration) time.Duration {
+	if n.Hold > 0 {
+		return min(n.Hold, hold)
+	}
+	return hold
 }
 
 // Share is what a daemon has of a limit.
@@ -64,8 +75,8 @@ type Holding struct {
 
 // Store is where daemons divide limits. Its errors are those of the jobs' store.
 type Store interface {
-	// Divide renews what owner holds of the limits until hold from now, and gives it
-	// more where there is more, all in one transaction. It returns the shares in the
+	// Divide renews what owner holds of the limits until hold from now, or the need's own
+	// ([Need.HoldOf]), and gives it more where there is more, all in one transaction. It returns the shares in the
 	// order of needs. No two needs have the same name.
 	Divide(ctx context.Context, owner string, hold time.Duration, needs []Need) ([]Share, error)
 	// Choose sets a limit to what a person wants, for all daemons and until it is

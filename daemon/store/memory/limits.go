@@ -45,7 +45,7 @@ func (s *Store) Divide(ctx context.Context, owner string, hold time.Duration, ne
 		d.Name = n.Name
 		got = append(got, d.Share)
 		if n.Want > 0 || d.Part.Held > 0 {
-			others = append(others, claimed{d.Part, s.clock.Steady().Add(hold)})
+			others = append(others, claimed{d.Part, s.clock.Steady().Add(n.HoldOf(hold))})
 		}
 		if s.shares == nil {
 			s.shares = make(map[string][]claimed)

@@ -72,7 +72,8 @@ func (t Tx) divide(ctx context.Context, owner string, hold time.Duration, needs 
 			gone = append(gone, n.Name)
 			continue
 		}
-		keep = append(keep, n.Name, owner, n.Limit, d.Part.Held, n.Want, n.Weight, d.Served, hold.Milliseconds(), millis(t.Steady.Add(hold)))
+		holds := n.HoldOf(hold)
+		keep = append(keep, n.Name, owner, n.Limit, d.Part.Held, n.Want, n.Weight, d.Served, holds.Milliseconds(), millis(t.Steady.Add(holds)))
 	}
 	if tell {
 		t.tell(jobs.Notice{Type: jobs.NoticeShares})

@@ -57,6 +57,20 @@ func sharesEndWithTheirClaims(f *fixture) {
 	f.equal("the dead comes back", f.divide("dead", name, 4, 2, 4).Held, int64(2))
 }
 
+func sharesMayHoldForLess(f *fixture) {
+	for name, holds := range map[string]time.Duration{"logins": hold / 2, "disks": 2 * hold} {
+		_, err := f.shares().Divide(f.Context(), "dead", hold, []limits.Need{{Name: name, Limit: 1, Want: 1, Hold: holds}})
+		f.must(err)
+	}
+	f.advance(hold/2 - time.Second)
+	f.equal("while it holds", f.divide("alive", "logins", 1, 0, 1).Held, int64(0))
+	f.advance(2 * time.Second)
+	f.equal("when it has run out", f.divide("alive", "logins", 1, 0, 1).Held, int64(1))
+	f.equal("what holds as long as the others", f.divide("alive", "disks", 1, 0, 1).Held, int64(0))
+	f.advance(hold / 2)
+	f.equal("and no longer", f.divide("alive", "disks", 1, 0, 1).Held, int64(1))
+}
+
 func sharesAreGivenBack(f *fixture) {
 	const name = "disks"
 	f.divide("a", name, 1, 0, 1)

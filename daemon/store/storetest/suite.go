@@ -94,6 +94,7 @@ func (s Suite) Run(t *testing.T) {
 		{"a job that was left is claimed by owners with the labels that it wants", constraintsHoldForLeftovers},
 		{"daemons hold no more of a limit than there is, and who waits comes before who has more", sharesAreWithinTheLimit},
 		{"what a daemon held that has died is there for others when its claim has run out", sharesEndWithTheirClaims},
+		{"a part may hold for less than the others of the daemon", sharesMayHoldForLess},
 		{"what is given back is there for others", sharesAreGivenBack},
 		{"what cannot be divided goes round", whatCannotBeDividedGoesRound},
 		{"the smallest limit of all configurations holds, unless another was chosen", theSmallestLimitHoldsUnlessOneIsChosen},
