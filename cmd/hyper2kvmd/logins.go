@@ -143,8 +143,8 @@ func (a *accountState) against(password [sha256.Size]byte, queued int) error {
 		return &refusedError{r}
 	}
 	a.recent = append([]time.Time(nil), since(a.recent, time.Now().Add(-strikeTime))...)
-	if len(a.recent) >= strikes {
-		return &heldError{until: a.recent[0].Add(strikeTime)}
+	if n := len(a.recent); n >= strikes { // more, when daemons could not hear of each other
+		return &heldError{until: a.recent[n-strikes].Add(strikeTime)}
 	}
 	if a.flights > queued && errors.Is(a.last, vsphere.ErrUnreachable) {
 		return a.last
