@@ -22,6 +22,7 @@ const (
 
 	maxName = 255  // bytes
 	maxPath = 4096 // bytes
+	maxHost = 262  // bytes, of the longest name in DNS, brackets or a dot, and a port
 	maxID   = 64   // bytes
 )
 
@@ -270,6 +271,8 @@ func (v *validator) url(d Definition) {
 	switch {
 	case err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "":
 		v.add("vcenter_url", "must be of the form https://host[:port][/sdk]")
+	case len(u.Host) > maxHost:
+		v.add("vcenter_url", "names a host of more than %d bytes", maxHost)
 	case u.User != nil:
 		v.add("vcenter_url", "must not hold a user name beside username and password")
 	case d.Username == "":

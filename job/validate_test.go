@@ -96,7 +96,7 @@ func TestEachProblemOfADefinitionIsNamed(t *testing.T) {
 			t.Errorf("output_path %s: problems = %v", p, got)
 		}
 	}
-	for _, u := range []string{"https://", "vc.example", "ftp://vc", "https://vc/sdk?password=x", "https://o:p@vc/sdk", "https://o:%zz@vc"} {
+	for _, u := range []string{"https://", "vc.example", "ftp://vc", "https://vc/sdk?password=x", "https://o:p@vc/sdk", "https://o:%zz@vc", "https://" + strings.Repeat("a.", 150) + "vc/sdk"} {
 		if got := problemsOf(t, own(func(d *job.Definition) { d.VCenterURL = u })); len(got) != 1 || got[0].Field != "vcenter_url" {
 			t.Errorf("vcenter_url %s: problems = %v", u, got)
 		}
