@@ -42,6 +42,9 @@ func (e *execution) sayWhereItGoesOn(ctx context.Context, def job.Definition) {
 		}
 	case found:
 		said += fmt.Sprintf("; the job goes on at daemon %s from its ledger %s", here, below)
+	case e.claimed.Job.Progress.BytesDownloaded == 0 && e.claimed.Job.Progress.PercentComplete == 0 && e.claimed.Deaths == 0:
+		// A person may have had it tried again, which forgets how far it was.
+		said += fmt.Sprintf("; the job begins at daemon %s: nothing that it could go on from is reachable from here %s", here, below)
 	case e.claimed.Job.Progress.BytesDownloaded == 0 && e.claimed.Job.Progress.PercentComplete == 0:
 		said += fmt.Sprintf("; the job begins at daemon %s: nothing had been fetched yet", here)
 	case elsewhere:
@@ -55,7 +58,8 @@ func (e *execution) sayWhereItGoesOn(ctx context.Context, def job.Definition) {
 	e.log.Info("the job was at another run before", "before", e.claimed.Before, "deaths", e.claimed.Deaths, "resumes", found)
 }
 
-// whatBecame says what became of the run before.
+// whatBecame says what became of the run before. One that ended in good order was handed
+// back, or had failed: the log of the job has that.
 func (c Claimed) whatBecame() string {
 	who := "the daemon that ran this job"
 	if c.Before != "" {
@@ -66,7 +70,7 @@ func (c Claimed) whatBecame() string {
 		at = fmt.Sprintf(" at %.0f%%", p.PercentComplete)
 	}
 	if c.Deaths == 0 {
-		return who + " gave it back" + at
+		return who + " released it" + at
 	}
 	return who + " died" + at + ", or was cut off from the database"
 }

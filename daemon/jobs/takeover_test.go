@@ -59,11 +59,15 @@ func TestTheLogOfAJobThatAnotherDaemonHadSaysWhetherItGoesOnOrBeginsAnew(t *test
 		},
 		"handed back, its part files are here": {
 			before, 42, true, reaching{found: true},
-			"daemon " + before + ", which ran this job, gave it back at 42%; the job goes on at daemon " + here + " from its ledger below /out/a", "info",
+			"daemon " + before + ", which ran this job, released it at 42%; the job goes on at daemon " + here + " from its ledger below /out/a", "info",
 		},
 		"handed back, its part files are not here": {
 			before, 42, true, reaching{},
-			"daemon " + before + ", which ran this job, gave it back at 42%; the job begins anew at daemon " + here + ": the part files of daemon " + before + " below /out/a are not reachable from here", "warning",
+			"daemon " + before + ", which ran this job, released it at 42%; the job begins anew at daemon " + here + ": the part files of daemon " + before + " below /out/a are not reachable from here", "warning",
+		},
+		"failed there, and a person has it tried again": {
+			before, 42, true, reaching{},
+			"daemon " + before + ", which ran this job, released it; the job begins at daemon " + here + ": nothing that it could go on from is reachable from here below /out/a", "info",
 		},
 		"handed back by this one": {here, 42, true, reaching{found: true}, "", ""},
 	} {
@@ -81,8 +85,17 @@ func TestTheLogOfAJobThatAnotherDaemonHadSaysWhetherItGoesOnOrBeginsAnew(t *test
 					t.Fatal(err)
 				}
 				if tt.handedBack {
-					if err := store.Finish(t.Context(), c.Claim, jobs.Outcome{Status: models.StatusPending}); err != nil {
+					o := jobs.Outcome{Status: models.StatusPending}
+					if strings.HasPrefix(name, "failed") {
+						o = jobs.Outcome{Status: models.StatusFailed, Failed: true, Error: "no space left"}
+					}
+					if err := store.Finish(t.Context(), c.Claim, o); err != nil {
 						t.Fatal(err)
+					}
+					if o.Failed {
+						if outcome, err := store.Retry(t.Context(), []string{"a"}); err != nil || outcome["a"] != nil {
+							t.Fatal(outcome, err)
+						}
 					}
 				}
 				tt.runner.runnerFunc = untilStopped
