@@ -63,16 +63,8 @@ func (a *API) Daemons(ctx context.Context) (models.Daemons, error) {
 // shownDaemon is a daemon as the API gives it.
 func shownDaemon(d jobs.Daemon, self string) models.Daemon {
 	shown := models.Daemon{
-		ID: d.ID, Host: d.Host, Version: d.Version, Labels: d.Labels, State: models.DaemonActive, Drain: string(d.Drain),
+		ID: d.ID, Host: d.Host, Version: d.Version, Labels: d.Labels, State: d.State(), Drain: string(d.Drain),
 		Self: d.ID == self, StartedAt: d.Started, LastHeartbeat: d.LastBeat, JobIDs: d.Jobs,
-	}
-	switch {
-	case !d.Alive:
-		shown.State = models.DaemonDead
-	case d.Drain != jobs.DrainNone && len(d.Jobs) > 0:
-		shown.State = models.DaemonDraining
-	case d.Drain != jobs.DrainNone:
-		shown.State = models.DaemonDrained
 	}
 	if shown.Labels == nil {
 		shown.Labels = job.Labels{}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/hyper2kvm/hyper2kvm/daemon/models"
 	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
@@ -47,6 +48,19 @@ type Daemon struct {
 	Alive bool
 	// Jobs are the ids of the jobs that it has claimed and not given back.
 	Jobs []string
+}
+
+// State is what people call what the daemon does.
+func (d Daemon) State() models.DaemonState {
+	switch {
+	case !d.Alive:
+		return models.DaemonDead
+	case d.Drain == DrainNone:
+		return models.DaemonActive
+	case len(d.Jobs) > 0:
+		return models.DaemonDraining
+	}
+	return models.DaemonDrained
 }
 
 // Daemons is what a [Store] keeps of the daemons that use it. An entry holds as long as

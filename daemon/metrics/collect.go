@@ -202,16 +202,7 @@ func (c *collector) collectDaemons(ctx context.Context, send sender) {
 	}
 	n := map[models.DaemonState]int{models.DaemonActive: 0, models.DaemonDraining: 0, models.DaemonDrained: 0, models.DaemonDead: 0}
 	for _, d := range all {
-		switch {
-		case !d.Alive:
-			n[models.DaemonDead]++
-		case d.Drain == jobs.DrainNone:
-			n[models.DaemonActive]++
-		case len(d.Jobs) > 0:
-			n[models.DaemonDraining]++
-		default:
-			n[models.DaemonDrained]++
-		}
+		n[d.State()]++
 	}
 	for state, count := range n {
 		send(daemonsDesc, float64(count), string(state))
