@@ -38,6 +38,7 @@ const answering = `
 while IFS= read -r line; do
 	case $line in
 	"!echo "*) echo "${line#!echo }" ;;
+	run | ping-daemon) ;;
 	-*) want="> ${line#-}" awk '/^> / { on = $0 == ENVIRON["want"]; next } on' "$here/answers" ;;
 	*) exit 1 ;;
 	esac
@@ -212,15 +213,22 @@ wait`)
 func TestAGuestfishThatDoesNotAnswerIsAnErrorThatSaysWhy(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ script, want, hint string }{
-		"it fails":                   {"echo 'libguestfs: error: no kernel was found' >&2; exit 1", "no kernel was found", ""},
-		"it ends in the middle":      {"read -r line; read -r line; exit 0", "run", ""},
+		"it fails":                     {"echo 'libguestfs: error: no kernel was found' >&2; exit 1", "no kernel was found", ""},
+		"it ends in the middle":        {"read -r line; read -r line; exit 0", "run", ""},
+		"its appliance does not start": {"read -r line\n[ \"$line\" != run ] || { echo 'libguestfs: error: guestfs_launch failed.' >&2; exit 1; }" + answering, "guestfs_launch failed", "libguestfs-test-tool"},
+		"its appliance dies in the middle": {strings.Replace(answering, "run | ping-daemon)", "ping-daemon) echo 'libguestfs: error: appliance closed the connection unexpectedly' >&2; exit 1 ;;\n\trun)", 1),
+			"appliance closed", "libguestfs-test-tool"},
 		"it does not come to an end": {"while :; do echo 0123456789012345678901234567890123456789012345678901234567890123456789; done", "more than", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tool, _ := fish(t, test.script)
-			if _, err := tool.Look(t.Context(), []inspect.Disk{zeros(512)}, func(string) {}); err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("error %v", err)
+			tool, here := fish(t, test.script)
+			if err := os.WriteFile(filepath.Join(here, "answers"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := tool.Look(t.Context(), []inspect.Disk{zeros(512)}, func(string) {})
+			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(fault.Hint(err), test.hint) {
+				t.Errorf("error %v, hint %q", err, fault.Hint(err))
 			}
 		})
 	}

@@ -88,7 +88,7 @@ const (
 // scan asks for everything.
 func scan(t *talk) Guest {
 	g := Guest{Systems: []System{}, Volumes: []Volume{}, Tables: []Table{}}
-	t.ask("run")
+	t.must("run")
 	for _, line := range firstOf(t.lines("list-filesystems"), maxVolumes) {
 		if device, kind, ok := strings.Cut(line, ": "); ok {
 			g.Volumes = append(g.Volumes, t.volume(device, kind))
@@ -102,6 +102,7 @@ func scan(t *talk) Guest {
 	for _, root := range firstOf(t.lines("inspect-os"), maxSystems) {
 		g.Systems = append(g.Systems, t.system(root, &g))
 	}
+	t.must("ping-daemon") // else the appliance has died in between
 	return g
 }
 

@@ -47,7 +47,20 @@ func (t *talk) ask(command string, args ...any) string {
 		}
 		command += fmt.Sprintf(" %v", a)
 	}
-	t.f.Tell("-%s", command)     // with a dash an error is not the end
+	return t.exchange(command, "-"+command) // with a dash an error is not the end
+}
+
+// must has guestfish do a command that is its end when it fails: then there would be no
+// other answers, which would look as if nothing were on the disks.
+func (t *talk) must(command string) {
+	if t.err == nil {
+		t.exchange(command, command)
+	}
+}
+
+// exchange tells guestfish a line, and returns what it answers.
+func (t *talk) exchange(command, line string) string {
+	t.f.Tell("%s", line)
 	t.f.Tell("!echo %s", t.mark) // by another process: what came before is not in a buffer any more
 	answer, err := t.answer()
 	if err != nil {
