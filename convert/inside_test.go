@@ -347,6 +347,7 @@ const reported = `{"version": 1, "known": true, "interfaces": [{"mac": "00:50:56
 
 func TestWhatIsHereKeepsTheAddressesOfTheFileBesideIt(t *testing.T) {
 	t.Parallel()
+	const mac = "005056aabbcc" // as the descriptor has it
 	keep := func(b *insideBench) func(*convert.Options) {
 		return func(o *convert.Options) { o.KeepIP, o.Migrator = true, b.m }
 	}
@@ -365,19 +366,34 @@ func TestWhatIsHereKeepsTheAddressesOfTheFileBesideIt(t *testing.T) {
 		if text := string(disktest.ReadFile(t, filepath.Join(b.bin, "written"))); !strings.Contains(text, "00:50:56:aa:bb:cc") {
 			t.Errorf("the guest has\n%s", text)
 		}
+		b.replace(mac, "00-50-56-AA-BB-CC")
+		if again := b.convert("erp.ovf", func(o *convert.Options) { keep(b)(o); o.Overwrite = true }); len(again.NetworkKept) != 1 {
+			t.Errorf("with the MAC address in other words: %+v", again)
+		}
+		b.write("erp-disk1.network.json", reported)
+		disk := b.convert("erp-disk1.vmdk", keep(b))
+		if len(disk.NetworkKept) != 1 || !strings.Contains(fmt.Sprint(disk.Notes), "MAC addresses that they had") {
+			t.Errorf("%+v", disk)
+		}
 	})
-	for name, test := range map[string]struct{ file, want string }{
-		"no file":               {"", "NAME.network.json"},
-		"nothing known":         {`{"version": 1, "known": false}`, "NAME.network.json"},
-		"a file that is broken": {`{"version": `, "erp.network.json"},
-		"another version":       {`{"version": 9}`, "version 9"},
-		"a file of no end":      {strings.Repeat(" ", 2<<20), "bytes"},
+	for name, test := range map[string]struct{ file, old, new, want string }{
+		"no file":               {"", "", "", "NAME.network.json"},
+		"nothing known":         {`{"version": 1, "known": false}`, "", "", "NAME.network.json"},
+		"a file that is broken": {`{"version": `, "", "", "erp.network.json"},
+		"another version":       {`{"version": 9}`, "", "", "version 9"},
+		"a file of no end":      {strings.Repeat(" ", 2<<20), "", "", "bytes"},
+		"cards without MAC":     {reported, mac, "", "no card of what is converted has a MAC address"},
+		"cards of another":      {reported, mac, "005056aabb00", "no card of what is converted has a MAC address"},
+		"Windows of VirtualBox": {reported, `vmw:osType="debian12_64Guest"><Info/><Description>Debian 12<`, `><Info/><Description>Windows2019_64<`, "by its conversion alone"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newInsideBench(t, converts)
 			if test.file != "" {
 				b.write("erp.network.json", test.file)
+			}
+			if test.old != "" {
+				b.replace(test.old, test.new)
 			}
 			if _, err := b.run(t.Context(), "erp.ovf", keep(b)); err == nil || !strings.Contains(err.Error(), test.want) || len(b.left()) > 0 {
 				t.Errorf("ends with %v, left %q", err, b.left())

@@ -1,15 +1,18 @@
 package migrate
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
 	"github.com/hyper2kvm/hyper2kvm/guestnet"
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
 	"github.com/hyper2kvm/hyper2kvm/job"
+	"github.com/hyper2kvm/hyper2kvm/v2v"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
@@ -28,8 +31,10 @@ func (p *keepIPPart) name() string { return "keep_ip" }
 func (p *keepIPPart) asked() bool  { return p.def.Options.KeepIP }
 func (p *keepIPPart) room() int64  { return keepIPRoom }
 
-// isWindows reports whether the guest is one.
-func (r *run) isWindows() bool { return strings.HasPrefix(r.vm.GuestID, "win") }
+// isWindows reports whether the guest is one, as far as is known.
+func (r *run) isWindows() bool {
+	return v2v.Guest{ID: r.vm.GuestID, FullName: r.vm.GuestFullName}.Windows()
+}
 
 // otherSystems begins the guest ids of systems that are neither Linux nor Windows.
 var otherSystems = []string{"freebsd", "solaris", "darwin", "netware", "os2", "unixware", "openServer", "eComStation", "vmkernel", "dos"}
@@ -47,6 +52,9 @@ func (p *keepIPPart) obstacles(context.Context) (out []vsphere.Obstacle) {
 	case n == nil && p.here != nil:
 		say(vsphere.SeverityError, "there is no file NAME.network.json beside what is converted, with the addresses of the guest",
 			"hyper2kvm export writes it of a VM that runs with VMware Tools; leave keep_ip out, and set the addresses by hand")
+	case p.here != nil && len(n.Interfaces) == 0 && len(p.here.Network.Interfaces) > 0:
+		say(vsphere.SeverityError, "no card of what is converted has a MAC address that NAME.network.json tells of",
+			"an OVF has them if it was made so (ovftool --exportFlags=mac); or leave keep_ip out, and set the addresses by hand")
 	case n == nil || !slices.ContainsFunc(n.Interfaces, func(i job.GuestInterface) bool { return len(i.Addresses) > 0 }):
 		say(vsphere.SeverityError, "VMware Tools have reported no addresses of the guest",
 			"they do while the guest runs: let it run with Tools, and export it with -shutdown or -snapshot; or leave keep_ip out")
@@ -89,9 +97,16 @@ func (r *run) reported() *job.GuestNetwork {
 	}
 	own := *n
 	own.Interfaces = slices.DeleteFunc(slices.Clone(n.Interfaces), func(i job.GuestInterface) bool {
-		return len(r.vm.NICs) > 0 && !slices.ContainsFunc(r.vm.NICs, func(c vsphere.NIC) bool { return strings.EqualFold(c.MAC, i.MAC) })
+		return len(r.vm.NICs) > 0 && !slices.ContainsFunc(r.vm.NICs, func(c vsphere.NIC) bool { return sameMAC(c.MAC, i.MAC) })
 	})
 	return &own
+}
+
+// sameMAC compares MAC addresses, whichever way they are written.
+func sameMAC(a, b string) bool {
+	one, err := net.ParseMAC(a)
+	other, err2 := net.ParseMAC(b)
+	return err == nil && err2 == nil && bytes.Equal(one, other)
 }
 
 // windowsMACs is what the conversion of a Windows guest is to do for its addresses.
@@ -111,6 +126,9 @@ func (p *keepIPPart) do(ctx context.Context, g *inside) error {
 	}
 	if n == nil {
 		return fault.Permanent(fault.WithHint(errors.New("keep_ip: VMware Tools have reported no addresses of the guest"), "leave keep_ip out"))
+	}
+	if p.here != nil && p.here.Bare {
+		g.did.Notes = append(g.did.Notes, "keep_ip: nothing describes the machine; give its cards the MAC addresses that they had, by which the guest knows them")
 	}
 	if p.isWindows() {
 		if g.did.Converted == nil {
