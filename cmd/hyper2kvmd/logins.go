@@ -91,7 +91,7 @@ func (l *logins) forgive(cfg vsphere.Config) {
 }
 
 func (l *logins) account(u *url.URL, user string) *accountState {
-	key := account{strings.ToLower(u.Host), user}
+	key := account{strings.TrimSuffix(strings.ToLower(u.Host), ":443"), user}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.accounts[key]

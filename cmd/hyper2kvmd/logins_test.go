@@ -137,6 +137,22 @@ func TestManyWrongPasswordsOfOneUserAreHeldForAWhile(t *testing.T) {
 	})
 }
 
+func TestAVCenterIsTheSameWithAndWithoutItsPort(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		v := newVC("right")
+		_ = v.login(t.Context(), "svc", "wrong")
+		cfg := vsphere.Config{URL: &url.URL{Scheme: "https", Host: "vc.example:443"}, Username: "svc", Password: "wrong"}
+		err := v.logins.gate(cfg)(t.Context(), func(context.Context) error {
+			t.Error("a password that was refused is tried again")
+			return nil
+		})
+		if !errors.As(err, new(*refusedError)) {
+			t.Errorf("login = %v", err)
+		}
+	})
+}
+
 func TestAPersonMayHaveARefusedPasswordTriedAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
