@@ -81,7 +81,7 @@ func TestEveryChangeIsInTheAuditLogWithItsResult(t *testing.T) {
 	step("DELETE /jobs/{id}", admin, "/jobs/"+slow, "", 404, audit.Entry{Action: audit.Delete, Jobs: []audit.Job{{ID: slow}}}, audit.Entry{Error: "delete: no such job"})
 	step("PUT /limits", admin, "", `{"limit":"200MB/s"}`, 200, audit.Entry{Action: audit.SetLimit, Value: "200MB/s"}, audit.Entry{})
 	step("POST /vcenters/{name}/resume", admin, "/vcenters/prod/resume", "", 404,
-		audit.Entry{Action: audit.ResumeVCenter, Target: "prod"}, audit.Entry{Error: "resume: no job waits for this vCenter"})
+		audit.Entry{Action: audit.ResumeVCenter, Target: "prod"}, audit.Entry{Error: "resume: " + jobs.ErrUsable.Error()})
 	step("POST /daemons/{id}/drain", admin, "/daemons/far/drain", `{"wait":true}`, 404,
 		audit.Entry{Action: audit.DrainDaemon, Target: "far", Value: "wait"}, audit.Entry{Error: "daemon: no such daemon"})
 	step("POST /daemons/{id}/resume", admin, "/daemons/far/resume", "", 404,

@@ -225,10 +225,13 @@ func (m *Manager) VCenters(ctx context.Context) ([]VCenter, error) {
 }
 
 // Resume has a vCenter that cannot be used asked now, also with a login that was
-// refused. It returns [ErrUsable] when there is no such vCenter.
+// refused. Where no job waits for it, it returns [ErrUsable], and the login of the
+// configuration is tried again all the same: it may have been refused to somebody who
+// looked for VMs.
 func (m *Manager) Resume(key string) error {
 	c, ok := m.breaker.trouble(key)
 	if !ok {
+		m.o.VCenters.Forgive(jobAt(key).Definition)
 		return ErrUsable
 	}
 	m.o.VCenters.Forgive(c.Job.Definition)

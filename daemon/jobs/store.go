@@ -29,7 +29,7 @@ var (
 	// ErrCompleted: the job was completed, so there is nothing to try again.
 	ErrCompleted = errors.New("the job is completed")
 	// ErrUsable: no job waits for the vCenter.
-	ErrUsable = errors.New("no job waits for this vCenter")
+	ErrUsable = errors.New("no job waits for this vCenter; a login that it refused may be tried again")
 	// ErrCursor: a cursor is not one that an earlier page gave.
 	ErrCursor = errors.New("invalid cursor")
 	// ErrExists is what an *[ExistsError] is.

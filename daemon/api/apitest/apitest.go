@@ -124,10 +124,10 @@ func (r *Runner) Probe(_ context.Context, def job.Definition) error {
 }
 
 // Forgive implements [jobs.VCenters].
-func (r *Runner) Forgive(job.Definition) {
+func (r *Runner) Forgive(def job.Definition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.forgiven = true
+	r.forgiven = r.forgiven || def.VCenter == ""
 }
 
 // CleanUp implements [jobs.Runner].
