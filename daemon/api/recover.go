@@ -29,7 +29,7 @@ func (b builder) registerRecovery(a *API) {
 	body.Content = b.json(reflect.TypeFor[models.Retry]())
 
 	resume := b.op("resume-vcenter", "POST", "/vcenters/{name}/resume", "Try a vCenter again that jobs wait for")
-	resume.Description = "At once, and with a login that was refused. name is as in /status. 404 when no job waits for it."
+	resume.Description = "At once, and with a login that was refused. name is as in /status. 404 when no job waits for it; a login that was refused is tried again then, too."
 	huma.Register(b.h, resume, a.resume)
 }
 
