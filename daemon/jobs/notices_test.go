@@ -214,6 +214,22 @@ func TestTheFilesOfAJobAtAnotherDaemonAreToldWhileTheyAreLookedAt(t *testing.T) 
 	})
 }
 
+func TestFilesAreAskedForAgainSoonHoweverFarApartHeartbeatsAre(t *testing.T) {
+	inBubble(t, func(t *testing.T, store jobs.Store) {
+		_, asks, _, its := twoDaemons(t, store, jobs.Options{Heartbeat: 10 * time.Minute, Hold: time.Hour})
+		its.setDeaf(true)
+		_, _ = asks.Files(t.Context(), "a") // which is not heard
+		its.setDeaf(false)
+		for range 30 {
+			time.Sleep(time.Second)
+			if files, _ := asks.Files(t.Context(), "a"); len(files) == 1 {
+				return
+			}
+		}
+		t.Error("nothing is told of the files")
+	})
+}
+
 func TestANoticeIsMadeShorterByWhatMattersLeast(t *testing.T) {
 	t.Parallel()
 	file := func(name, state string) models.FileProgress { return models.FileProgress{Name: name, State: state} }

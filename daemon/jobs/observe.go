@@ -73,6 +73,10 @@ func (e *execution) count() {
 	e.tally = now
 }
 
+// askAgain is after how long at most another daemon is asked again that may not have heard:
+// heartbeats may be minutes apart.
+const askAgain = 10 * time.Second
+
 // Files returns how far the files of a running job are, and how many there are beside. A
 // job that runs at another daemon is asked for there: what that tells is there with one of
 // the next calls, as long as they go on. What cannot be told is left out, the finished ones
@@ -84,7 +88,7 @@ func (m *Manager) Files(ctx context.Context, id string) (files []models.FileProg
 	if m.o.Notices == nil {
 		return nil, 0
 	}
-	told, ask := m.hub.want(id, m.o.Heartbeat, m.lately())
+	told, ask := m.hub.want(id, min(m.o.Heartbeat, askAgain), m.lately())
 	if ask {
 		m.tell(ctx, Notice{Type: NoticeWatched, Job: id, Detail: true})
 	}
