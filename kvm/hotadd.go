@@ -22,11 +22,16 @@ func (b *builder) socketsWithRoom(sockets, cores, threads int) int {
 	if !b.guest.CPUHotAdd {
 		return sockets
 	}
+	const lost = "CPUs can no longer be added while it runs: "
+	if b.guest.CPUs > manyCPUs {
+		b.note("cpu", lost+"it has more than %d, beyond which no room is kept", manyCPUs)
+		return sockets
+	}
 	// An APIC numbers a CPU by bits for its socket, its core and its thread.
 	own := bits.Len(uint(cores-1)) + bits.Len(uint(threads-1)) //nolint:gosec // from 1 to MaxCPUs
 	room := min(sockets*hotAddRatio, (manyCPUs+1)>>own, manyCPUs/(cores*threads))
 	if room <= sockets {
-		b.note("cpu", "CPUs can no longer be added while it runs: a further socket of %d would be beyond the %d CPUs that such a board takes", cores*threads, manyCPUs)
+		b.note("cpu", lost+"a further socket of %d would be beyond the %d CPUs that such a board takes", cores*threads, manyCPUs)
 		return sockets
 	}
 	return room

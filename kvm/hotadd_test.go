@@ -34,7 +34,7 @@ func TestAGuestKeepsRoomForWhatCanBeAddedWhileItRuns(t *testing.T) {
 		{name: "as many as the board takes", change: func(g *kvm.Guest) { g.CPUHotAdd, g.CPUs, g.CoresPerSocket = true, 128, 16 }, cpus: "128/240 15x16x1"},
 		{name: "sockets whose CPUs are no power of two", change: func(g *kvm.Guest) { g.CPUHotAdd, g.CPUs, g.CoresPerSocket = true, 80, 5 }, cpus: "80/160 32x5x1"},
 		{name: "no further socket", change: func(g *kvm.Guest) { g.CPUHotAdd, g.CPUs, g.CoresPerSocket = true, 128, 128 }, cpus: "128/128 1x128x1", note: "CPUs can no longer be added"},
-		{name: "more CPUs than the board takes", change: func(g *kvm.Guest) { g.CPUHotAdd, g.CPUs, g.CoresPerSocket = true, 256, 1 }, cpus: "256/256 256x1x1", note: "CPUs can no longer be added"},
+		{name: "more CPUs than the board takes", change: func(g *kvm.Guest) { g.CPUHotAdd, g.CPUs, g.CoresPerSocket = true, 256, 1 }, cpus: "256/256 256x1x1", note: "CPUs can no longer be added while it runs: it has more than 255"},
 		{name: "the source's bound", change: func(g *kvm.Guest) { g.MemoryHotAdd, g.MaxMemoryMiB = true, 3072 }, cpus: "4/4 2x2x1", memory: "3072 in 16, cell of 0-3"},
 		{name: "a wide bound", change: func(g *kvm.Guest) { g.MemoryHotAdd, g.MaxMemoryMiB = true, 32768 }, cpus: "4/4 2x2x1", memory: "8192 in 16, cell of 0-3"},
 		{name: "a bound that leaves nothing, as of a VM that has grown to it", change: func(g *kvm.Guest) { g.MemoryHotAdd, g.MaxMemoryMiB = true, 2048 }, cpus: "4/4 2x2x1", memory: "8192 in 16, cell of 0-3"},
