@@ -20,7 +20,7 @@ type call struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	at      string // path of the page, for the menu
-	unknown bool   // it cannot be told now who asks
+	unknown bool   // it cannot be told now who asks, or they have no role
 }
 
 // problem is an error with its HTTP status and its text for people.
@@ -67,6 +67,7 @@ func (c *call) refused() {
 		c.failed(problem{status, text})
 		return
 	}
+	c.unknown = who.Role == access.Nobody
 	c.failed(problem{http.StatusForbidden, fmt.Sprintf("The role %s of %s does not suffice for this.", who.Role, who.Name)})
 }
 
@@ -204,7 +205,7 @@ func (c *call) failed(err error) {
 		Status int
 		Name   string
 		Text   string
-		SignIn string // where one can do so, who is not known now
+		SignIn string // where to do so as somebody who may
 	}{Status: p.status, Name: http.StatusText(p.status), Text: p.text}
 	if c.unknown {
 		data.SignIn = c.signInAddress()

@@ -298,6 +298,18 @@ func TestAVCenterThatIsNotInTheConfigurationIsNotAsked(t *testing.T) {
 	})
 }
 
+func TestWhoHasNoRoleAnyMoreIsLedToTheSignIn(t *testing.T) {
+	t.Parallel()
+	s := lookAt(t, &vcenter{}).site
+	for role, wanted := range map[access.Role]bool{access.Nobody: true, access.Viewer: false} {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequestWithContext(access.WithPrincipal(t.Context(), access.Principal{Name: "kim", Role: role, Via: access.ViaOIDC}), http.MethodGet, "/ui/audit", nil))
+		if led := strings.Contains(w.Body.String(), `href="/ui/signin?to=%2Fui%2Faudit"`); w.Code != http.StatusForbidden || led != wanted {
+			t.Errorf("%s: %d %s", role, w.Code, w.Body)
+		}
+	}
+}
+
 func TestAFormWaitsForTheInventoryWithoutLosingWhatWasChosen(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
