@@ -98,7 +98,11 @@ func TestWhatDoesNotComeUpWithKVMIsRunOnceMoreWithoutAndNotTriedWithItAgain(t *t
 			if len(b.told) != 1 || !strings.Contains(b.told[0], "without KVM") {
 				t.Errorf("told %q", b.told)
 			}
-			if got := b.did(); got != "\nforce_tcg\nforce_tcg\n" {
+			got := b.did()
+			if test.limits == hurry { // it may have been killed before it wrote anything
+				got = "\n" + strings.TrimPrefix(got, "\n")
+			}
+			if got != "\nforce_tcg\nforce_tcg\n" {
 				t.Errorf("run with %q", got)
 			}
 		})
