@@ -114,7 +114,9 @@ func (r *run) look(ctx context.Context, obstacles []vsphere.Obstacle, tell func(
 		}
 		end.push(release)
 		readers = append(readers, reader)
-		disks = append(disks, inspect.Disk{Size: d.Capacity, Read: reader.Read})
+		disks = append(disks, inspect.Disk{Size: d.Capacity, Read: func(ctx context.Context, p []byte, off int64) error {
+			return unread(d, reader.Read(ctx, p, off))
+		}})
 		in.Ways, in.Disks = append(in.Ways, way), in.Disks+d.Capacity
 	}
 	if len(disks) == 0 {
@@ -129,6 +131,22 @@ func (r *run) look(ctx context.Context, obstacles []vsphere.Obstacle, tell func(
 	}
 	in.Took = time.Since(began)
 	return in, nil
+}
+
+// unread is the error of a disk that cannot be read any more.
+func unread(d vsphere.Disk, err error) error {
+	if err == nil {
+		return nil
+	}
+	hint := fault.Hint(err)
+	switch {
+	case hint != "":
+	case errors.Is(err, transfer.ErrTooMuch):
+		hint = "there is too much to look at on it: leave -inspect out"
+	default:
+		hint = "see whether the VM was powered on, moved or deleted meanwhile, and whether its host can be reached; then run the same check again"
+	}
+	return fault.WithHint(fmt.Errorf("%s cannot be read any more: %w", d.Label, err), hint)
 }
 
 // inTheWay is the error of problems that keep something from being done.

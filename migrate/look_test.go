@@ -229,7 +229,7 @@ func TestADiskThatIsLockedInTheMiddleOfALookEndsItWithThatReason(t *testing.T) {
 	b.looking()
 	b.OnByte("guest1", 0, 512*kib, func() { b.addFault("status:code=404,plane=folder,times=always") })
 	_, inside, _, err := b.look(t.Context(), b.by("", job.FormatQcow2))
-	if err == nil || inside != nil || !strings.Contains(err.Error(), "404") {
+	if err == nil || inside != nil || !strings.Contains(err.Error(), "404") || !strings.HasPrefix(err.Error(), "Hard disk ") || !strings.Contains(migrate.Hint(err), "powered on") {
 		t.Errorf("%+v, %v", inside, err)
 	}
 	b.clean()
