@@ -132,7 +132,10 @@ func (c *client) transmit(ctx context.Context, e Served) error {
 			}
 			continue
 		}
-		if err := errors.Join(places.Acquire(ctx, 1), c.held.Acquire(ctx, int64(r.length))); err != nil {
+		if err := places.Acquire(ctx, 1); err != nil {
+			return err
+		}
+		if err := c.held.Acquire(ctx, int64(r.length)); err != nil {
 			return err
 		}
 		answers.Go(func() {

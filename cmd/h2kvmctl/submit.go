@@ -28,7 +28,7 @@ func jobFlags() []cli.Flag {
 		&cli.StringFlag{Name: "output", Usage: "absolute `DIRECTORY` on the daemon's machine"},
 		&cli.StringFlag{Name: "name", Usage: "`NAME` of the job; the VM's when left out"},
 		&cli.StringFlag{Name: "vcenter", Usage: "`NAME` of a vCenter in the daemon's configuration"},
-		&cli.StringFlag{Name: "for", Usage: "`PLATFORMS` to write a landing kit for, beside the images: libvirt, proxmox, openstack, kubevirt, incus, with commas in between"},
+		jobflags.Kit(),
 		&cli.StringFlag{Name: "format", Usage: "ovf (default), ova, raw or qcow2"},
 		&cli.IntFlag{Name: "parallel", Usage: "`N` downloads at once, 1 to 64"},
 		&cli.IntFlag{Name: "priority", Usage: "-100 to 100, higher runs first"},

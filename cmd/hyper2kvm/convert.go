@@ -35,7 +35,7 @@ whole, as after an export; what fails leaves the images as they were. With -libv
 			&cli.BoolFlag{Name: "compress", Usage: "write compressed qcow2 clusters"},
 			&cli.BoolFlag{Name: "virtio", Usage: "put disks and NICs on virtio in the libvirt domain; the guest needs the drivers"},
 			&cli.StringSliceFlag{Name: "network-map", Usage: "`NETWORK=NETWORK,…`: the libvirt network, or bridge:NAME, for cards on a network of the OVF; may be repeated"},
-			&cli.StringFlag{Name: "for", Usage: "`PLATFORMS` to write a landing kit for, beside the images: libvirt, proxmox, openstack, kubevirt, incus, with commas in between"},
+			jobflags.Kit(),
 			&cli.BoolFlag{Name: "convert", Usage: "make the guest ready for KVM by virt-v2v: virtio drivers, boot loader; its disks and cards are on virtio then"},
 			virtioWinFlag(),
 			&cli.BoolFlag{Name: "keep-ip", Usage: "have the guest keep the addresses that NAME.network.json beside FILE has, on its new cards"},

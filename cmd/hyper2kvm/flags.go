@@ -40,7 +40,7 @@ func optionFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "compress", Usage: "write compressed qcow2 clusters"},
 		&cli.StringFlag{Name: "verify", Usage: "`how`: full inflates every grain also where that is not needed to write it, and reads a datastore twice; manifest takes nothing but vSphere's manifest for a proof"},
 		&cli.StringSliceFlag{Name: "network-map", Usage: "`PORTGROUP=NETWORK,…`: the libvirt network, or bridge:NAME, for cards on a port group; may be repeated"},
-		&cli.StringFlag{Name: "for", Usage: "`PLATFORMS` to write a landing kit for, beside the images: libvirt, proxmox, openstack, kubevirt, incus, with commas in between"},
+		jobflags.Kit(),
 		&cli.StringFlag{Name: "limit", Usage: "bandwidth `RATE` of a VM, such as 200MB/s"},
 	}, jobflags.Landing()...)
 }

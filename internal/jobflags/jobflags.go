@@ -11,6 +11,12 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/job"
 )
 
+// Kit is the flag that names the platforms of a landing kit.
+func Kit() cli.Flag {
+	return &cli.StringFlag{Name: "for", Usage: "`PLATFORMS` to write a landing kit for, beside the images: " +
+		strings.Join(job.Targets[:], ", ") + ", with commas in between"}
+}
+
 // Landing are the flags that say what becomes of the images at libvirt.
 func Landing() []cli.Flag {
 	return []cli.Flag{
