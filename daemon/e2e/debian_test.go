@@ -46,6 +46,7 @@ func TestADebianGuestMovesFromVSphereToLibvirt(t *testing.T) {
 		{title: "netplan as Ubuntu has it, with -keep-ip and another card", layout: "netplan", also: []string{"-keep-ip", "-virtio"}, card: "ens192"},
 		{title: "NetworkManager as Fedora has it, with keep_ip and another card, as a job", layout: "nm", also: []string{"-keep-ip", "-virtio"}, byJob: true, card: "ens192"},
 		{title: "Debian converted to virtio: -convert", layout: "any", also: []string{"-convert"}},
+		{title: "The same conversion, as a job of the daemon: convert: true", layout: "any", also: []string{"-convert"}, byJob: true},
 	} {
 		t.Run(m.title, func(t *testing.T) {
 			text := newMoving(t, m).run()
