@@ -43,19 +43,10 @@ type Fish struct {
 	own appliance.Machine
 }
 
-func (f *Fish) machine() *appliance.Machine {
-	if f.Machine != nil {
-		return f.Machine
-	}
-	return &f.own
-}
+func (f *Fish) machine() *appliance.Machine { return cmp.Or(f.Machine, &f.own) }
 
 // Problems lists what is in its way on this machine.
-func (f *Fish) Problems() []appliance.Problem {
-	guestfish := appliance.Guestfish
-	guestfish.Name = cmp.Or(f.Program, guestfish.Name)
-	return append(f.machine().Missing(guestfish), f.machine().Problems()...)
-}
+func (f *Fish) Problems() []appliance.Problem { return f.machine().FishProblems(f.Program) }
 
 // Apply makes the changes that [Plan] comes to, in qcow2 images that are all the disks of
 // a guest, in their order. After an error the images are of no use. It takes bounded time,

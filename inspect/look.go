@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,21 +41,10 @@ const (
 	whole    = 45 * time.Minute
 )
 
-func (t *Tool) machine() *appliance.Machine {
-	if t.Machine != nil {
-		return t.Machine
-	}
-	return &t.own
-}
+func (t *Tool) machine() *appliance.Machine { return cmp.Or(t.Machine, &t.own) }
 
 // Problems lists what is in its way on this machine.
-func (t *Tool) Problems() []appliance.Problem {
-	guestfish := appliance.Guestfish
-	if t.Program != "" {
-		guestfish.Name = t.Program
-	}
-	return append(t.machine().Missing(guestfish), t.machine().Problems()...)
-}
+func (t *Tool) Problems() []appliance.Problem { return t.machine().FishProblems(t.Program) }
 
 // Look looks into disks, which are all that a guest has, in their order. It takes bounded
 // time, returns soon after ctx ends, and leaves nothing. tell hears what takes long.
@@ -70,10 +60,7 @@ func (t *Tool) Look(ctx context.Context, disks []Disk, tell func(text string)) (
 	for i := range disks {
 		args = append(args, "-a", (&url.URL{Scheme: "nbd", Path: "/" + name(i), RawQuery: "socket=" + url.QueryEscape(socket)}).String())
 	}
-	l := appliance.Limits{Launch: launch, Emulated: emulated, Quiet: whole, Whole: whole}
-	if t.Launch > 0 {
-		l.Launch = t.Launch
-	}
+	l := appliance.Limits{Launch: cmp.Or(t.Launch, launch), Emulated: emulated, Quiet: whole, Whole: whole}
 	err = t.machine().Fish(ctx, t.Program, args, l, appliance.Teller{Phase: tell, Info: tell}, func(f *appliance.Fish) error {
 		q := newTalk(f)
 		found := scan(q)

@@ -48,12 +48,7 @@ type Tool struct {
 	own appliance.Machine
 }
 
-func (t *Tool) machine() *appliance.Machine {
-	if t.Machine != nil {
-		return t.Machine
-	}
-	return &t.own
-}
+func (t *Tool) machine() *appliance.Machine { return cmp.Or(t.Machine, &t.own) }
 
 // Outcome is what a conversion came to.
 type Outcome struct {

@@ -85,7 +85,7 @@ func (m *Machine) turn(ctx context.Context, tell Teller) (done func(), err error
 	select {
 	case m.turns <- struct{}{}:
 	default:
-		tell.Phase("waiting for another conversion to end")
+		tell.Phase("waiting for another appliance of libguestfs to end")
 		select {
 		case m.turns <- struct{}{}:
 		case <-ctx.Done():

@@ -20,6 +20,13 @@ import (
 // Guestfish reaches into a guest's disks.
 var Guestfish = Program{"guestfish", "libguestfs-tools", "which reaches into guests"}
 
+// FishProblems lists what is in the way of [Machine.Fish] on this machine.
+func (m *Machine) FishProblems(program string) []Problem {
+	guestfish := Guestfish
+	guestfish.Name = cmp.Or(program, guestfish.Name)
+	return append(m.Missing(guestfish), m.Problems()...)
+}
+
 // Fish is a guestfish at work.
 type Fish struct {
 	Dir string    // for files that go in and out; it goes with the program
