@@ -91,14 +91,20 @@ func (l *Limits) moving(esxi, center func()) (release func()) {
 	})
 }
 
+// How the names of limits begin that a [Places] gets.
+const (
+	DisksOfHost    = "disks of host "
+	DisksOfVCenter = "disks of vCenter "
+)
+
 // host is the limit of an ESXi host.
 func (l *Limits) host(vcenter, host string) (name string, most int) {
-	return "disks of host " + host + " at " + vcenter, cmp.Or(max(0, l.DisksPerHost), DefaultDisksPerHost)
+	return DisksOfHost + host + " at " + vcenter, cmp.Or(max(0, l.DisksPerHost), DefaultDisksPerHost)
 }
 
 // center is the limit of a vCenter.
 func (l *Limits) center(vcenter string) (name string, most int) {
-	return "disks of vCenter " + vcenter, cmp.Or(max(0, l.DisksPerVCenter), DefaultDisksPerVCenter)
+	return DisksOfVCenter + vcenter, cmp.Or(max(0, l.DisksPerVCenter), DefaultDisksPerVCenter)
 }
 
 // places are those of one process. The zero value works.

@@ -41,6 +41,9 @@ const (
 	askTime = 5 * time.Second
 )
 
+// loginsOf begins the names of the limits of logins.
+const loginsOf = "logins of "
+
 // hashes are those by which the password is known in the database.
 func (s *sharedLogins) hashes(a account, password string) [][]byte {
 	if s == nil {
@@ -57,7 +60,7 @@ func (s *sharedLogins) turn(ctx context.Context, a account) (release func(), err
 	if s == nil {
 		return func() {}, nil
 	}
-	release, err = s.turns.AcquireOrFail(ctx, "logins of "+a.name(), 1, turnHolds)
+	release, err = s.turns.AcquireOrFail(ctx, loginsOf+a.name(), 1, turnHolds)
 	switch {
 	case err == nil:
 		return release, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/daemon/metrics"
 	"github.com/hyper2kvm/hyper2kvm/daemon/watch"
 	"github.com/hyper2kvm/hyper2kvm/internal/version"
+	"github.com/hyper2kvm/hyper2kvm/migrate"
 )
 
 // watching is what counts what the daemon does, and knows whether it can do it.
@@ -74,6 +75,9 @@ func (w *watching) over(m *jobs.Manager, shared *limits.Keeper) {
 	s := metrics.Sources{Jobs: m, VCenters: w.ready.VCenters, Space: w.ready.Space, Certificates: w.ready.Certificates}
 	if shared != nil {
 		s.Shares = shared
+		s.ShareKinds = []metrics.ShareKind{
+			{Begins: migrate.DisksOfVCenter, Label: "vcenter_disks"}, {Begins: migrate.DisksOfHost, Label: "host_disks"}, {Begins: loginsOf, Label: "logins"},
+		}
 	}
 	w.metrics.Watch(s)
 }

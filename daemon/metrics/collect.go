@@ -44,7 +44,12 @@ type Sources struct {
 	Space        *watch.Space // of the file systems that exports go to
 	Certificates func() []watch.Certificate
 	Shares       Shares
+	ShareKinds   []ShareKind // of the limits that are told of
 }
+
+// ShareKind are the limits of Shares whose names begin alike. They are counted together:
+// the names have hosts and users in them, which are not bounded.
+type ShareKind struct{ Begins, Label string }
 
 // Watch adds what is asked at each scrape. It is to be called once.
 func (m *Metrics) Watch(s Sources) {
@@ -209,25 +214,19 @@ func (c *collector) collectDaemons(ctx context.Context, send sender) {
 	}
 }
 
-// kinds of limits that are shared, by how their names begin. The names themselves have
-// hosts and users in them, which are not bounded.
-var kinds = []struct{ begins, label string }{
-	{"disks of vCenter ", "vcenter_disks"}, {"disks of host ", "host_disks"}, {"logins of ", "logins"},
-}
-
 func (c *collector) collectShares(send sender) {
 	used, waiting := make(map[string]int), make(map[string]int)
 	for _, u := range c.Shares.Uses() {
-		for _, k := range kinds {
-			if strings.HasPrefix(u.Name, k.begins) {
-				used[k.label] += u.Used
-				waiting[k.label] += u.Waiting
+		for _, k := range c.ShareKinds {
+			if strings.HasPrefix(u.Name, k.Begins) {
+				used[k.Label] += u.Used
+				waiting[k.Label] += u.Waiting
 			}
 		}
 	}
-	for _, k := range kinds {
-		send(usedDesc, float64(used[k.label]), k.label)
-		send(queuedDesc, float64(waiting[k.label]), k.label)
+	for _, k := range c.ShareKinds {
+		send(usedDesc, float64(used[k.Label]), k.Label)
+		send(queuedDesc, float64(waiting[k.Label]), k.Label)
 	}
 	send(rateDesc, float64(c.Shares.Limit()))
 	send(partDesc, float64(c.Shares.Part()))

@@ -102,6 +102,9 @@ func full(t *testing.T) *metrics.Metrics {
 		VCenters: []string{"prod", "lab", "", "other", "default"}, // the last two are labels, too
 		Space:    watch.NewSpace(t.TempDir(), "/"),
 		Shares:   fakeShares{},
+		ShareKinds: []metrics.ShareKind{
+			{Begins: "disks of vCenter ", Label: "vcenter_disks"}, {Begins: "disks of host ", Label: "host_disks"}, {Begins: "logins of ", Label: "logins"},
+		},
 		Certificates: func() []watch.Certificate {
 			return []watch.Certificate{{Name: "api", NotAfter: time.Unix(1_800_000_000, 0)}}
 		},
