@@ -22,12 +22,7 @@ type shareRow struct {
 
 // sharesSource returns what makes the table of what each daemon has.
 func (s *Site) sharesSource() source {
-	var last []part
-	var made time.Time
-	return func(ctx context.Context) ([]part, error) {
-		if time.Since(made) < sharesEvery {
-			return last, nil
-		}
+	look := func(ctx context.Context) ([]part, error) {
 		l, err := s.api.Limits(ctx)
 		if err != nil {
 			return nil, err
@@ -36,9 +31,11 @@ func (s *Site) sharesSource() source {
 		if err != nil {
 			return nil, err
 		}
-		last, err = s.views.parts("limits.html", shareRows(l.Shares, daemons.Daemons), "shares")
-		made = time.Now()
-		return last, err
+		return s.views.parts("limits.html", shareRows(l.Shares, daemons.Daemons), "shares")
+	}
+	var made aged[[]part]
+	return func(ctx context.Context) ([]part, error) {
+		return made.get(sharesEvery, 0, func() ([]part, error) { return look(ctx) })
 	}
 }
 
