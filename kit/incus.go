@@ -61,7 +61,7 @@ func (w *writer) incus() {
 	for i, c := range cards {
 		w.line(`nic eth%d '%s' "$NETWORK%d"`, i, c.mac, i)
 	}
-	if strings.Contains(kvm.OSInfo(w.m.Guest.GuestID), "/win/11") {
+	if w.wantsTPM() {
 		w.line(`i config device add "$NAME" tpm tpm`)
 	}
 	w.line("made='' # nothing of it is undone any more")

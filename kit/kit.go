@@ -148,6 +148,9 @@ func (w *writer) secureBoot() bool {
 	return w.domain.OS.Loader != nil && w.domain.OS.Loader.Secure == "yes"
 }
 
+// wantsTPM reports whether the guest's system asks for a TPM.
+func (w *writer) wantsTPM() bool { return strings.Contains(kvm.OSInfo(w.m.Guest.GuestID), "/win/11") }
+
 func (w *writer) machine() string { return w.domain.OS.Type.Machine }
 
 // cpus are those that the guest has, and how they are arranged.

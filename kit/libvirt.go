@@ -1,7 +1,6 @@
 package kit
 
 import (
-	"cmp"
 	"fmt"
 	"strings"
 
@@ -22,7 +21,7 @@ func (w *writer) libvirt() {
 		w.comment("The network of card %d, which was on %s at vSphere: one of libvirt, or %sNAME.", i, c.group, kvm.BridgePrefix)
 		w.networkVariable(i, c, "virsh net-list")
 	}
-	if strings.Contains(kvm.OSInfo(w.m.Guest.GuestID), "/win/11") {
+	if w.wantsTPM() {
 		w.note("tpm", "the guest's system wants a TPM: virt-xml NAME --add-device --tpm backend.type=emulator,backend.version=2.0,model=tpm-crb")
 	}
 	w.line("")
@@ -204,7 +203,7 @@ func split(text string, codes map[string]string) (out []piece) {
 	for text != "" {
 		at, found := len(text), ""
 		for place := range codes {
-			if i := strings.Index(text, place); i >= 0 && (i < at || i == at && cmp.Compare(len(place), len(found)) > 0) {
+			if i := strings.Index(text, place); i >= 0 && (i < at || i == at && len(place) > len(found)) {
 				at, found = i, place
 			}
 		}
