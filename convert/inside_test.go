@@ -17,45 +17,34 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/convert"
 	"github.com/hyper2kvm/hyper2kvm/disk/disktest"
 	"github.com/hyper2kvm/hyper2kvm/guestnet"
-	"github.com/hyper2kvm/hyper2kvm/internal/appliance"
 	"github.com/hyper2kvm/hyper2kvm/internal/fault"
-	"github.com/hyper2kvm/hyper2kvm/internal/process/processtest"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/v2v"
+	"github.com/hyper2kvm/hyper2kvm/v2v/v2vtest"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 )
 
-// changes writes 9 at 64 KiB of each disk of the domain that virt-v2v is given.
-const changes = `for disk in $(sed -n 's/.*<source file="\([^"]*\)".*/\1/p' "$7"); do
-	qemu-io -f qcow2 -c 'write -P 9 64k 64k' "$disk" || exit 1
-done
-`
-
-// converts does so, and says that the guest has virtio drivers now.
-const converts = changes + "echo 'gcaps_block_bus = virtio-blk' >&2; echo 'gcaps_net_bus = virtio-net' >&2\n"
+// converts writes 9 at 64 KiB of each disk, and says that the guest has virtio drivers now.
+const converts = v2vtest.Changes + v2vtest.Virtio
 
 // fails is a virt-v2v that has changed the disks and says why it gives up.
 func fails(why string) string {
-	return changes + `echo '{ "message": "` + why + `", "type": "error" }'; exit 1`
+	return v2vtest.Changes + `echo '{ "message": "` + why + `", "type": "error" }'; exit 1`
 }
 
 // insideBench is a package whose guest is changed by programs that do what scripts say.
 type insideBench struct {
 	*bench
-	bin string
-	m   *migrate.Migrator
+	*v2vtest.Host
+	m *migrate.Migrator
 }
 
 func newInsideBench(t *testing.T, script string) *insideBench {
 	t.Helper()
-	b := &insideBench{bench: newBench(t, "monolithicSparse"), bin: t.TempDir()}
-	for _, name := range []string{"nbdkit", "qemu-nbd", "supermin", "qemu-system-x86_64", "vmlinuz"} {
-		b.program(name, "exit 0")
-	}
-	b.v2v(script)
-	b.program("guestfish", fmt.Sprintf(`guest=%q
+	b := &insideBench{bench: newBench(t, "monolithicSparse"), Host: v2vtest.New(t, script)}
+	b.Program("guestfish", fmt.Sprintf(`guest=%q
 while read -r line; do
 	eval "set -- $line"
 	case $1 in
@@ -63,38 +52,18 @@ while read -r line; do
 	upload) cp "$2" "$guest/written" ;;
 	esac
 done
-`, b.bin))
+`, b.Bin))
 	b.fresh()
 	return b
 }
 
 // fresh is a machine of which nothing is known.
 func (b *insideBench) fresh() {
-	machine := &appliance.Machine{Env: []string{"PATH=" + b.bin + ":/usr/bin:/bin", "SUPERMIN_KERNEL=" + filepath.Join(b.bin, "vmlinuz"), "TMPDIR=" + os.TempDir()}}
+	machine := b.Machine()
 	b.m = &migrate.Migrator{V2V: &v2v.Tool{Machine: machine}, Fish: &guestnet.Fish{Machine: machine}}
 }
 
-func (b *insideBench) program(name, script string) {
-	processtest.Script(b.t, filepath.Join(b.bin, name), script)
-}
-
-func (b *insideBench) v2v(script string) {
-	b.program(v2v.Program, `[ "$1" != --version ] || exec echo "virt-v2v-in-place 2.2.0"`+"\n"+script)
-}
-
 func (b *insideBench) options(o *convert.Options) { o.Convert, o.Migrator = true, b.m }
-
-// without takes a program away, also from the rest of the PATH.
-func (b *insideBench) without(name string) {
-	b.t.Helper()
-	for _, other := range []string{"qemu-img", "qemu-io", "sed", "sh", "tar", "cp"} {
-		b.program(other, "exec /usr/bin/"+other+` "$@"`)
-	}
-	if err := os.Remove(filepath.Join(b.bin, name)); err != nil {
-		b.t.Fatal(err)
-	}
-	b.m.V2V.Machine.Env[0] = "PATH=" + b.bin
-}
 
 // changed fails the test unless each image has what virt-v2v writes.
 func (b *insideBench) changed(result job.Result) {
@@ -143,11 +112,11 @@ func TestWhatIsHereIsConvertedToVirtioOnce(t *testing.T) {
 			if kit := files["erp_1.pve.sh"]; !strings.Contains(kit, "--virtio1") {
 				t.Errorf("the kit is\n%s", kit)
 			}
-			b.v2v("exit 1")
+			b.V2V("exit 1")
 			if again := b.convert("erp.ovf", both); !again.Earlier || again.Converted == nil {
 				t.Errorf("%+v", again)
 			}
-			b.v2v(converts)
+			b.V2V(converts)
 			over := b.convert("erp.ovf", func(o *convert.Options) { both(o); o.Overwrite = true })
 			if over.Earlier || over.Converted == nil {
 				t.Errorf("%+v", over)
@@ -179,10 +148,10 @@ func TestAConversionOfWhatIsHereIsRefusedBeforeADiskIsRead(t *testing.T) {
 		change     func(*insideBench)
 		want, hint string
 	}{
-		"no nbdkit":          {func(b *insideBench) { b.without("nbdkit") }, "nbdkit", "package nbdkit"},
-		"no virt-v2v":        {func(b *insideBench) { b.without(v2v.Program) }, v2v.Program, "package virt-v2v"},
-		"another version":    {func(b *insideBench) { b.program(v2v.Program, "echo virt-v2v-in-place 1.42") }, "1.42", "2.0 or later"},
-		"no kernel":          {func(b *insideBench) { b.without("vmlinuz") }, "kernel", "linux-image"},
+		"no nbdkit":          {func(b *insideBench) { b.Without(b.m.V2V.Machine, "nbdkit") }, "nbdkit", "package nbdkit"},
+		"no virt-v2v":        {func(b *insideBench) { b.Without(b.m.V2V.Machine, v2v.Program) }, v2v.Program, "package virt-v2v"},
+		"another version":    {func(b *insideBench) { b.Program(v2v.Program, "echo virt-v2v-in-place 1.42") }, "1.42", "2.0 or later"},
+		"no kernel":          {func(b *insideBench) { b.Without(b.m.V2V.Machine, "vmlinuz") }, "kernel", "linux-image"},
 		"a FreeBSD":          {func(b *insideBench) { b.replace("debian12_64Guest", "freebsd13_64Guest") }, "Linux and Windows", "leave -convert out"},
 		"Windows, no driver": {func(b *insideBench) { b.replace("debian12_64Guest", "windows2019srv_64Guest") }, "virtio drivers", "-virtio-win"},
 	} {
@@ -226,10 +195,10 @@ func TestAConversionThatFailsLeavesWhatIsHereAsItWas(t *testing.T) {
 		"Fast Startup":            {fails("Windows Hibernation or Fast Restart is being used in this guest"), nil, "Hibernation", "powercfg /h off"},
 		"a full disk":             {fails("write failed: No space left on device"), nil, "No space", "output directory is full"},
 		"nbdkit that breaks":      {fails("nbdkit: symbol lookup error"), nil, "nbdkit", "nbdkit --dump-config"},
-		"a kill":                  {changes + "kill -9 $$", nil, "killed", "the log"},
-		"an appliance that hangs": {changes + hang, func(v *v2v.Tool) { v.Launch = soon }, "says nothing", "the log"},
-		"a guest that hangs":      {changes + "echo 'libguestfs: appliance is up' >&2" + hang, func(v *v2v.Tool) { v.Quiet = soon }, "says nothing", "the log"},
-		"words without an end":    {changes + "while echo word; do sleep 0.1; done", func(v *v2v.Tool) { v.Whole = soon }, "too long", "the log"},
+		"a kill":                  {v2vtest.Changes + "kill -9 $$", nil, "killed", "the log"},
+		"an appliance that hangs": {v2vtest.Changes + hang, func(v *v2v.Tool) { v.Launch = soon }, "says nothing", "the log"},
+		"a guest that hangs":      {v2vtest.Changes + "echo 'libguestfs: appliance is up' >&2" + hang, func(v *v2v.Tool) { v.Quiet = soon }, "says nothing", "the log"},
+		"words without an end":    {v2vtest.Changes + "while echo word; do sleep 0.1; done", func(v *v2v.Tool) { v.Whole = soon }, "too long", "the log"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -247,7 +216,7 @@ func TestAConversionThatFailsLeavesWhatIsHereAsItWas(t *testing.T) {
 				t.Errorf("the files were changed; there are %q", b.left())
 			}
 			b.fresh()
-			b.v2v(converts)
+			b.V2V(converts)
 			b.changed(b.convert("erp.ovf", b.options))
 		})
 	}
@@ -255,7 +224,7 @@ func TestAConversionThatFailsLeavesWhatIsHereAsItWas(t *testing.T) {
 
 func TestAConversionOfWhatIsHereThatIsCancelledLeavesItAsItWas(t *testing.T) {
 	t.Parallel()
-	b := newInsideBench(t, changes+`echo '{ "message": "Converting the guest", "type": "message" }'; sleep 100000 & wait`)
+	b := newInsideBench(t, v2vtest.Changes+`echo '{ "message": "Converting the guest", "type": "message" }'; sleep 100000 & wait`)
 	b.convert("erp.ovf", nil)
 	before := b.files()
 	enough := errors.New("enough")
@@ -293,7 +262,7 @@ func TestThisProcessDiesWhileItConverts(t *testing.T) {
 	if len(dirs) != 3 {
 		return
 	}
-	b := &insideBench{bench: &bench{t: t, dir: dirs[0], out: dirs[1]}, bin: dirs[2]}
+	b := &insideBench{bench: &bench{t: t, dir: dirs[0], out: dirs[1]}, Host: &v2vtest.Host{Bin: dirs[2]}}
 	b.fresh()
 	_, err := b.run(t.Context(), "erp.ovf", b.options)
 	t.Fatal("it has survived: ", err)
@@ -302,7 +271,7 @@ func TestThisProcessDiesWhileItConverts(t *testing.T) {
 func TestAConversionIsSettledAfterACrashBeforeAnythingElseIsDone(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ v2v, qemuImg string }{
-		"while virt-v2v runs": {changes + "kill -9 $PPID; sleep 1000", ""},
+		"while virt-v2v runs": {v2vtest.Changes + "kill -9 $PPID; sleep 1000", ""},
 		"between two commits": {converts, `[ "$1" = commit ] && case "$*" in *overlay-1*) kill -9 $PPID; sleep 1000 ;; esac
 exec /usr/bin/qemu-img "$@"`},
 	} {
@@ -315,17 +284,17 @@ exec /usr/bin/qemu-img "$@"`},
 				b := newInsideBench(t, test.v2v)
 				b.convert("erp.ovf", nil)
 				if test.qemuImg != "" {
-					b.program("qemu-img", test.qemuImg)
+					b.Program("qemu-img", test.qemuImg)
 				}
 				dies := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestThisProcessDiesWhileItConverts$")
-				dies.Env = append(os.Environ(), crashing+"="+strings.Join([]string{b.dir, b.out, b.bin}, ":"), "PATH="+b.bin+":"+os.Getenv("PATH"))
+				dies.Env = append(os.Environ(), crashing+"="+strings.Join([]string{b.dir, b.out, b.Bin}, ":"), "PATH="+b.Bin+":"+os.Getenv("PATH"))
 				if out, err := dies.CombinedOutput(); dies.ProcessState == nil || dies.ProcessState.Exited() {
 					t.Fatalf("%v\n%s", err, out)
 				}
 				if test.qemuImg != "" {
-					b.program("qemu-img", `exec /usr/bin/qemu-img "$@"`)
+					b.Program("qemu-img", `exec /usr/bin/qemu-img "$@"`)
 				}
-				b.v2v(converts)
+				b.V2V(converts)
 				result := b.convert("erp.ovf", func(o *convert.Options) { b.options(o); change(o) })
 				if result.Converted == nil || !result.Success {
 					t.Errorf("%+v", result)
@@ -355,7 +324,7 @@ func TestWhatIsHereKeepsTheAddressesOfTheFileBesideIt(t *testing.T) {
 		t.Parallel()
 		b := newInsideBench(t, converts)
 		b.write("erp.network.json", reported)
-		interfaces := filepath.Join(b.bin, "etc", "network", "interfaces")
+		interfaces := filepath.Join(b.Bin, "etc", "network", "interfaces")
 		if err := errors.Join(os.MkdirAll(filepath.Dir(interfaces), 0o700), os.WriteFile(interfaces, []byte("iface ens192 inet static\n address 192.0.2.10/24\n"), 0o600)); err != nil {
 			t.Fatal(err)
 		}
@@ -363,7 +332,7 @@ func TestWhatIsHereKeepsTheAddressesOfTheFileBesideIt(t *testing.T) {
 		if len(result.NetworkKept) != 1 || !strings.Contains(result.NetworkKept[0], "ens192") || result.Converted != nil {
 			t.Errorf("%+v", result)
 		}
-		if text := string(disktest.ReadFile(t, filepath.Join(b.bin, "written"))); !strings.Contains(text, "00:50:56:aa:bb:cc") {
+		if text := string(disktest.ReadFile(t, filepath.Join(b.Bin, "written"))); !strings.Contains(text, "00:50:56:aa:bb:cc") {
 			t.Errorf("the guest has\n%s", text)
 		}
 		b.replace(mac, "00-50-56-AA-BB-CC")

@@ -14,56 +14,39 @@ import (
 	"time"
 
 	"github.com/hyper2kvm/hyper2kvm/internal/appliance"
-	"github.com/hyper2kvm/hyper2kvm/internal/process/processtest"
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/progress"
 	"github.com/hyper2kvm/hyper2kvm/v2v"
+	"github.com/hyper2kvm/hyper2kvm/v2v/v2vtest"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
 
-// converts is a virt-v2v that writes 9 at 64 KiB of each disk and says that the guest has
-// virtio drivers now.
-const converts = `for disk in $(sed -n 's/.*<source file="\([^"]*\)".*/\1/p' "$7"); do
-	qemu-io -f qcow2 -c 'write -P 9 64k 64k' "$disk" || exit 1
-done
-echo '{ "message": "Converting the guest to run on KVM", "type": "message" }'
+// converts is a virt-v2v that writes 9 at 64 KiB of each disk; with hasVirtio it says that
+// the guest has virtio drivers now, too.
+const converts = v2vtest.Changes + `echo '{ "message": "Converting the guest to run on KVM", "type": "message" }'
 `
 
-const hasVirtio = converts + "echo 'gcaps_block_bus = virtio-blk' >&2; echo 'gcaps_net_bus = virtio-net' >&2\n"
+const hasVirtio = converts + v2vtest.Virtio
 
 // convertBench is a bench with a VM of two disks and one card, whose guest is converted
 // by a virt-v2v that does what a script says.
 type convertBench struct {
 	*bench
-	bin string
+	*v2vtest.Host
 	def job.Definition
 }
 
 func newConvertBench(t *testing.T, script string) *convertBench {
 	t.Helper()
 	vm := vspheretest.VM{Name: "guest1", NICs: []vspheretest.NIC{{Network: "Prod"}}, GuestID: "debian12_64Guest"}
-	b := &convertBench{bench: newBench(t, vspheretest.Config{VMs: []vspheretest.VM{vm}}, twoDisks(t)...), bin: t.TempDir()}
+	b := &convertBench{bench: newBench(t, vspheretest.Config{VMs: []vspheretest.VM{vm}}, twoDisks(t)...), Host: v2vtest.New(t, script)}
 	b.m.AcceptFinished = true
-	kernel := filepath.Join(b.bin, "vmlinuz")
-	for _, name := range []string{"nbdkit", "qemu-nbd", "supermin", "qemu-system-x86_64", "vmlinuz"} {
-		b.program(name, "exit 0")
-	}
-	b.v2v(script)
-	b.m.V2V = &v2v.Tool{Machine: &appliance.Machine{Env: []string{"PATH=" + b.bin + ":/usr/bin:/bin", "SUPERMIN_KERNEL=" + kernel, "TMPDIR=" + os.TempDir()}}}
+	b.m.V2V = &v2v.Tool{Machine: b.Machine()}
 	b.def = b.job(job.FormatQcow2)
 	b.def.Options.Convert = true
 	return b
-}
-
-func (b *convertBench) program(name, script string) {
-	b.t.Helper()
-	processtest.Script(b.t, filepath.Join(b.bin, name), script)
-}
-
-func (b *convertBench) v2v(script string) {
-	b.program(v2v.Program, `[ "$1" != --version ] || exec echo "virt-v2v-in-place 2.2.0"`+"\n"+script)
 }
 
 // xml is the domain.
@@ -108,7 +91,7 @@ func TestAGuestIsConvertedOnceAndItsMachineDescribedAsItIsThen(t *testing.T) {
 				t.Errorf("%v\n%s", err, log)
 			}
 			b.over()
-			b.v2v("exit 1")
+			b.V2V("exit 1")
 			if again := b.export(b.def); !again.Earlier || again.Converted == nil {
 				t.Errorf("%+v", again)
 			}
@@ -138,10 +121,10 @@ func TestAConversionThatCannotBeIsRefusedBeforeAByteMoves(t *testing.T) {
 		want   string
 		hint   string
 	}{
-		"no nbdkit":       {func(b *convertBench) { b.without("nbdkit") }, "nbdkit", "package nbdkit"},
-		"no virt-v2v":     {func(b *convertBench) { b.without(v2v.Program) }, v2v.Program, "package virt-v2v"},
-		"another version": {func(b *convertBench) { b.program(v2v.Program, "echo virt-v2v-in-place 1.42") }, "1.42", "2.0 or later"},
-		"no kernel":       {func(b *convertBench) { b.without("vmlinuz") }, "kernel", "linux-image"},
+		"no nbdkit":       {func(b *convertBench) { b.Without(b.m.V2V.Machine, "nbdkit") }, "nbdkit", "package nbdkit"},
+		"no virt-v2v":     {func(b *convertBench) { b.Without(b.m.V2V.Machine, v2v.Program) }, v2v.Program, "package virt-v2v"},
+		"another version": {func(b *convertBench) { b.Program(v2v.Program, "echo virt-v2v-in-place 1.42") }, "1.42", "2.0 or later"},
+		"no kernel":       {func(b *convertBench) { b.Without(b.m.V2V.Machine, "vmlinuz") }, "kernel", "linux-image"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -163,18 +146,6 @@ func TestAConversionThatCannotBeIsRefusedBeforeAByteMoves(t *testing.T) {
 			}
 			b.over()
 		})
-	}
-}
-
-// without takes a program away, also from the rest of the PATH.
-func (b *convertBench) without(name string) {
-	b.t.Helper()
-	for _, other := range []string{"qemu-img", "qemu-io", "sed", "sh"} {
-		b.program(other, "exec /usr/bin/"+other+` "$@"`)
-	}
-	b.m.V2V.Machine.Env[0] = "PATH=" + b.bin
-	if err := os.Remove(filepath.Join(b.bin, name)); err != nil {
-		b.t.Fatal(err)
 	}
 }
 
@@ -216,7 +187,7 @@ func TestAConversionThatFailsLeavesTheImagesAsTheyWere(t *testing.T) {
 			}
 			b.untouched(before)
 			b.m.V2V = &v2v.Tool{Machine: &appliance.Machine{Env: b.m.V2V.Machine.Env}}
-			b.v2v(hasVirtio)
+			b.V2V(hasVirtio)
 			if again := b.export(b.def); again.Converted == nil {
 				t.Errorf("%+v", again)
 			}

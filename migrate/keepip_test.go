@@ -17,6 +17,7 @@ import (
 	"github.com/hyper2kvm/hyper2kvm/job"
 	"github.com/hyper2kvm/hyper2kvm/migrate"
 	"github.com/hyper2kvm/hyper2kvm/v2v"
+	"github.com/hyper2kvm/hyper2kvm/v2v/v2vtest"
 	"github.com/hyper2kvm/hyper2kvm/vsphere"
 	"github.com/hyper2kvm/hyper2kvm/vsphere/vspheretest"
 )
@@ -167,16 +168,12 @@ func TestAnAddressThatCannotBeKeptFailsTheStepAndLeavesTheImagesAsTheyWere(t *te
 func TestAWindowsGuestKeepsItsAddressByItsConversion(t *testing.T) {
 	t.Parallel()
 	b := newKeepBench(t, vspheretest.VM{GuestID: "windows2019srv_64Guest", Guest: tools()})
-	c := &convertBench{bench: b.bench, bin: t.TempDir()}
-	asked := filepath.Join(c.bin, "asked")
-	for _, name := range []string{"nbdkit", "qemu-nbd", "supermin", "qemu-system-x86_64", "vmlinuz"} {
-		c.program(name, "exit 0")
-	}
-	c.v2v(fmt.Sprintf(`echo "$*" >%q; echo 'gcaps_block_bus = virtio-blk' >&2; echo 'gcaps_net_bus = virtio-net' >&2`, asked))
-	iso := filepath.Join(c.bin, "virtio-win.iso")
-	c.program("virtio-win.iso", "")
-	env := []string{"PATH=" + c.bin + ":/usr/bin:/bin", "SUPERMIN_KERNEL=" + filepath.Join(c.bin, "vmlinuz"), "TMPDIR=" + os.TempDir()}
-	b.m.V2V = &v2v.Tool{VirtioWin: iso, Machine: &appliance.Machine{Env: env}}
+	host := v2vtest.New(t, "")
+	asked := filepath.Join(host.Bin, "asked")
+	host.V2V(fmt.Sprintf(`echo "$*" >%q; `, asked) + v2vtest.Virtio)
+	iso := filepath.Join(host.Bin, "virtio-win.iso")
+	host.Program("virtio-win.iso", "")
+	b.m.V2V = &v2v.Tool{VirtioWin: iso, Machine: host.Machine()}
 	b.def.Options.Convert = true
 	result := b.export(b.def)
 	if len(result.NetworkKept) != 1 || !strings.Contains(result.NetworkKept[0], "192.0.2.10/24") {
