@@ -28,7 +28,8 @@ NBD server has, such as qemu-nbd, which opens images of any kind.
 What lands in DIR has its final name only once all of it is verified. After a
 failure, run the same command again: finished disks are kept. No vCenter is needed.
 With -convert and -keep-ip the guest inside the images is changed, when all of them are
-whole, as after an export; what fails leaves the images as they were. With -libvirt the images and the domain are landed there afterwards.`,
+whole, as after an export; what fails leaves the images as they were. With -libvirt the
+images and the domain are landed there afterwards.`,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "format", Value: string(job.FormatQcow2), Usage: "`FORMAT` to land in: qcow2 or raw"},
 			&cli.StringFlag{Name: "output", Value: ".", Usage: "`DIR` to put the files in; made when it is not there"},
